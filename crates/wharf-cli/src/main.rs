@@ -1,0 +1,2 @@
+//! Deliverable: the binary `wharf`.
+fn main() {}

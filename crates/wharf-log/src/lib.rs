@@ -1,0 +1,221 @@
+//! Pure: the durable log. Files only through [`disk::Disk`]; time only as an argument.
+//!
+//! One journal for the whole node, group commit, and per-partition segments behind it. The
+//! committer is the only writer of truth: conditions and producer sequences are checked, offsets
+//! given and frames written in its one thread, in one order. An answer never leaves before the
+//! sync that covers it (unless the unit asked for [`Durability::Buffered`]).
+
+pub mod batch;
+pub mod disk;
+mod reader;
+mod unit;
+
+pub use reader::{
+    Bounds, DamagedRange, Health, ProducerSnapshot, ReadError, Reader, Slice, Statistics,
+    TimedBatch,
+};
+pub use unit::{
+    Append, Appended, Clock, CommitError, Committed, Condition, Done, Durability, PartitionChange,
+    PartitionId, StateChange, Unit,
+};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wharf_message::Timestamp;
+
+/// The sizes and limits of a log. Bytes unless the name says otherwise.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The size of one journal file. A unit larger than a quarter of it is refused.
+    pub journal_file_bytes: u64,
+    /// How many sealed journal files may wait before the oldest is settled into segments.
+    pub journal_files_max: usize,
+    /// The cap on one group (one frame).
+    pub group_bytes_max: usize,
+    /// The memory tail: recent batches served without touching the disk.
+    pub tail_bytes_max: usize,
+    /// How many batches the in-memory index may hold before settling starts early.
+    pub index_batches_max: usize,
+    /// How many segment files are kept open at once.
+    pub open_segments_max: usize,
+    /// Idempotent producers remembered per partition; the longest idle is forgotten first.
+    pub producers_per_partition_max: usize,
+    /// An idempotent producer idle for this long is forgotten (`producer.id.expiration.ms`).
+    pub producer_expiry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            journal_file_bytes: 64 << 20,
+            journal_files_max: 8,
+            group_bytes_max: 8 << 20,
+            tail_bytes_max: 64 << 20,
+            index_batches_max: 1_000_000,
+            open_segments_max: 4096,
+            producers_per_partition_max: 5_000,
+            producer_expiry: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// What a partition's data is kept for; asked of the [`Policy`] for each partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Delete the oldest segments beyond this size; `None` keeps all.
+    pub bytes: Option<u64>,
+    /// Delete segments whose newest record is older; `None` keeps all.
+    pub age: Option<Duration>,
+    /// Roll to a new segment at this size.
+    pub segment_bytes: u64,
+    /// Roll to a new segment at this age of its first record.
+    pub segment_age: Duration,
+}
+
+/// How the log learns the settings of a partition. Called by maintenance only.
+pub trait Policy: Send + Sync {
+    /// The retention of a partition; `None` when it is no longer known (nothing is deleted then).
+    fn retention(&self, partition: PartitionId) -> Option<Retention>;
+}
+
+/// Told about commits, in commit order, from the committer's thread. Must return quickly.
+pub trait Observer: Send + Sync {
+    /// New batches of these partitions became readable.
+    fn appended(&self, partitions: &[PartitionId]);
+}
+
+/// What start-up found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Frames replayed after the snapshot.
+    pub frames_replayed: u64,
+    /// Bytes cut from a torn tail (never acknowledged).
+    pub torn_tail_bytes: u64,
+    /// Ranges that are damaged and refused.
+    pub damaged: Vec<DamagedRange>,
+}
+
+/// Why a log cannot be opened. Nothing was changed or deleted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The disk failed.
+    #[error("the disk failed while opening the log at {path}")]
+    Disk {
+        /// The file or directory, relative to the data directory.
+        path: String,
+        /// What the disk said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The snapshot's checksum or content is wrong.
+    #[error("the snapshot {path} cannot be read: {reason}")]
+    Snapshot {
+        /// The file, relative to the data directory.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The files were written in a format this version does not know.
+    #[error("{path} has format version {found}; this version reads {supported}")]
+    Format {
+        /// The file, relative to the data directory.
+        path: String,
+        /// The version found.
+        found: u32,
+        /// The version supported.
+        supported: u32,
+    },
+}
+
+/// An open log, as its four handles.
+#[derive(Debug)]
+pub struct Log {
+    /// Takes units from any thread.
+    pub appender: Appender,
+    /// Writes and syncs; owned by one thread.
+    pub committer: Committer,
+    /// Reads from any thread.
+    pub reader: Reader,
+    /// Prepares files, settles, snapshots, deletes; owned by one thread.
+    pub maintenance: Maintenance,
+    /// What start-up found.
+    pub recovery: Recovery,
+}
+
+impl Log {
+    /// Opens the log on `disk`, recovering what was committed. `observer` is told of new batches.
+    pub fn open(
+        disk: Arc<dyn disk::Disk>,
+        options: Options,
+        observer: Arc<dyn Observer>,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
+        let _ = (disk, options, observer, now);
+        unimplemented!()
+    }
+}
+
+/// Takes units from any thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Appender {}
+
+impl Appender {
+    /// Queues units in order; `done` of each is called exactly once, from the committer's thread,
+    /// after the sync that covers the unit (or with the reason why it was refused).
+    pub fn submit(&self, units: Vec<(Unit, Done)>) {
+        let _ = units;
+        unimplemented!()
+    }
+
+    /// Lets no further unit in and lets the committer's `wait` return false once the queue is empty.
+    pub fn close(&self) {
+        unimplemented!()
+    }
+}
+
+/// Writes and syncs groups. One thread owns it.
+#[derive(Debug)]
+pub struct Committer {}
+
+impl Committer {
+    /// Blocks until units are queued (true) or the log is closed and drained (false).
+    pub fn wait(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// Commits everything queued so far, as one group or several; returns the number of units
+    /// answered. Never blocks for more units.
+    pub fn run_pending(&mut self, now: Timestamp) -> usize {
+        let _ = now;
+        unimplemented!()
+    }
+}
+
+/// Background work, in bounded steps. One thread owns it.
+#[derive(Debug)]
+pub struct Maintenance {}
+
+impl Maintenance {
+    /// Does what is due (prepare a spare journal file, settle, snapshot, delete by retention) and
+    /// returns whether there is more to do right away. Errors are reported through
+    /// [`Reader::health`] and retried at the next call where a retry is safe.
+    pub fn run(&mut self, policy: &dyn Policy, now: Timestamp) -> bool {
+        let _ = (policy, now);
+        unimplemented!()
+    }
+
+    /// Blocks until the committer signals that work is due, or `limit` has passed.
+    pub fn wait(&self, limit: Duration) {
+        let _ = limit;
+        unimplemented!()
+    }
+
+    /// After the committer has stopped: writes the final snapshot so that the next start scans
+    /// nothing.
+    pub fn finish(&mut self, now: Timestamp) -> std::io::Result<()> {
+        let _ = now;
+        unimplemented!()
+    }
+}

@@ -1,0 +1,86 @@
+//! The table of error codes: the one list that pages, `wharf explain` and problem documents share.
+//!
+//! A number is never reused. Every code has a page `docs/errors/WHARF-nnnn.md`; a test compares.
+//! 1xxx node and configuration, 2xxx log and disk, 3xxx broker, 4xxx command line.
+
+use std::fmt;
+
+/// One error a person may meet, with a page of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Code(u16);
+
+macro_rules! codes {
+    ($($name:ident = $number:literal, $title:literal;)*) => {
+        impl Code {
+            $(#[doc = $title] pub const $name: Self = Self($number);)*
+            /// Every code there is, in order.
+            pub const ALL: &'static [Self] = &[$(Self($number)),*];
+
+            /// What happened, in one line.
+            pub fn title(self) -> &'static str {
+                match self.0 {
+                    $($number => $title,)*
+                    _ => "unknown code",
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    PORT_IN_USE = 1001, "The address to listen on is already in use";
+    DATA_DIRECTORY_LOCKED = 1002, "The data directory is in use by another process";
+    INVALID_CONFIGURATION = 1003, "The configuration has an unknown key or an invalid value";
+    OPEN_LISTENER_REFUSED = 1004, "A listener beyond loopback without authentication was refused";
+    DATA_DIRECTORY_FOREIGN = 1005, "The data directory holds something that is not Wharf's";
+    DISK_FULL = 2001, "The disk is full; writes are refused, reads go on";
+    CORRUPT_RANGE = 2002, "A range of the log is damaged and is refused; the rest is served";
+    LOG_POISONED = 2003, "A sync failed; the node stopped acknowledging";
+    SNAPSHOT_UNREADABLE = 2004, "The snapshot cannot be read";
+    DISK_FORMAT_UNSUPPORTED = 2005, "The data directory was written in a format this version cannot read";
+    UNKNOWN_TOPIC = 3001, "The topic does not exist";
+    MESSAGE_TOO_LARGE = 3002, "The message is larger than the topic allows";
+    INVALID_TOPIC_CONFIGURATION = 3003, "A topic setting is unknown or has an invalid value";
+    TOPIC_EXISTS = 3004, "The topic already exists";
+    GROUP_NOT_EMPTY = 3005, "The group still has members";
+    BROKER_UNREACHABLE = 4001, "The broker could not be reached";
+    INGEST_INPUT = 4002, "A line of the file to ingest cannot be read";
+}
+
+impl Code {
+    /// The code with this number, if there is one.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.0 == number)
+    }
+
+    /// Reads `WHARF-2001`, `wharf-2001` or `2001`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let upper = text.trim().to_ascii_uppercase();
+        let digits = upper.strip_prefix("WHARF-").unwrap_or(&upper);
+        digits.parse().ok().and_then(Self::from_number)
+    }
+
+    /// The number alone.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "WHARF-{:04}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_in_every_form_people_type() {
+        for text in ["WHARF-2001", "wharf-2001", "2001", " WHARF-2001 "] {
+            assert_eq!(Code::parse(text), Some(Code::DISK_FULL), "{text}");
+        }
+        assert_eq!(Code::parse("WHARF-9999"), None);
+    }
+}

@@ -1,0 +1,24 @@
+//! Who is asking. Passed through every call so that access rules need no new arguments later.
+
+use std::sync::Arc;
+
+/// The authenticated identity behind a request, in Kafka's `Type:name` form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// The identity of connections that did not authenticate (`User:ANONYMOUS`, as in Kafka).
+    pub fn anonymous() -> Self {
+        Self("User:ANONYMOUS".into())
+    }
+
+    /// The identity of the server's own roles.
+    pub fn internal(role: &str) -> Self {
+        Self(format!("Wharf:{role}").into())
+    }
+
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

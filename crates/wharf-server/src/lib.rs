@@ -1,0 +1,1 @@
+//! Deliverable, heavy: the running node.
