@@ -1,1 +1,151 @@
-//! Pure: placeholder
+//! Pure: topics, partitions, producers, groups and the embedded ledger over the log.
+//!
+//! Opens no socket and no file, reads no clock and starts no thread: time, tasks and randomness
+//! come in through [`Runtime`]. Speaks no wire format: `wharf-kafka` translates. Every call takes
+//! a [`Context`] with the principal first, so that access rules need no new arguments later.
+//! Everything here is a view of the log: state is written there first and becomes visible after.
+
+mod codec;
+mod config;
+mod context;
+mod error;
+mod fetch;
+pub mod group;
+mod ledger;
+mod offsets;
+mod produce;
+mod runtime;
+mod time_index;
+mod topics;
+
+pub use config::{ConfigChange, ConfigEntry, ConfigOperation, ConfigSource, TopicConfig};
+pub use context::Context;
+pub use error::{Error, ErrorKind};
+pub use fetch::{Fetch, FetchPartition, FetchSession, Fetched, FetchedPartition};
+pub use offsets::{
+    DeletedRecords, EpochEnd, ListedOffset, OffsetQuery, OffsetQueryAt, PartitionDescription,
+    ProducerDescription,
+};
+pub use produce::{Produce, Produced, ProducerIdentity};
+pub use runtime::Runtime;
+pub use topics::{CreateTopic, Topic, TopicRef};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wharf_log::{Appender, PartitionId, Reader};
+
+/// Settings of the broker that are not per topic.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This node's id in the protocol.
+    pub node_id: i32,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// Create a topic when a client asks for its metadata or produces to it.
+    pub auto_create_topics: bool,
+    /// Partitions of topics created without a count.
+    pub default_partitions: i32,
+    /// The most partitions the node holds.
+    pub partitions_max: usize,
+    /// Default topic settings (names and values as Kafka tools write them).
+    pub topic_defaults: Vec<(String, String)>,
+    /// Wait before the first rebalance of an empty group (`group.initial.rebalance.delay.ms`).
+    pub group_initial_rebalance_delay: Duration,
+    /// `group.min.session.timeout.ms`.
+    pub group_session_timeout_min: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub group_session_timeout_max: Duration,
+    /// `group.max.size`.
+    pub group_members_max: usize,
+    /// How many groups the node holds.
+    pub groups_max: usize,
+    /// Offsets of an empty group are kept this long (`offsets.retention.minutes`).
+    pub offsets_retention: Duration,
+    /// The longest metadata text of a committed offset in bytes (`offset.metadata.max.bytes`).
+    pub offset_metadata_bytes_max: usize,
+    /// Fetch sessions kept (`max.incremental.fetch.session.cache.slots`).
+    pub fetch_sessions_max: usize,
+    /// The most bytes one fetch answers (`fetch.max.bytes` of the broker).
+    pub fetch_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            node_id: 1,
+            cluster_id: "wharf".to_owned(),
+            auto_create_topics: true,
+            default_partitions: 1,
+            partitions_max: 200_000,
+            topic_defaults: Vec::new(),
+            group_initial_rebalance_delay: Duration::from_secs(3),
+            group_session_timeout_min: Duration::from_secs(6),
+            group_session_timeout_max: Duration::from_secs(30 * 60),
+            group_members_max: 10_000,
+            groups_max: 100_000,
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            offset_metadata_bytes_max: 4096,
+            fetch_sessions_max: 1000,
+            fetch_bytes_max: 55 << 20,
+        }
+    }
+}
+
+/// The broker. Cheap to clone; every method may be called from any task.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+/// What the parts of the broker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) appender: Appender,
+    pub(crate) reader: Reader,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) topics: topics::Topics,
+    pub(crate) fetch: fetch::Fetching,
+    pub(crate) groups: group::Groups,
+}
+
+/// Wakes waiting fetches when the log grows. Made before the log opens, given to both.
+#[derive(Clone, Debug, Default)]
+pub struct Wakeups {
+    pub(crate) inner: Arc<fetch::Waiters>,
+}
+
+impl wharf_log::Observer for Wakeups {
+    fn appended(&self, partitions: &[PartitionId]) {
+        self.inner.appended(partitions);
+    }
+}
+
+impl Broker {
+    /// Builds the broker's views from the log's state. `wakeups` must be the observer the log was
+    /// opened with.
+    pub fn open(
+        options: Options,
+        appender: Appender,
+        reader: Reader,
+        wakeups: &Wakeups,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, Error> {
+        let topics = topics::Topics::recover(&options, &reader)?;
+        let groups = group::Groups::recover(&options, &reader)?;
+        let fetch = fetch::Fetching::new(&options, wakeups);
+        let shared = Shared { options, appender, reader, runtime, topics, fetch, groups };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The broker's settings.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// The log's reader, for metrics and health.
+    pub fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+}

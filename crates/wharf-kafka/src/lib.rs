@@ -1,1 +1,84 @@
-//! Pure: placeholder
+//! Pure: the Kafka protocol as calls to the broker. No sockets, no clocks.
+//!
+//! One file per API key (`api/k00_produce.rs` …). A frame is checked against the shape of its
+//! request before anything is allocated ([`Service::handle`] never panics, never allocates more
+//! than a small multiple of the frame). Versions advertised are versions answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use wharf_broker::{Broker, Context};
+
+/// The protocol over a broker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Service {
+    broker: Broker,
+    endpoint: Arc<Endpoint>,
+}
+
+/// What clients are told to connect to.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// An encoded response: the frame in parts, without the four length bytes. Record batches are
+/// passed through without copying.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The parts in order.
+    pub parts: Vec<Bytes>,
+}
+
+/// What to do with a request.
+pub enum Outcome {
+    /// Answer with this when it is ready; answers leave in request order.
+    Answer(BoxFuture<'static, Result<Response, Disconnect>>),
+    /// Answer nothing (acks=0), but let the work finish.
+    Silent(BoxFuture<'static, ()>),
+}
+
+/// The connection must be closed: what was received is no request a broker can answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Disconnect(pub String);
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Answer(_) => "Answer",
+            Self::Silent(_) => "Silent",
+        })
+    }
+}
+
+impl Response {
+    /// The whole size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+}
+
+impl Service {
+    /// The protocol over `broker`, advertising `endpoint`.
+    pub fn new(broker: Broker, endpoint: Endpoint) -> Self {
+        Self { broker, endpoint: Arc::new(endpoint) }
+    }
+
+    /// Takes one frame (without the length bytes). Work that must keep the order of requests
+    /// (produce) is queued before this returns; the rest happens in the returned future.
+    pub fn handle(&self, cx: &Context, frame: Bytes) -> Result<Outcome, Disconnect> {
+        let _ = (cx, frame, &self.broker, &self.endpoint);
+        unimplemented!()
+    }
+
+    /// The name of the request in a frame, for metrics; `None` when it is no known key.
+    pub fn request_name(frame: &[u8]) -> Option<&'static str> {
+        let _ = frame;
+        unimplemented!()
+    }
+}

@@ -1,0 +1,1 @@
+//! Compression codecs with bounded output, for looking into batches when a question needs it.

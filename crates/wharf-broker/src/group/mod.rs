@@ -1,0 +1,291 @@
+//! Consumer groups, the classic protocol: the pure machine, its shell, and committed offsets.
+//!
+//! The machine is `step(input, now) -> outputs`; the shell owns waiting requests and timers.
+//! Kafka's `GroupCoordinator` semantics: KIP-62, KIP-134, KIP-345, KIP-389, KIP-394, KIP-429,
+//! KIP-496, KIP-559, KIP-814, KIP-800.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use wharf_log::Reader;
+
+use crate::{Broker, Context, Error, Options, TopicRef};
+
+/// JoinGroup.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// The group.
+    pub group: String,
+    /// The member id, empty for a new member.
+    pub member: String,
+    /// The static instance id (KIP-345).
+    pub instance: Option<String>,
+    /// Session time-out.
+    pub session_timeout: Duration,
+    /// Rebalance time-out.
+    pub rebalance_timeout: Duration,
+    /// Protocol type, `consumer` for consumers.
+    pub protocol_type: String,
+    /// Protocols by preference, with metadata.
+    pub protocols: Vec<(String, Bytes)>,
+    /// Whether the member must come back with the id it is given (KIP-394; v4 and later).
+    pub member_id_required: bool,
+    /// Whether a static leader may skip the assignment (KIP-814; v9 and later).
+    pub skip_assignment_supported: bool,
+    /// Why (KIP-800), or empty.
+    pub reason: String,
+}
+
+/// What a member learns when the join phase ends.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The generation.
+    pub generation: i32,
+    /// The protocol type.
+    pub protocol_type: String,
+    /// The protocol chosen.
+    pub protocol: String,
+    /// The leader's member id.
+    pub leader: String,
+    /// Whether the leader shall not assign (KIP-814).
+    pub skip_assignment: bool,
+    /// This member's id.
+    pub member: String,
+    /// For the leader: all members (id, instance, metadata); else empty.
+    pub members: Vec<(String, Option<String>, Bytes)>,
+}
+
+/// A refused join; carries the id to come back with (KIP-394).
+#[derive(Clone, Debug)]
+pub struct JoinRefused {
+    /// Why.
+    pub error: Error,
+    /// The member id given, or the one sent.
+    pub member: String,
+}
+
+/// SyncGroup.
+#[derive(Clone, Debug)]
+pub struct Sync {
+    /// The group.
+    pub group: String,
+    /// The generation.
+    pub generation: i32,
+    /// The member.
+    pub member: String,
+    /// The static instance id.
+    pub instance: Option<String>,
+    /// The protocol type the member believes in (v5).
+    pub protocol_type: Option<String>,
+    /// The protocol the member believes in (v5).
+    pub protocol: Option<String>,
+    /// From the leader: assignments by member.
+    pub assignments: Vec<(String, Bytes)>,
+}
+
+/// What a member learns when the sync phase ends.
+#[derive(Clone, Debug)]
+pub struct Synced {
+    /// The protocol type.
+    pub protocol_type: String,
+    /// The protocol.
+    pub protocol: String,
+    /// The member's assignment.
+    pub assignment: Bytes,
+}
+
+/// Who calls, as a member of a group.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The group.
+    pub group: String,
+    /// The generation, or -1 outside the group protocol.
+    pub generation: i32,
+    /// The member id, or empty outside the group protocol.
+    pub member: String,
+    /// The static instance id.
+    pub instance: Option<String>,
+}
+
+/// A member to remove (LeaveGroup).
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    /// The member id; empty when only the instance id is known.
+    pub member: String,
+    /// The static instance id.
+    pub instance: Option<String>,
+    /// Why (KIP-800).
+    pub reason: String,
+}
+
+/// An offset to commit.
+#[derive(Clone, Debug)]
+pub struct CommitOffset {
+    /// The topic.
+    pub topic: TopicRef,
+    /// The partition index.
+    pub partition: i32,
+    /// The next offset to consume.
+    pub offset: i64,
+    /// The leader epoch of the last consumed record, or -1.
+    pub leader_epoch: i32,
+    /// Free text.
+    pub metadata: Option<String>,
+    /// Keep it this long from now instead of the node's setting (v2 to v4).
+    pub retention: Option<Duration>,
+}
+
+/// A committed offset. None committed: offset -1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The topic's name.
+    pub topic: String,
+    /// The topic's id, if the topic exists.
+    pub topic_id: Option<uuid::Uuid>,
+    /// The partition index.
+    pub partition: i32,
+    /// The offset, or -1.
+    pub offset: i64,
+    /// The leader epoch, or -1.
+    pub leader_epoch: i32,
+    /// Free text.
+    pub metadata: String,
+}
+
+/// A group in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedGroup {
+    /// The group.
+    pub group: String,
+    /// The protocol type, or empty.
+    pub protocol_type: String,
+    /// Kafka's name of the state: `PreparingRebalance`, `CompletingRebalance`, `Stable`, `Dead`, `Empty`.
+    pub state: &'static str,
+    /// Kafka's name of the group type: `classic`.
+    pub group_type: &'static str,
+}
+
+/// A group described.
+#[derive(Clone, Debug)]
+pub struct GroupDescription {
+    /// The state's name.
+    pub state: &'static str,
+    /// The protocol type, or empty.
+    pub protocol_type: String,
+    /// The protocol, or empty unless stable.
+    pub protocol: String,
+    /// The members.
+    pub members: Vec<MemberDescription>,
+}
+
+/// A member described.
+#[derive(Clone, Debug)]
+pub struct MemberDescription {
+    /// The member id.
+    pub member: String,
+    /// The static instance id.
+    pub instance: Option<String>,
+    /// The client's name.
+    pub client_id: String,
+    /// The client's host.
+    pub client_host: String,
+    /// Its metadata for the chosen protocol.
+    pub metadata: Bytes,
+    /// Its assignment.
+    pub assignment: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) struct Groups {}
+
+impl Groups {
+    pub(crate) fn recover(options: &Options, reader: &Reader) -> Result<Self, Error> {
+        let _ = (options, reader);
+        unimplemented!()
+    }
+}
+
+impl Broker {
+    /// Joins a group; returns when the join phase ends. Dropping the future abandons the wait.
+    pub async fn join_group(&self, cx: &Context, join: Join) -> Result<Joined, JoinRefused> {
+        let _ = (cx, join);
+        unimplemented!()
+    }
+
+    /// Waits for the leader's assignment.
+    pub async fn sync_group(&self, cx: &Context, sync: Sync) -> Result<Synced, Error> {
+        let _ = (cx, sync);
+        unimplemented!()
+    }
+
+    /// Keeps a member alive.
+    pub fn heartbeat(&self, cx: &Context, member: &Member) -> Result<(), Error> {
+        let _ = (cx, member);
+        unimplemented!()
+    }
+
+    /// Removes members; one result each, in order.
+    pub fn leave_group(
+        &self,
+        cx: &Context,
+        group: &str,
+        leaving: Vec<Leaving>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let _ = (cx, group, leaving);
+        unimplemented!()
+    }
+
+    /// Commits offsets; durable when this returns. One result each, in order. The outer error
+    /// concerns the member or the group.
+    pub async fn commit_offsets(
+        &self,
+        cx: &Context,
+        member: &Member,
+        offsets: Vec<CommitOffset>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let _ = (cx, member, offsets);
+        unimplemented!()
+    }
+
+    /// The committed offsets of a group; all of them when `partitions` is `None`. With `member`
+    /// given its generation is checked (OffsetFetch v9).
+    pub fn committed_offsets(
+        &self,
+        cx: &Context,
+        group: &str,
+        member: Option<&Member>,
+        partitions: Option<&[(TopicRef, i32)]>,
+    ) -> Result<Vec<Result<CommittedOffset, Error>>, Error> {
+        let _ = (cx, group, member, partitions);
+        unimplemented!()
+    }
+
+    /// Every group.
+    pub fn list_groups(&self, cx: &Context) -> Vec<ListedGroup> {
+        let _ = cx;
+        unimplemented!()
+    }
+
+    /// One group; `GroupIdNotFound` when there is none.
+    pub fn describe_group(&self, cx: &Context, group: &str) -> Result<GroupDescription, Error> {
+        let _ = (cx, group);
+        unimplemented!()
+    }
+
+    /// Deletes an empty group with its offsets.
+    pub async fn delete_group(&self, cx: &Context, group: &str) -> Result<(), Error> {
+        let _ = (cx, group);
+        unimplemented!()
+    }
+
+    /// Deletes committed offsets (KIP-496); one result each, in order.
+    pub async fn delete_offsets(
+        &self,
+        cx: &Context,
+        group: &str,
+        partitions: Vec<(String, i32)>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let _ = (cx, group, partitions);
+        unimplemented!()
+    }
+}

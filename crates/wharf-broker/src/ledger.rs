@@ -1,0 +1,1 @@
+//! The embedded ledger: atomic commits, following, fenced ownership, timers over the log.

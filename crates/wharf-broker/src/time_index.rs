@@ -1,0 +1,1 @@
+//! Exact offsets by time: looks into the one batch the log found.
