@@ -169,7 +169,10 @@ impl Reader {
     }
 
     /// The batch with the newest record (the earliest such batch on a tie); blocks on the disk.
-    pub fn batch_of_max_time(&self, partition: PartitionId) -> Result<Option<TimedBatch>, ReadError> {
+    pub fn batch_of_max_time(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<TimedBatch>, ReadError> {
         let _ = partition;
         unimplemented!()
     }

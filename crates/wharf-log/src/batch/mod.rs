@@ -1,0 +1,13 @@
+//! Kafka record batches, format v2, as bytes: header access, verification, building, iterating.
+//!
+//! The log never decodes records on the produce or fetch path; [`build`] and [`records()`] exist for
+//! the server's own roles and for tests. Layout: Kafka protocol, "Record Batch".
+
+mod header;
+mod records;
+#[cfg(test)]
+mod tests;
+
+pub use header::{Compression, HEADER_BYTES, Header, InvalidBatch, header, verify};
+pub(crate) use header::{checksum_holds, place};
+pub use records::{Producer, Record, build, records};
