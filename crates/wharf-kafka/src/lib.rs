@@ -36,8 +36,12 @@ pub struct Response {
 
 /// What to do with a request.
 pub enum Outcome {
-    /// Answer with this when it is ready; answers leave in request order.
+    /// Run to the end before the connection's next frame is handled, then answer (Kafka handles
+    /// one request of a connection at a time; group calls rely on it).
     Answer(BoxFuture<'static, Result<Response, Disconnect>>),
+    /// The work is queued already (produce): the next frames may be handled meanwhile. Answers
+    /// still leave in request order.
+    Queued(BoxFuture<'static, Result<Response, Disconnect>>),
     /// Answer nothing (acks=0), but let the work finish.
     Silent(BoxFuture<'static, ()>),
 }
@@ -51,6 +55,7 @@ impl std::fmt::Debug for Outcome {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Answer(_) => "Answer",
+            Self::Queued(_) => "Queued",
             Self::Silent(_) => "Silent",
         })
     }
