@@ -1,2 +1,61 @@
-//! The one front door for development.
-fn main() {}
+//! The one front door for development: everything a person or CI runs, and all of its set-up.
+//!
+//! Invariants: what a command starts it also stops, on success, failure and interrupt; nothing is
+//! written outside the target directory (Debian packages that are missing excepted); a command
+//! that found a problem ends with a non-zero exit code.
+
+mod check;
+mod setup;
+mod shell;
+mod sim;
+mod suite;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::workspace::Workspace;
+
+/// Develop Wharf: test, check, measure.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Cli {
+    /// Runs every test, with all of the set-up they need
+    #[command(after_help = suite::EXAMPLES)]
+    Test(suite::Options),
+    /// Runs what takes no server: formatting, lints, tidy, cargo-deny
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Options),
+    /// Checks the project's own rules: sizes, headings, error pages, crate table
+    #[command(after_help = tidy::EXAMPLES)]
+    Tidy,
+    /// Runs the simulator; arguments after -- go to it
+    #[command(after_help = sim::EXAMPLES)]
+    Sim(sim::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        _ if harness::interrupted() => ExitCode::from(130),
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            shell::say(format!("error: {error:#}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Answers whether all is well.
+fn run(cli: Cli) -> anyhow::Result<bool> {
+    harness::kill_groups_on_interrupt()?;
+    let workspace = Workspace::find()?;
+    match cli {
+        Cli::Test(options) => suite::run(&workspace, &options),
+        Cli::Check(options) => check::run(&workspace, &options),
+        Cli::Tidy => tidy::run(&workspace),
+        Cli::Sim(options) => sim::run(&workspace, &options),
+    }
+}

@@ -13,8 +13,6 @@
 use std::io;
 use std::sync::Arc;
 
-#[cfg(any(test, feature = "simulation"))]
-pub mod conformance;
 pub mod real;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;

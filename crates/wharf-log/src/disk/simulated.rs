@@ -1,0 +1,1 @@
+//! The simulated disk: loses unsynced writes, tears them, corrupts, fills up, fails a sync.

@@ -1,0 +1,126 @@
+//! What the tests need beyond Rust: Debian packages when missing, Python packages in a virtual
+//! environment below the target directory. Nothing is installed that is already there.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+use crate::workspace::Workspace;
+
+/// Makes sure that `program` can be run, installing the Debian package that has it if need be.
+pub(crate) fn debian(workspace: &Workspace, program: &str, package: &str) -> Result<()> {
+    if shell::answer("sh", &["-c", &format!("command -v {program}")]).is_some() {
+        return Ok(());
+    }
+    install(workspace, package).with_context(|| {
+        format!("{program} is missing; install it with: apt-get install {package}")
+    })
+}
+
+fn install(workspace: &Workspace, package: &str) -> Result<()> {
+    if shell::answer("sh", &["-c", "command -v apt-get"]).is_none() {
+        bail!("there is no apt-get here");
+    }
+    let root = shell::answer("id", &["-u"]).is_some_and(|id| id == "0");
+    if !root && shell::answer("sudo", &["-n", "true"]).is_none() {
+        bail!("it takes root (or sudo without a password) to install it");
+    }
+    shell::say(format!("    installing the Debian package {package}"));
+    let sudo: &[&str] = if root { &[] } else { &["sudo", "-n"] };
+    let quiet = [
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-q",
+        "-y",
+    ];
+    let log = workspace.log("setup-apt");
+    for tail in [
+        &["update"][..],
+        &["install", "--no-install-recommends", package][..],
+    ] {
+        let words: Vec<&str> = [sudo, &quiet[..], tail].concat();
+        let (program, arguments) = words.split_first().context("no command")?;
+        if !shell::logged(&mut workspace.command(program, arguments), &log, |_| {})?.success() {
+            shell::show_tail(&log);
+            bail!("apt-get {} failed", tail.join(" "));
+        }
+    }
+    Ok(())
+}
+
+/// The interpreter of a virtual environment with exactly the pinned packages of
+/// `compat/requirements.txt`; made when missing or when the pins changed.
+pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
+    let wanted = fs::read_to_string(workspace.root.join("compat/requirements.txt"))
+        .context("failed to read compat/requirements.txt")?;
+    let environment = workspace.keep("venv");
+    let (interpreter, stamp) = (
+        environment.join("bin/python"),
+        environment.join("requirements"),
+    );
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(interpreter);
+    }
+    debian(workspace, "python3", "python3")?;
+    shell::say("    making the Python environment (compat/requirements.txt)");
+    let log = workspace.log("setup-python");
+    let folder = environment
+        .to_str()
+        .context("the target directory's name is not UTF-8")?;
+    let make = ["-m", "venv", "--clear", folder];
+    if !shell::logged(&mut workspace.command("python3", &make), &log, |_| {})?.success() {
+        // Debian ships the module without what it needs to make an environment.
+        install(workspace, "python3-venv")?;
+        if !shell::logged(&mut workspace.command("python3", &make), &log, |_| {})?.success() {
+            shell::show_tail(&log);
+            bail!("python3 -m venv failed");
+        }
+    }
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--only-binary",
+        ":all:",
+        "--requirement",
+        "compat/requirements.txt",
+    ];
+    if !shell::logged(&mut workspace.command(&interpreter, &pip), &log, |_| {})?.success() {
+        shell::show_tail(&log);
+        bail!("pip failed to install compat/requirements.txt");
+    }
+    fs::write(&stamp, wanted)?;
+    Ok(interpreter)
+}
+
+/// The program that `cargo install` puts below the target directory; installed when missing.
+pub(crate) fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
+    let folder = workspace.keep("tools").join(format!("{name}-{version}"));
+    let program = folder.join("bin").join(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    shell::say(format!(
+        "    building {name} {version} (once; this takes minutes)"
+    ));
+    let log = workspace.log(&format!("setup-{name}"));
+    let mut command =
+        workspace.cargo(&["install", "--locked", "--quiet", name, "--version", version]);
+    command
+        .arg("--root")
+        .arg(&folder)
+        .arg("--target-dir")
+        .arg(workspace.keep("tools-build"));
+    if !shell::logged(&mut command, &log, |_| {})?.success() {
+        shell::show_tail(&log);
+        bail!("cargo install {name} failed");
+    }
+    // The build's own files are large and not needed again.
+    fs::remove_dir_all(workspace.keep("tools-build")).ok();
+    Ok(program)
+}

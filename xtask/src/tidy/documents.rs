@@ -1,0 +1,117 @@
+//! Rules that pair a document with the code: error pages, promises and the tests that show them.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+
+use super::Source;
+use crate::workspace::Workspace;
+
+const TABLE: &str = "crates/wharf-message/src/code.rs";
+const PAGES: &str = "docs/errors/";
+const PROMISES: &str = "docs/specs/delivery.md";
+
+fn named<'a>(sources: &'a [Source], path: &str) -> Result<&'a str> {
+    let found = sources
+        .iter()
+        .find(|source| source.path.to_str() == Some(path));
+    found
+        .and_then(Source::text)
+        .with_context(|| format!("there is no {path}"))
+}
+
+/// The numbers in the `codes!` table: lines of the form `NAME = 1001, "title";`.
+fn numbers(table: &str) -> BTreeSet<String> {
+    let number = |line: &str| {
+        let (name, rest) = line.trim().split_once(" = ")?;
+        let (number, _) = rest.split_once(", \"")?;
+        let constant = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        (constant && number.parse::<u16>().is_ok()).then(|| format!("WHARF-{number:0>4}"))
+    };
+    table.lines().filter_map(number).collect()
+}
+
+pub(super) fn pages(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
+    let codes = numbers(named(sources, TABLE)?);
+    let pages: BTreeSet<String> = sources
+        .iter()
+        .filter_map(|source| {
+            source
+                .path
+                .to_str()?
+                .strip_prefix(PAGES)?
+                .strip_suffix(".md")
+        })
+        .filter(|name| name.starts_with("WHARF-"))
+        .map(str::to_owned)
+        .collect();
+    let lacking = codes
+        .difference(&pages)
+        .map(|code| format!("{PAGES}{code}.md is missing"));
+    let orphaned = pages
+        .difference(&codes)
+        .map(|page| format!("{PAGES}{page}.md has no code"));
+    let mut found: Vec<String> = lacking.chain(orphaned).collect();
+    if codes.is_empty() {
+        found.push(format!("{TABLE}: no code was found"));
+    }
+    Ok(found)
+}
+
+/// Every line with a MUST is followed, before the next one, by `Shown by` and tests that exist.
+pub(super) fn promises(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut promise: Option<&str> = None;
+    for line in named(sources, PROMISES)?.lines() {
+        if let Some(shown) = line.trim().strip_prefix("Shown by") {
+            let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+            if names.is_empty() {
+                found.push(format!("{PROMISES}: no test is named: {line}"));
+            }
+            let unknown = names.into_iter().filter(|name| !is_known(name, sources));
+            found.extend(unknown.map(|name| format!("{PROMISES}: there is no {name}")));
+            promise = None;
+        } else if line.contains("MUST") {
+            found.extend(promise.replace(line).map(unshown));
+        }
+    }
+    found.extend(promise.map(unshown));
+    Ok(found)
+}
+
+fn unshown(line: &str) -> String {
+    format!("{PROMISES}: no test shows: {line}")
+}
+
+/// Whether a name in a document is a file, a function, a test case or a lint of this project.
+pub(super) fn is_known(name: &str, sources: &[Source]) -> bool {
+    let is_file = |source: &Source| source.path.to_str() == Some(name);
+    let definition = |keyword: &str| format!("{keyword} {name}(");
+    let patterns = [
+        definition("fn"),
+        definition("def"),
+        format!("\"{name}\""),
+        format!("{name} = \""),
+    ];
+    sources.iter().any(|source| {
+        is_file(source)
+            || (source
+                .path
+                .extension()
+                .is_some_and(|e| e == "rs" || e == "py" || e == "toml")
+                && source
+                    .text()
+                    .is_some_and(|text| patterns.iter().any(|p| text.contains(p))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_the_code_table_are_read() {
+        let table = "codes! {\n    PORT_IN_USE = 1001, \"The address\";\n    let x = 5, \"no\";\n}";
+        assert_eq!(numbers(table), ["WHARF-1001".to_owned()].into());
+    }
+}

@@ -1,0 +1,87 @@
+//! Where things are: the checkout, the target directory, and what cargo knows of the packages.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{Metadata, MetadataCommand, Package};
+
+use crate::shell;
+
+/// The checkout that this command works on.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// The checkout's root.
+    pub(crate) root: PathBuf,
+    /// Cargo's target directory; everything that is built, installed or downloaded goes below it.
+    pub(crate) target: PathBuf,
+    /// What `cargo metadata` says.
+    pub(crate) metadata: Metadata,
+}
+
+impl Workspace {
+    /// The workspace of the current directory.
+    pub(crate) fn find() -> Result<Self> {
+        let metadata = MetadataCommand::new()
+            .other_options(vec!["--locked".to_owned()])
+            .exec()
+            .context("failed to read the workspace (is Cargo.lock up to date?)")?;
+        Ok(Self {
+            root: metadata.workspace_root.clone().into_std_path_buf(),
+            target: metadata.target_directory.clone().into_std_path_buf(),
+            metadata,
+        })
+    }
+
+    /// The folder for what this tool itself keeps: logs, the Python environment, installed tools.
+    pub(crate) fn keep(&self, name: &str) -> PathBuf {
+        self.target.join("xtask").join(name)
+    }
+
+    /// The log file of a step.
+    pub(crate) fn log(&self, step: &str) -> PathBuf {
+        self.keep("logs")
+            .join(format!("{}.log", step.replace('/', "-")))
+    }
+
+    /// The packages of this workspace.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Package> {
+        self.metadata.workspace_packages().into_iter()
+    }
+
+    /// `cargo` in this workspace.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        self.command("cargo", arguments)
+    }
+
+    /// Any program, run at the root.
+    pub(crate) fn command(
+        &self,
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: &[&str],
+    ) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&self.root);
+        command
+    }
+
+    /// Builds one binary and answers where it is.
+    pub(crate) fn build(&self, package: &str, binary: &str, release: bool) -> Result<PathBuf> {
+        let mut command = self.cargo(&["build", "--locked", "--package", package, "--bin", binary]);
+        if release {
+            command.arg("--release");
+        }
+        let log = self.log(&format!("build-{binary}"));
+        if !shell::logged(&mut command, &log, |_| {})?.success() {
+            shell::show_tail(&log);
+            bail!("{binary} does not build");
+        }
+        let profile = if release { "release" } else { "debug" };
+        Ok(self.target.join(profile).join(binary))
+    }
+
+    /// The path relative to the root, for messages.
+    pub(crate) fn relative<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+}
