@@ -77,7 +77,11 @@ pub struct ConfigChange {
 
 impl Broker {
     /// All settings of a topic.
-    pub fn describe_topic_config(&self, cx: &Context, name: &str) -> Result<Vec<ConfigEntry>, Error> {
+    pub fn describe_topic_config(
+        &self,
+        cx: &Context,
+        name: &str,
+    ) -> Result<Vec<ConfigEntry>, Error> {
         let _ = (cx, name);
         unimplemented!()
     }

@@ -82,7 +82,10 @@ pub enum ErrorKind {
 impl Error {
     /// A refusal of `kind`, said as `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 }
 

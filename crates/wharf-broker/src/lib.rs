@@ -6,15 +6,19 @@
 //! Everything here is a view of the log: state is written there first and becomes visible after.
 
 mod codec;
+mod commit;
 mod config;
 mod context;
+mod encoding;
 mod error;
 mod fetch;
 pub mod group;
+mod keys;
 mod ledger;
 mod offsets;
 mod produce;
 mod runtime;
+mod sync;
 mod time_index;
 mod topics;
 
@@ -135,8 +139,18 @@ impl Broker {
         let topics = topics::Topics::recover(&options, &reader)?;
         let groups = group::Groups::recover(&options, &reader)?;
         let fetch = fetch::Fetching::new(&options, wakeups);
-        let shared = Shared { options, appender, reader, runtime, topics, fetch, groups };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared {
+            options,
+            appender,
+            reader,
+            runtime,
+            topics,
+            fetch,
+            groups,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// The broker's settings.

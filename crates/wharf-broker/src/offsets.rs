@@ -87,7 +87,11 @@ pub struct ProducerDescription {
 
 impl Broker {
     /// Answers one question for an offset; exact to the record, also inside compressed batches.
-    pub async fn list_offset(&self, cx: &Context, query: OffsetQuery) -> Result<ListedOffset, Error> {
+    pub async fn list_offset(
+        &self,
+        cx: &Context,
+        query: OffsetQuery,
+    ) -> Result<ListedOffset, Error> {
         let _ = (cx, query);
         unimplemented!()
     }

@@ -4,11 +4,18 @@
 //! request before anything is allocated ([`Service::handle`] never panics, never allocates more
 //! than a small multiple of the frame). Versions advertised are versions answered.
 
+mod api;
+mod error;
+mod frame;
+mod shape;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use wharf_broker::{Broker, Context};
+
+use crate::frame::{Call, Header, Reply};
 
 /// The protocol over a broker. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -71,19 +78,60 @@ impl Response {
 impl Service {
     /// The protocol over `broker`, advertising `endpoint`.
     pub fn new(broker: Broker, endpoint: Endpoint) -> Self {
-        Self { broker, endpoint: Arc::new(endpoint) }
+        Self {
+            broker,
+            endpoint: Arc::new(endpoint),
+        }
     }
 
     /// Takes one frame (without the length bytes). Work that must keep the order of requests
     /// (produce) is queued before this returns; the rest happens in the returned future.
     pub fn handle(&self, cx: &Context, frame: Bytes) -> Result<Outcome, Disconnect> {
-        let _ = (cx, frame, &self.broker, &self.endpoint);
-        unimplemented!()
+        let Some((key, version)) = frame::key_and_version(&frame) else {
+            return Err(Disconnect(
+                "the frame is too short for a request".to_owned(),
+            ));
+        };
+        let Some(api) = api::find(key) else {
+            return Err(Disconnect(format!("API key {key} is not known")));
+        };
+        let card = api.card;
+        let header = Header::parse(&frame, card.shape.is_flexible(version))?;
+        let reply = Reply::to(&header, &card.shape);
+        if !card.answered.contains(&version) {
+            if key == api::API_VERSIONS_KEY {
+                return Ok(api::answer_unknown_version(reply));
+            }
+            return Err(Disconnect(format!(
+                "{} version {version} is not supported",
+                card.name
+            )));
+        }
+        let body = frame.slice(header.bytes..);
+        card.shape.check(&body, version)?;
+        let cx = context(cx, header.client_id.as_deref().unwrap_or_default());
+        let (broker, endpoint) = (self.broker.clone(), Arc::clone(&self.endpoint));
+        (api.handle)(Call {
+            broker,
+            endpoint,
+            cx,
+            body,
+            reply,
+        })
     }
 
     /// The name of the request in a frame, for metrics; `None` when it is no known key.
     pub fn request_name(frame: &[u8]) -> Option<&'static str> {
-        let _ = frame;
-        unimplemented!()
+        let (key, _) = frame::key_and_version(frame)?;
+        api::find(key).map(|api| api.card.name)
     }
+}
+
+/// The connection's context with the client's name of this request.
+fn context(cx: &Context, client_id: &str) -> Context {
+    let mut cx = cx.clone();
+    if *cx.client_id != *client_id {
+        cx.client_id = client_id.into();
+    }
+    cx
 }

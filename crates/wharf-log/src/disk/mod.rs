@@ -13,6 +13,8 @@
 use std::io;
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "simulation"))]
+pub mod conformance;
 pub mod real;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;

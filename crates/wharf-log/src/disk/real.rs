@@ -211,11 +211,26 @@ fn fill_with_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::conformance::{self, Subject};
 
     fn disk() -> (tempfile::TempDir, RealDisk) {
         let directory = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(directory.path().join("data")).unwrap();
         (directory, disk)
+    }
+
+    #[test]
+    fn it_keeps_the_contract_of_the_seam() {
+        let mut directories = Vec::new();
+        conformance::run(|| {
+            let (directory, disk) = disk();
+            directories.push(directory);
+            let root = disk.root().to_owned();
+            Subject {
+                disk: Arc::new(disk),
+                restart: Box::new(move || Arc::new(RealDisk::open(root).unwrap())),
+            }
+        });
     }
 
     #[test]

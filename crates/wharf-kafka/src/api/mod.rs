@@ -1,0 +1,105 @@
+//! One file per API key. Each has a [`Card`] that says what is answered, and a `handle`.
+//!
+//! The list at the foot is the only list: what is advertised, dispatched, tested and printed in
+//! `COMPAT.md` comes from it. What is not in it is not advertised.
+
+use std::ops::RangeInclusive;
+
+use crate::frame::Call;
+use crate::shape::Shape;
+use crate::{Disconnect, Outcome};
+
+/// ApiVersions: the one key whose unknown versions are answered.
+pub(crate) const API_VERSIONS_KEY: i16 = 18;
+
+/// What is known of an API key before a request arrives.
+#[derive(Debug)]
+pub(crate) struct Card {
+    /// Kafka's number.
+    pub(crate) key: i16,
+    /// Kafka's name.
+    pub(crate) name: &'static str,
+    /// The versions clients are told.
+    pub(crate) advertised: RangeInclusive<i16>,
+    /// The versions that are answered; others end the connection.
+    pub(crate) answered: RangeInclusive<i16>,
+    /// The KIPs whose rules are kept.
+    pub(crate) kips: &'static [u16],
+    /// What a request looks like.
+    pub(crate) shape: Shape,
+    /// What a reader of `COMPAT.md` should know.
+    pub(crate) notes: &'static str,
+}
+
+/// A key with its handler.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) card: &'static Card,
+    pub(crate) handle: fn(Call) -> Result<Outcome, Disconnect>,
+    /// The versions of the request that the message crate reads.
+    #[cfg(test)]
+    pub(crate) codec: RangeInclusive<i16>,
+    /// Decodes and encodes a request with the message crate.
+    #[cfg(test)]
+    pub(crate) recode: crate::shape::tests::Recode,
+}
+
+#[cfg(test)]
+impl Api {
+    /// Whether the message crate reads this version; else the key's file has a codec of its own.
+    pub(crate) fn codec_reads(&self, version: i16) -> bool {
+        self.codec.contains(&version)
+    }
+}
+
+/// The API with this key.
+pub(crate) fn find(key: i16) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.card.key == key)
+}
+
+macro_rules! apis {
+    ($($module:ident: $request:ident;)*) => {
+        $(mod $module;)*
+
+        /// Every API there is, by key.
+        pub(crate) static APIS: &[Api] = &[$(Api {
+            card: &$module::CARD,
+            handle: $module::handle,
+            #[cfg(test)]
+            codec: {
+                use kafka_protocol::protocol::Message;
+                let versions = kafka_protocol::messages::$request::VERSIONS;
+                versions.min..=versions.max
+            },
+            #[cfg(test)]
+            recode: crate::shape::tests::recode::<kafka_protocol::messages::$request>,
+        }),*];
+    };
+}
+
+pub(crate) use k18_api_versions::answer_unknown_version;
+
+apis! {
+    k18_api_versions: ApiVersionsRequest;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_unique_in_order_and_advertise_at_least_what_they_answer() {
+        assert!(APIS.is_sorted_by(|a, b| a.card.key < b.card.key));
+        for Card {
+            name,
+            advertised,
+            answered,
+            ..
+        } in APIS.iter().map(|api| api.card)
+        {
+            assert!(!answered.is_empty(), "{name}");
+            assert!(advertised.start() <= answered.start(), "{name}");
+            assert_eq!(advertised.end(), answered.end(), "{name}");
+        }
+    }
+}

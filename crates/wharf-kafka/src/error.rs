@@ -1,0 +1,85 @@
+//! Kafka's number for every refusal of the broker. No kind may be without one: there is no
+//! wildcard arm.
+
+use kafka_protocol::error::ResponseError;
+use wharf_broker::{Error, ErrorKind};
+
+/// The number of "no error".
+pub(crate) const NONE: i16 = 0;
+
+/// Kafka's number for what became of something.
+pub(crate) fn code_of<T>(result: &Result<T, Error>) -> i16 {
+    result
+        .as_ref()
+        .err()
+        .map_or(NONE, |error| error_code(error.kind))
+}
+
+/// Kafka's number for a kind of refusal.
+pub(crate) const fn error_code(kind: ErrorKind) -> i16 {
+    use ErrorKind as K;
+    use ResponseError as R;
+    let error = match kind {
+        K::UnknownServerError => R::UnknownServerError,
+        K::OffsetOutOfRange => R::OffsetOutOfRange,
+        K::CorruptMessage => R::CorruptMessage,
+        K::UnknownTopicOrPartition => R::UnknownTopicOrPartition,
+        K::UnknownTopicId => R::UnknownTopicId,
+        K::InconsistentTopicId => R::InconsistentTopicId,
+        K::InvalidTopic => R::InvalidTopicException,
+        K::TopicAlreadyExists => R::TopicAlreadyExists,
+        K::InvalidPartitions => R::InvalidPartitions,
+        K::InvalidReplicationFactor => R::InvalidReplicationFactor,
+        K::InvalidReplicaAssignment => R::InvalidReplicaAssignment,
+        K::InvalidConfig => R::InvalidConfig,
+        K::InvalidRequest => R::InvalidRequest,
+        K::InvalidRequiredAcks => R::InvalidRequiredAcks,
+        K::InvalidTimestamp => R::InvalidTimestamp,
+        K::InvalidRecord => R::InvalidRecord,
+        K::MessageTooLarge => R::MessageTooLarge,
+        K::RecordListTooLarge => R::RecordListTooLarge,
+        K::UnsupportedCompressionType => R::UnsupportedCompressionType,
+        K::UnsupportedForMessageFormat => R::UnsupportedForMessageFormat,
+        K::UnsupportedVersion => R::UnsupportedVersion,
+        K::KafkaStorageError => R::KafkaStorageError,
+        K::PolicyViolation => R::PolicyViolation,
+        K::RequestTimedOut => R::RequestTimedOut,
+        K::NotLeaderOrFollower => R::NotLeaderOrFollower,
+        K::FencedLeaderEpoch => R::FencedLeaderEpoch,
+        K::UnknownLeaderEpoch => R::UnknownLeaderEpoch,
+        K::OutOfOrderSequenceNumber => R::OutOfOrderSequenceNumber,
+        K::DuplicateSequenceNumber => R::DuplicateSequenceNumber,
+        K::InvalidProducerEpoch => R::InvalidProducerEpoch,
+        K::UnknownProducerId => R::UnknownProducerId,
+        K::InvalidTransactionTimeout => R::InvalidTransactionTimeout,
+        K::TransactionalIdNotFound => R::TransactionalIdNotFound,
+        K::CoordinatorNotAvailable => R::CoordinatorNotAvailable,
+        K::CoordinatorLoadInProgress => R::CoordinatorLoadInProgress,
+        K::NotCoordinator => R::NotCoordinator,
+        K::IllegalGeneration => R::IllegalGeneration,
+        K::InconsistentGroupProtocol => R::InconsistentGroupProtocol,
+        K::InvalidGroupId => R::InvalidGroupId,
+        K::UnknownMemberId => R::UnknownMemberId,
+        K::InvalidSessionTimeout => R::InvalidSessionTimeout,
+        K::RebalanceInProgress => R::RebalanceInProgress,
+        K::InvalidCommitOffsetSize => R::InvalidCommitOffsetSize,
+        K::OffsetMetadataTooLarge => R::OffsetMetadataTooLarge,
+        K::MemberIdRequired => R::MemberIdRequired,
+        K::GroupMaxSizeReached => R::GroupMaxSizeReached,
+        K::FencedInstanceId => R::FencedInstanceId,
+        K::UnreleasedInstanceId => R::UnreleasedInstanceId,
+        K::GroupIdNotFound => R::GroupIdNotFound,
+        K::NonEmptyGroup => R::NonEmptyGroup,
+        K::GroupSubscribedToTopic => R::GroupSubscribedToTopic,
+        K::FetchSessionIdNotFound => R::FetchSessionIdNotFound,
+        K::InvalidFetchSessionEpoch => R::InvalidFetchSessionEpoch,
+        K::FetchSessionTopicIdError => R::FetchSessionTopicIdError,
+        K::TopicDeletionDisabled => R::TopicDeletionDisabled,
+        K::ResourceNotFound => R::ResourceNotFound,
+        K::ThrottlingQuotaExceeded => R::ThrottlingQuotaExceeded,
+        K::TopicAuthorizationFailed => R::TopicAuthorizationFailed,
+        K::GroupAuthorizationFailed => R::GroupAuthorizationFailed,
+        K::ClusterAuthorizationFailed => R::ClusterAuthorizationFailed,
+    };
+    error.code()
+}
