@@ -1,2 +1,36 @@
 //! Deliverable: the binary `wharf`.
-fn main() {}
+//!
+//! One file per noun of the command line. Data goes to stdout, everything else to stderr; a command
+//! never ends the process itself but returns an [`cli::Outcome`], which becomes the exit code here:
+//! 0 done, 1 a negative answer, 2 wrong usage, 3 could not run.
+
+mod cli;
+mod config;
+mod explain;
+mod logging;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let failed = error.use_stderr();
+            // Nobody is left to tell when even this cannot be printed.
+            let printed = error.print().is_ok();
+            return ExitCode::from(if failed || !printed {
+                cli::USAGE
+            } else {
+                cli::DONE
+            });
+        }
+    };
+    cli.globals.color.write_global();
+    match cli::run(cli) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => output::fail(&error),
+    }
+}

@@ -1,0 +1,184 @@
+//! The tree of commands, and what each exit code means.
+//!
+//! Every command carries examples in its help; a test walks the tree and insists.
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::logging::LogFormat;
+use crate::output::ColorWhen;
+use crate::{config, explain};
+
+/// The command did what it was asked.
+pub(crate) const DONE: u8 = 0;
+/// The command ran and the answer is no, or it found something.
+pub(crate) const NEGATIVE: u8 = 1;
+/// The command line is wrong.
+pub(crate) const USAGE: u8 = 2;
+/// The command could not run.
+pub(crate) const COULD_NOT_RUN: u8 = 3;
+
+/// How a command ended when nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did what it was asked.
+    Done,
+    /// It ran, and the answer is no.
+    Negative,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Done => DONE,
+            Outcome::Negative => NEGATIVE,
+        })
+    }
+}
+
+/// An error in how the command was called; ends with exit code 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// A durable message broker in one binary that every Kafka client can use.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wharf",
+    version,
+    propagate_version = false,
+    max_term_width = 100
+)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = "\
+Examples:
+  wharf serve                           run a node on this machine
+  wharf config show --origin            every setting and where its value comes from
+  wharf explain WHARF-1003              what an error means and what to do
+
+Exit codes: 0 done, 1 a negative answer, 2 wrong usage, 3 could not run.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options every command has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Globals {
+    /// When to colour the output; NO_COLOR is respected
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true
+    )]
+    #[arg(help = "When to colour the output: auto, always or never")]
+    pub(crate) color: ColorWhen,
+    /// What to log: a level, or target=level pairs, as in `info,wharf_server=debug`
+    #[arg(
+        long,
+        global = true,
+        env = "WHARF_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        hide_env = true
+    )]
+    #[arg(help = "What to log on stderr, as in `info,wharf_server=debug` [env: WHARF_LOG]")]
+    pub(crate) log_level: String,
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    #[arg(help = "How to log: text or json")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show or check the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Explain an error code
+    Explain(explain::Arguments),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wharf completions bash > ~/.local/share/bash-completion/completions/wharf
+  wharf completions zsh > ~/.zfunc/_wharf
+  wharf completions fish > ~/.config/fish/completions/wharf.fish")]
+struct Completions {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    match cli.command {
+        Command::Config(command) => config::run(command),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Completions(Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "wharf", &mut script);
+            crate::output::bytes(&script)?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(command: &clap::Command, path: &str, visit: &mut impl FnMut(&clap::Command, &str)) {
+        visit(command, path);
+        for child in command
+            .get_subcommands()
+            .filter(|child| child.get_name() != "help")
+        {
+            walk(child, &format!("{path} {}", child.get_name()), visit);
+        }
+    }
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_that_call_it() {
+        walk(&Cli::command(), "wharf", &mut |command, path| {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Examples:\n"), "{path} has no examples");
+            let calls = |line: &&str| line.trim_start().starts_with(path);
+            assert!(
+                help.lines().any(|line| calls(&line)),
+                "no example of {path} calls it"
+            );
+        });
+    }
+}

@@ -1,0 +1,5 @@
+//! The binary from outside: what it prints, and the code it ends with.
+#![expect(clippy::unwrap_used, reason = "test binary")]
+
+mod basics;
+mod run;

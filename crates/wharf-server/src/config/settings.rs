@@ -1,0 +1,200 @@
+//! Every setting there is: its name, type, default and meaning, written once.
+//!
+//! The macro turns each section into a plain struct and keeps the doc comments, so that the
+//! reference page is generated from the same lines the compiler reads.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{Address, ByteCount, Limit, Period};
+
+/// A setting as the reference describes it.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The section's name.
+    pub section: &'static str,
+    /// The key within the section, in kebab-case.
+    pub key: String,
+    /// The lines of its doc comment.
+    pub doc: &'static [&'static str],
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])*
+        $section:ident as $Section:ident {
+            $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr;)*
+        }
+    )*) => {
+        /// The whole configuration of a node. `Config::default()` is what runs without any file.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct Config {
+            $($(#[doc = $section_doc])* pub $section: $Section,)*
+        }
+
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+            pub struct $Section {
+                $($(#[doc = $doc])* pub $field: $type,)*
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $($field: $default,)* }
+                }
+            }
+        )*
+
+        impl Config {
+            /// The sections in order, with what they are about.
+            pub(super) const SECTIONS: &'static [(&'static str, &'static [&'static str])] =
+                &[$((stringify!($section), &[$($section_doc),*]),)*];
+
+            /// Section, field and doc comment of every setting.
+            const FIELDS: &'static [(&'static str, &'static str, &'static [&'static str])] =
+                &[$($((stringify!($section), stringify!($field), &[$($doc),*]),)*)*];
+        }
+    };
+}
+
+impl Config {
+    /// Every setting, in the order of the reference.
+    pub fn settings() -> impl Iterator<Item = Setting> {
+        Self::FIELDS.iter().map(|(section, field, doc)| {
+            let key = field.replace('_', "-");
+            Setting { section, key, doc }
+        })
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+settings! {
+    /// The node itself.
+    node as Node {
+        /// The directory that holds everything the node knows.
+        /// Created when missing; locked while a node runs.
+        data: PathBuf = PathBuf::from("wharf-data");
+        /// The node's name in logs and in the metrics' `wharf_node_info`.
+        name: String = "wharf".to_owned();
+    }
+
+    /// The listener that speaks the Kafka protocol.
+    kafka as Kafka {
+        /// Where to listen. Port 0 picks a free one.
+        listen: Address = Address::new("127.0.0.1", 9092);
+        /// The address clients are told to connect to.
+        /// Needed when they reach the node under another name, for instance through a container's port.
+        /// Unset: the address listened on.
+        advertised: Option<Address> = None;
+        /// Listen beyond loopback although nobody has to authenticate.
+        /// Everyone who can reach the port can then read and write every topic.
+        allow_unauthenticated_beyond_loopback: bool = false;
+        /// The largest request accepted; a connection that announces more is closed.
+        /// Kafka's `socket.request.max.bytes`.
+        request_size_max: ByteCount = ByteCount(100 << 20);
+        /// How many connections may be open at once; further ones are closed at once.
+        connections_max: usize = 10_000;
+        /// A connection that neither sends nor awaits anything for this long is closed,
+        /// and so is one whose request has not arrived whole after this long.
+        /// Kafka's `connections.max.idle.ms`.
+        idle_timeout: Period = Period(MINUTE.saturating_mul(10));
+        /// How many bytes of requests the whole node holds at once.
+        /// Beyond it sockets are not read until earlier requests are answered.
+        in_flight_size_max: ByteCount = ByteCount(256 << 20);
+        /// How many requests of one connection are worked on at once; answers keep their order.
+        in_flight_requests_max: usize = 64;
+        /// The most one fetch answers; whatever a client asks for beyond it comes with its next fetch.
+        /// Kafka's `fetch.max.bytes`.
+        fetch_size_max: ByteCount = ByteCount(55 << 20);
+        /// How many fetch sessions are kept; the longest idle goes first.
+        /// Kafka's `max.incremental.fetch.session.cache.slots`.
+        fetch_sessions_max: usize = 1_000;
+    }
+
+    /// The listener for metrics and health.
+    http as Http {
+        /// Where to listen. Port 0 picks a free one.
+        listen: Address = Address::new("127.0.0.1", 8080);
+        /// Listen beyond loopback although nobody has to authenticate.
+        allow_unauthenticated_beyond_loopback: bool = false;
+    }
+
+    /// The log on disk. The defaults fit most machines.
+    log as Log {
+        /// The size of one journal file. A single request's batch may fill a quarter of it.
+        journal_file_size: ByteCount = ByteCount(64 << 20);
+        /// How many full journal files may wait before the oldest is settled into segments.
+        journal_files_max: usize = 8;
+        /// How much one commit writes and syncs together at most.
+        group_size_max: ByteCount = ByteCount(8 << 20);
+        /// How much of the newest data is kept in memory for consumers that keep up.
+        tail_size_max: ByteCount = ByteCount(64 << 20);
+        /// How many batches the journal's index holds in memory before settling starts early.
+        index_batches_max: usize = 1_000_000;
+        /// How many segment files are kept open at once.
+        open_segments_max: usize = 4096;
+        /// How many idempotent producers a partition remembers; the longest idle is forgotten first.
+        producers_per_partition_max: usize = 5_000;
+        /// An idempotent producer idle for this long is forgotten.
+        /// Kafka's `producer.id.expiration.ms`.
+        producer_expiry: Period = Period(DAY);
+    }
+
+    /// Topics: how they come into being, and the defaults of those that do not say otherwise.
+    topics as Topics {
+        /// Create a topic when a client first names it.
+        /// Kafka's `auto.create.topics.enable`.
+        auto_create: bool = true;
+        /// The number of partitions of a topic created without one.
+        /// Kafka's `num.partitions`.
+        default_partitions: u32 = 1;
+        /// How many partitions the node holds at most, over all topics.
+        partitions_max: usize = 200_000;
+        /// Delete records older than this.
+        /// Kafka's `log.retention.ms`.
+        default_retention: Limit<Period> = Limit::At(Period(DAY.saturating_mul(7)));
+        /// Delete the oldest records of a partition beyond this size.
+        /// Kafka's `log.retention.bytes`.
+        default_retention_size: Limit<ByteCount> = Limit::Unlimited;
+        /// Start a new segment at this size.
+        /// Kafka's `log.segment.bytes`.
+        default_segment_size: ByteCount = ByteCount(1 << 30);
+        /// Start a new segment when the first record of the current one is this old.
+        /// Kafka's `log.roll.ms`.
+        default_segment_age: Period = Period(DAY.saturating_mul(7));
+        /// The largest record batch accepted.
+        /// Kafka's `message.max.bytes`.
+        default_message_size_max: ByteCount = ByteCount(1_048_588);
+    }
+
+    /// Consumer groups.
+    groups as Groups {
+        /// How long the first rebalance of an empty group waits for more members.
+        /// Kafka's `group.initial.rebalance.delay.ms`.
+        initial_rebalance_delay: Period = Period(Duration::from_secs(3));
+        /// The shortest session time-out a member may ask for.
+        /// Kafka's `group.min.session.timeout.ms`.
+        session_timeout_min: Period = Period(Duration::from_secs(6));
+        /// The longest session time-out a member may ask for.
+        /// Kafka's `group.max.session.timeout.ms`.
+        session_timeout_max: Period = Period(MINUTE.saturating_mul(30));
+        /// The most members a group may have.
+        /// Kafka's `group.max.size`.
+        members_max: usize = 10_000;
+        /// How many groups the node holds at most.
+        groups_max: usize = 100_000;
+        /// The longest text a client may store with an offset.
+        /// Kafka's `offset.metadata.max.bytes`.
+        offset_metadata_size_max: ByteCount = ByteCount(4096);
+        /// Offsets of a group without members are forgotten after this long.
+        /// Kafka's `offsets.retention.minutes`.
+        offsets_retention: Period = Period(DAY.saturating_mul(7));
+    }
+}

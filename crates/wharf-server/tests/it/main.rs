@@ -1,0 +1,4 @@
+//! The server from outside: configuration, the listeners, start and stop.
+#![expect(clippy::unwrap_used, reason = "test binary")]
+
+mod config;
