@@ -8,6 +8,7 @@ mod api;
 mod error;
 mod frame;
 mod shape;
+mod wire;
 
 use std::sync::Arc;
 

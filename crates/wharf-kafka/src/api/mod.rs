@@ -80,7 +80,13 @@ macro_rules! apis {
 pub(crate) use k18_api_versions::answer_unknown_version;
 
 apis! {
+    k03_metadata: MetadataRequest;
+    k10_find_coordinator: FindCoordinatorRequest;
     k18_api_versions: ApiVersionsRequest;
+    k22_init_producer_id: InitProducerIdRequest;
+    k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest;
+    k60_describe_cluster: DescribeClusterRequest;
+    k75_describe_topic_partitions: DescribeTopicPartitionsRequest;
 }
 
 #[cfg(test)]
