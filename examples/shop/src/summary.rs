@@ -1,0 +1,201 @@
+//! The end of a run: the figures, and whether they add up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::event;
+use crate::tally::{ServiceView, Tally};
+
+/// One thing that must hold, with both sides of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What must hold, in words.
+    pub claim: String,
+    /// The left side.
+    pub left: u64,
+    /// The right side.
+    pub right: u64,
+}
+
+impl Check {
+    fn new(claim: &str, left: u64, right: u64) -> Self {
+        Self {
+            claim: claim.to_owned(),
+            left,
+            right,
+        }
+    }
+
+    /// Whether it does.
+    pub fn holds(&self) -> bool {
+        self.left == self.right
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// Checkouts sent, repeats and malformed ones included.
+    pub checkouts: u64,
+    /// Checkouts sent a second time.
+    pub repeated: u64,
+    /// Orders placed.
+    pub placed: u64,
+    /// Orders completed.
+    pub completed: u64,
+    /// Orders rejected.
+    pub rejected: u64,
+    /// Orders rejected because the stock was not there.
+    pub out_of_stock: u64,
+    /// Orders rejected because the card was declined.
+    pub declined: u64,
+    /// Repeats that changed nothing, over all services.
+    pub suppressed: u64,
+    /// Messages set aside as dead letters.
+    pub set_aside: u64,
+    /// Messages of an earlier run that were left alone.
+    pub leftover: u64,
+    /// Messages received, over all services.
+    pub received: u64,
+    /// What must hold.
+    pub checks: Vec<Check>,
+}
+
+impl Summary {
+    pub(crate) fn new(
+        tally: &Tally,
+        services: &[ServiceView],
+        before: &BTreeMap<String, u64>,
+        after: &BTreeMap<String, u64>,
+        elapsed: Duration,
+    ) -> Self {
+        let total = |figure: fn(&ServiceView) -> u64| services.iter().map(figure).sum::<u64>();
+        let written = |topic: &str| {
+            let records = |of: &BTreeMap<String, u64>| of.get(topic).copied().unwrap_or(0);
+            records(after) - records(before)
+        };
+        let suppressed = total(|service| service.suppressed);
+        let set_aside = total(|service| service.set_aside);
+        let mut checks = intake(tally, suppressed, set_aside);
+        checks.extend(books(tally));
+        checks.extend(evidence(tally, set_aside, written));
+        Self {
+            seconds: elapsed.as_secs_f64(),
+            checkouts: tally.checkouts.get(),
+            repeated: tally.checkouts_repeated.get(),
+            placed: tally.placed.get(),
+            completed: tally.completed.get(),
+            rejected: tally.rejected.get(),
+            out_of_stock: tally.unavailable.get(),
+            declined: tally.declined.get(),
+            suppressed,
+            set_aside,
+            leftover: total(|service| service.leftover),
+            received: total(|service| service.received),
+            checks,
+        }
+    }
+
+    /// Whether everything that must hold does.
+    pub fn adds_up(&self) -> bool {
+        self.checks.iter().all(Check::holds)
+    }
+}
+
+/// The services' books agree with each other.
+fn books(tally: &Tally) -> Vec<Check> {
+    let (completed, rejected) = (tally.completed.get(), tally.rejected.get());
+    let (captured, declined) = (tally.captured.get(), tally.declined.get());
+    vec![
+        Check::new(
+            "orders placed = completed + rejected",
+            tally.placed.get(),
+            completed + rejected,
+        ),
+        Check::new(
+            "rejected = out of stock + card declined",
+            rejected,
+            tally.unavailable.get() + declined,
+        ),
+        Check::new(
+            "stock reserved = payments captured + declined",
+            tally.reserved.get(),
+            captured + declined,
+        ),
+        Check::new(
+            "stock released = cards declined",
+            tally.released.get(),
+            declined,
+        ),
+        Check::new(
+            "payments captured = parcels shipped",
+            captured,
+            tally.shipped.get(),
+        ),
+        Check::new(
+            "parcels shipped = orders completed",
+            tally.shipped.get(),
+            completed,
+        ),
+        Check::new(
+            "customers notified = completed + rejected",
+            tally.notified.get(),
+            completed + rejected,
+        ),
+    ]
+}
+
+/// What was sent in, and sent twice, is accounted for.
+fn intake(tally: &Tally, suppressed: u64, set_aside: u64) -> Vec<Check> {
+    let repeated = tally.checkouts_repeated.get();
+    vec![
+        Check::new(
+            "checkouts sent = orders placed + repeats + set aside",
+            tally.checkouts.get(),
+            tally.placed.get() + repeated + set_aside,
+        ),
+        // A repeated payment reaches three readers: order, inventory and shipping.
+        Check::new(
+            "repeats sent = repeats suppressed",
+            repeated + 3 * tally.payments_repeated.get(),
+            suppressed,
+        ),
+        Check::new(
+            "malformed sent = set aside",
+            tally.checkouts_malformed.get(),
+            set_aside,
+        ),
+    ]
+}
+
+/// The broker's own offsets say the same.
+fn evidence(tally: &Tally, set_aside: u64, written: impl Fn(&str) -> u64) -> Vec<Check> {
+    let dead_letters = crate::bus::dead_letter_topic(event::CHECKOUTS, "order");
+    let ended = tally.completed.get() + tally.rejected.get();
+    vec![
+        Check::new(
+            "records in shop.checkouts = checkouts sent",
+            written(event::CHECKOUTS),
+            tally.checkouts.get(),
+        ),
+        Check::new(
+            "records in shop.orders = orders placed",
+            written(event::ORDERS),
+            tally.placed.get(),
+        ),
+        Check::new(
+            "records in shop.outcomes = completed + rejected",
+            written(event::OUTCOMES),
+            ended,
+        ),
+        Check::new(
+            "records in the dead-letter topic = set aside",
+            written(&dead_letters),
+            set_aside,
+        ),
+    ]
+}
