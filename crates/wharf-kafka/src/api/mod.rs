@@ -80,6 +80,9 @@ macro_rules! apis {
 pub(crate) use k18_api_versions::answer_unknown_version;
 
 apis! {
+    k00_produce: ProduceRequest;
+    k01_fetch: FetchRequest;
+    k02_list_offsets: ListOffsetsRequest;
     k03_metadata: MetadataRequest;
     k10_find_coordinator: FindCoordinatorRequest;
     k18_api_versions: ApiVersionsRequest;

@@ -1,0 +1,141 @@
+//! Produce: one record batch per partition, passed through as received.
+//!
+//! The batches are handed to the broker before `handle` returns, so requests of a connection keep
+//! their order although the next frame is read before this one is answered. `acks=1` and
+//! `acks=-1` mean the same here: synced. `acks=0` sends no byte back.
+
+use futures_util::FutureExt;
+use kafka_protocol::messages::produce_request::TopicProduceData;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use wharf_broker::{Error, ErrorKind, Produce, Produced};
+use wharf_log::batch::{Compression, header};
+
+use super::Card;
+use crate::error::error_code;
+use crate::frame::Call;
+use crate::shape::{BYTES, INT16, INT32, Shape, TEXT, UUID, array};
+use crate::wire::{message, topic_ref};
+use crate::{Disconnect, Outcome};
+
+pub(super) static CARD: Card = Card {
+    key: 0,
+    name: "Produce",
+    advertised: 0..=13,
+    answered: 3..=13,
+    kips: &[98, 110, 467, 516, 951],
+    shape: Shape::new(
+        9,
+        &[
+            TEXT,
+            INT16,
+            INT32,
+            array(&[TEXT.to(12), UUID.from(13), array(&[INT32, BYTES])]),
+        ],
+    ),
+    notes: "Versions 0 to 2 are advertised, as Kafka does for old librdkafka, and end the \
+            connection. `acks=1` is synced like `acks=all`. A transactional id is refused with \
+            INVALID_REQUEST.",
+};
+
+/// The first version that names topics by id.
+const BY_ID_FROM: i16 = 13;
+/// The first version that may carry zstd (KIP-110).
+const ZSTD_FROM: i16 = 7;
+/// The first version with the first offset kept in the answer.
+const LOG_START_FROM: i16 = 5;
+/// The first version with sentences in the answer (KIP-467).
+const MESSAGES_FROM: i16 = 8;
+
+pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
+    let mut request: ProduceRequest = call.decode()?;
+    let refusal = refusal(&request);
+    let mut outline = Outline { topics: Vec::with_capacity(request.topic_data.len()) };
+    let mut records = Vec::new();
+    for topic in &mut request.topic_data {
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for partition in std::mem::take(&mut topic.partition_data) {
+            let produce = Produce {
+                topic: topic_ref(call.version() >= BY_ID_FROM, &topic.name, topic.topic_id),
+                partition: partition.index,
+                records: partition.records,
+            };
+            let refused = refusal.clone().or_else(|| refused_codec(&produce, call.version()));
+            if refused.is_none() {
+                records.push(produce);
+            }
+            partitions.push((partition.index, refused));
+        }
+        outline.topics.push((std::mem::take(topic), partitions));
+    }
+    let produced = call.broker.produce(&call.cx, records);
+    if request.acks == 0 {
+        return Ok(Outcome::Silent(produced.map(drop).boxed()));
+    }
+    let reply = call.reply;
+    let answer = produced.map(move |produced| reply.encode(&outline.fill(produced, reply.version)));
+    Ok(Outcome::Queued(answer.boxed()))
+}
+
+/// Why the whole request is refused, if it is.
+fn refusal(request: &ProduceRequest) -> Option<Error> {
+    if !matches!(request.acks, -1..=1) {
+        let sentence = format!("acks must be -1, 0 or 1, not {}", request.acks);
+        return Some(Error::new(ErrorKind::InvalidRequiredAcks, sentence));
+    }
+    request.transactional_id.as_ref()?;
+    Some(Error::new(ErrorKind::InvalidRequest, "transactions are not supported"))
+}
+
+fn refused_codec(produce: &Produce, version: i16) -> Option<Error> {
+    let header = header(produce.records.as_ref()?).ok()?;
+    let early = version < ZSTD_FROM && header.compression() == Some(Compression::Zstd);
+    early.then(|| {
+        let sentence = format!("zstd needs Produce version {ZSTD_FROM} or later");
+        Error::new(ErrorKind::UnsupportedCompressionType, sentence)
+    })
+}
+
+/// The answer to come: every partition in the order of the request, some refused already.
+struct Outline {
+    topics: Vec<(TopicProduceData, Vec<(i32, Option<Error>)>)>,
+}
+
+impl Outline {
+    /// Fills in what became of the partitions that were not refused, in order.
+    fn fill(self, produced: Vec<Result<Produced, Error>>, version: i16) -> ProduceResponse {
+        let mut produced = produced.into_iter();
+        let mut partition = |(index, refused): (i32, Option<Error>)| {
+            let result = refused.map_or_else(|| produced.next().unwrap_or_else(lost), Err);
+            answer(index, &result, version)
+        };
+        let mut topic = |(topic, partitions): (TopicProduceData, Vec<_>)| {
+            TopicProduceResponse::default()
+                .with_name(topic.name)
+                .with_topic_id(topic.topic_id)
+                .with_partition_responses(partitions.into_iter().map(&mut partition).collect())
+        };
+        let responses = self.topics.into_iter().map(&mut topic).collect();
+        ProduceResponse::default().with_responses(responses)
+    }
+}
+
+fn lost() -> Result<Produced, Error> {
+    Err(Error::new(ErrorKind::UnknownServerError, "the broker gave no answer for the partition"))
+}
+
+fn answer(index: i32, result: &Result<Produced, Error>, version: i16) -> PartitionProduceResponse {
+    let answer = PartitionProduceResponse::default().with_index(index);
+    match result {
+        Ok(produced) => answer
+            .with_base_offset(produced.base_offset)
+            .with_log_append_time_ms(produced.append_time.map_or(-1, |time| time.as_millis()))
+            .with_log_start_offset(if version >= LOG_START_FROM { produced.log_start } else { -1 }),
+        Err(error) => answer
+            .with_error_code(error_code(error.kind))
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1)
+            .with_error_message((version >= MESSAGES_FROM).then(|| message(error))),
+    }
+}
