@@ -143,11 +143,18 @@ impl Call {
         F: Future<Output = R> + Send + 'static,
     {
         let request: Q = self.decode()?;
+        Ok(self.answer_to(request, work))
+    }
+
+    /// The same for a request that was decoded already.
+    pub(crate) fn answer_to<Q, R, F>(self, request: Q, work: impl FnOnce(Self, Q) -> F) -> Outcome
+    where
+        R: Encodable,
+        F: Future<Output = R> + Send + 'static,
+    {
         let reply = self.reply;
         let answer = work(self, request);
-        Ok(Outcome::Answer(
-            async move { reply.encode(&answer.await) }.boxed(),
-        ))
+        Outcome::Answer(async move { reply.encode(&answer.await) }.boxed())
     }
 
     /// The same for work that waits for nothing.

@@ -5,6 +5,7 @@
 //! than a small multiple of the frame). Versions advertised are versions answered.
 
 mod api;
+mod compact;
 mod error;
 mod frame;
 mod shape;

@@ -77,6 +77,9 @@ macro_rules! apis {
     };
 }
 
+mod config_resource;
+mod group;
+
 pub(crate) use k18_api_versions::answer_unknown_version;
 
 apis! {
@@ -84,11 +87,31 @@ apis! {
     k01_fetch: FetchRequest;
     k02_list_offsets: ListOffsetsRequest;
     k03_metadata: MetadataRequest;
+    k08_offset_commit: OffsetCommitRequest;
+    k09_offset_fetch: OffsetFetchRequest;
     k10_find_coordinator: FindCoordinatorRequest;
+    k11_join_group: JoinGroupRequest;
+    k12_heartbeat: HeartbeatRequest;
+    k13_leave_group: LeaveGroupRequest;
+    k14_sync_group: SyncGroupRequest;
+    k15_describe_groups: DescribeGroupsRequest;
+    k16_list_groups: ListGroupsRequest;
     k18_api_versions: ApiVersionsRequest;
+    k19_create_topics: CreateTopicsRequest;
+    k20_delete_topics: DeleteTopicsRequest;
+    k21_delete_records: DeleteRecordsRequest;
     k22_init_producer_id: InitProducerIdRequest;
     k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest;
+    k32_describe_configs: DescribeConfigsRequest;
+    k33_alter_configs: AlterConfigsRequest;
+    k35_describe_log_dirs: DescribeLogDirsRequest;
+    k37_create_partitions: CreatePartitionsRequest;
+    k42_delete_groups: DeleteGroupsRequest;
+    k44_incremental_alter_configs: IncrementalAlterConfigsRequest;
+    k47_offset_delete: OffsetDeleteRequest;
     k60_describe_cluster: DescribeClusterRequest;
+    k61_describe_producers: DescribeProducersRequest;
+    k74_list_config_resources: ListConfigResourcesRequest;
     k75_describe_topic_partitions: DescribeTopicPartitionsRequest;
 }
 

@@ -1,0 +1,214 @@
+//! What the configuration keys (32, 33, 44, 74) share: the kinds of resources, whose they are, and
+//! the one way to change a setting.
+//!
+//! Topics have settings that change. The node's own come from its configuration file and are
+//! read-only here. Loggers, client metrics subscriptions and group settings do not exist: they
+//! describe as empty and refuse every change. Nothing is changed before the whole resource was
+//! found good.
+
+use std::collections::HashSet;
+
+use kafka_protocol::protocol::StrBytes;
+use wharf_broker::{
+    Broker, ConfigChange, ConfigOperation, ConfigSource, Context, Error, ErrorKind, TopicRef,
+};
+
+/// A kind of resource with settings (`ConfigResource.Type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Topic,
+    Node,
+    NodeLoggers,
+    ClientMetrics,
+    Group,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Topic,
+        Self::Node,
+        Self::NodeLoggers,
+        Self::ClientMetrics,
+        Self::Group,
+    ];
+
+    pub(super) const fn code(self) -> i8 {
+        match self {
+            Self::Topic => 2,
+            Self::Node => 4,
+            Self::NodeLoggers => 8,
+            Self::ClientMetrics => 16,
+            Self::Group => 32,
+        }
+    }
+
+    pub(super) fn from_code(code: i8) -> Result<Self, Error> {
+        let known = Self::ALL.into_iter().find(|kind| kind.code() == code);
+        known.ok_or_else(|| invalid(format!("resource type {code} is not known")))
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidRequest, message)
+}
+
+/// Kafka's number for the origin of a value (`ConfigEntry.ConfigSource`).
+pub(super) const fn source_code(source: ConfigSource) -> i8 {
+    match source {
+        ConfigSource::Topic => 1,
+        ConfigSource::Node => 4,
+        ConfigSource::Default => 5,
+    }
+}
+
+/// Checks that `name` is this node's id.
+pub(super) fn check_node(broker: &Broker, name: &str) -> Result<(), Error> {
+    let node = broker.options().node_id;
+    match name.parse::<i32>() {
+        Ok(id) if id == node => Ok(()),
+        Ok(id) => Err(invalid(format!("this is node {node}, not node {id}"))),
+        Err(_) => Err(invalid(format!(
+            "a node is named by its id ({node}), not by {name:?}"
+        ))),
+    }
+}
+
+/// A resource to change, from either of the two requests.
+pub(super) struct Alteration {
+    pub(super) kind: i8,
+    pub(super) name: StrBytes,
+    /// The changes, with operations and values unchecked.
+    pub(super) changes: Vec<Change>,
+}
+
+/// A change as it arrives: the operation's number and a value that may be missing.
+pub(super) struct Change {
+    pub(super) name: StrBytes,
+    pub(super) operation: i8,
+    pub(super) value: Option<StrBytes>,
+}
+
+/// How to apply alterations.
+#[derive(Clone, Copy)]
+pub(super) struct Mode {
+    /// Settings that are not named go back to their defaults (AlterConfigs).
+    pub(super) replace: bool,
+    /// Check only.
+    pub(super) validate_only: bool,
+}
+
+/// Applies the alterations of one request, each on its own; one result each, in order. A resource
+/// that is named twice is not touched at all.
+pub(super) async fn alter_all(
+    broker: &Broker,
+    cx: &Context,
+    alterations: Vec<Alteration>,
+    mode: Mode,
+) -> Vec<(i8, StrBytes, Result<(), Error>)> {
+    let mut seen = HashSet::new();
+    let repeated: HashSet<_> = alterations
+        .iter()
+        .map(|one| (one.kind, one.name.clone()))
+        .filter(|resource| !seen.insert(resource.clone()))
+        .collect();
+    let mut results = Vec::with_capacity(alterations.len());
+    for Alteration {
+        kind,
+        name,
+        changes,
+    } in alterations
+    {
+        let result = if repeated.contains(&(kind, name.clone())) {
+            Err(invalid("a resource may be named only once in a request"))
+        } else {
+            alter(broker, cx, kind, &name, changes, mode).await
+        };
+        results.push((kind, name, result));
+    }
+    results
+}
+
+async fn alter(
+    broker: &Broker,
+    cx: &Context,
+    kind: i8,
+    name: &str,
+    changes: Vec<Change>,
+    mode: Mode,
+) -> Result<(), Error> {
+    let kind = Kind::from_code(kind)?;
+    let changes = checked(changes)?;
+    let refused = |what: &str| {
+        let settings: Vec<_> = changes.iter().map(|change| change.name.as_str()).collect();
+        Err(Error::new(
+            ErrorKind::InvalidRequest,
+            format!("{what}: {}", settings.join(", ")),
+        ))
+    };
+    match kind {
+        Kind::Topic => {
+            let topic = TopicRef::Name(name.to_owned());
+            broker
+                .alter_topic_config(cx, &topic, changes, mode.replace, mode.validate_only)
+                .await
+        }
+        Kind::Node | Kind::NodeLoggers if !name.is_empty() => {
+            check_node(broker, name)?;
+            if changes.is_empty() {
+                Ok(())
+            } else {
+                refused(FIXED)
+            }
+        }
+        _ if changes.is_empty() => Ok(()),
+        Kind::Node | Kind::NodeLoggers => refused(FIXED),
+        Kind::ClientMetrics => refused("this node takes no client metrics subscriptions"),
+        Kind::Group => refused("groups have no settings of their own here"),
+    }
+}
+
+/// Why the node's settings do not change.
+const FIXED: &str = "the node's settings come from its configuration and change with a restart";
+
+fn checked(changes: Vec<Change>) -> Result<Vec<ConfigChange>, Error> {
+    let mut seen = HashSet::new();
+    if let Some(twice) = changes
+        .iter()
+        .find(|change| !seen.insert(change.name.clone()))
+    {
+        return Err(invalid(format!(
+            "the setting {} is named more than once",
+            twice.name
+        )));
+    }
+    changes.into_iter().map(change).collect()
+}
+
+fn change(change: Change) -> Result<ConfigChange, Error> {
+    let operation = match change.operation {
+        0 => ConfigOperation::Set,
+        1 => ConfigOperation::Delete,
+        2 => ConfigOperation::Append,
+        3 => ConfigOperation::Subtract,
+        other => {
+            return Err(invalid(format!(
+                "there is no operation {other} on a setting"
+            )));
+        }
+    };
+    let value = match (operation, change.value) {
+        (ConfigOperation::Delete, _) => None,
+        (_, Some(value)) => Some(value.to_string()),
+        (_, None) => {
+            return Err(invalid(format!(
+                "the setting {} needs a value",
+                change.name
+            )));
+        }
+    };
+    Ok(ConfigChange {
+        name: change.name.to_string(),
+        operation,
+        value,
+    })
+}

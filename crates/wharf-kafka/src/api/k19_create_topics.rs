@@ -1,0 +1,163 @@
+//! CreateTopics: each topic on its own, durable when answered.
+//!
+//! A name that stands twice in a request is refused once and created never. From version 5 on the
+//! answer describes the topic with all its settings, from version 7 on with its id. The time-out
+//! of the request is not needed: nothing waits for other nodes.
+
+use std::collections::HashSet;
+
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use kafka_protocol::protocol::StrBytes;
+use wharf_broker::{Broker, Context, CreateTopic, Error, ErrorKind, Topic};
+
+use super::Card;
+use super::config_resource::source_code;
+use crate::error::error_code;
+use crate::frame::Call;
+use crate::shape::{BOOL, INT16, INT32, Shape, TEXT, array, items};
+use crate::wire::{message, text};
+use crate::{Disconnect, Outcome};
+
+/// The first version that describes the topic created.
+const DESCRIBED: i16 = 5;
+/// The number of copies of every partition: one node, one copy.
+const REPLICATION: i16 = 1;
+
+pub(super) static CARD: Card = Card {
+    key: 19,
+    name: "CreateTopics",
+    advertised: 2..=7,
+    answered: 2..=7,
+    kips: &[4, 464, 516, 525],
+    shape: Shape::new(
+        5,
+        &[
+            array(&[
+                TEXT,
+                INT32,
+                INT16,
+                array(&[INT32, items(&INT32)]),
+                array(&[TEXT, TEXT]),
+            ]),
+            INT32,
+            BOOL,
+        ],
+    ),
+    notes: "The time-out is not needed: nothing waits for other nodes. The replication factor is \
+            1.",
+};
+
+pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
+    call.answer(answer)
+}
+
+async fn answer(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let (broker, cx) = (&call.broker, &call.cx);
+    let version = call.version();
+    let mut seen = HashSet::new();
+    let mut repeated: HashSet<_> = request
+        .topics
+        .iter()
+        .map(|topic| topic.name.clone())
+        .filter(|name| !seen.insert(name.clone()))
+        .collect();
+    seen.clone_from(&repeated);
+    let mut results = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let result = CreatableTopicResult::default().with_name(topic.name.clone());
+        if seen.contains(&topic.name) {
+            if repeated.remove(&topic.name) {
+                let error = Error::new(
+                    ErrorKind::InvalidRequest,
+                    "the topic is named more than once",
+                );
+                results.push(refused(result, &error));
+            }
+            continue;
+        }
+        let created = match create(topic) {
+            Ok(topic) => broker.create_topic(cx, topic, request.validate_only).await,
+            Err(error) => Err(error),
+        };
+        results.push(match created {
+            Ok(topic) if version >= DESCRIBED => describe(broker, cx, result, &topic),
+            Ok(_) => result.with_error_message(None),
+            Err(error) => refused(result, &error),
+        });
+    }
+    CreateTopicsResponse::default().with_topics(results)
+}
+
+fn refused(result: CreatableTopicResult, error: &Error) -> CreatableTopicResult {
+    result
+        .with_error_code(error_code(error.kind))
+        .with_error_message(Some(message(error)))
+}
+
+/// The broker's form of the request. With a manual assignment the counts follow from it and must
+/// not be given.
+fn create(topic: CreatableTopic) -> Result<CreateTopic, Error> {
+    if !topic.assignments.is_empty()
+        && (topic.num_partitions != -1 || topic.replication_factor != -1)
+    {
+        let message =
+            "with a manual assignment the partition count and the replication factor must be -1";
+        return Err(Error::new(ErrorKind::InvalidRequest, message));
+    }
+    let assignments = topic.assignments.into_iter();
+    let configs = topic.configs.into_iter();
+    Ok(CreateTopic {
+        name: topic.name.to_string(),
+        partitions: (topic.num_partitions != -1).then_some(topic.num_partitions),
+        replication: (topic.replication_factor != -1).then_some(topic.replication_factor),
+        assignment: assignments
+            .map(|one| {
+                (
+                    one.partition_index,
+                    one.broker_ids.iter().map(|id| id.0).collect(),
+                )
+            })
+            .collect(),
+        configs: configs
+            .map(|one| {
+                (
+                    one.name.to_string(),
+                    one.value.map(|value| value.to_string()),
+                )
+            })
+            .collect(),
+    })
+}
+
+fn describe(
+    broker: &Broker,
+    cx: &Context,
+    result: CreatableTopicResult,
+    topic: &Topic,
+) -> CreatableTopicResult {
+    let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let result = result
+        .with_error_message(None)
+        .with_topic_id(topic.id)
+        .with_num_partitions(partitions)
+        .with_replication_factor(REPLICATION);
+    match broker.describe_topic_config(cx, topic.name.as_str()) {
+        Ok(entries) => {
+            let configs = entries.into_iter().map(|entry| {
+                CreatableTopicConfigs::default()
+                    .with_name(StrBytes::from_static_str(entry.name))
+                    .with_value(entry.value.map(text))
+                    .with_read_only(entry.read_only)
+                    .with_config_source(source_code(entry.source))
+            });
+            result.with_configs(Some(configs.collect()))
+        }
+        Err(error) => result
+            .with_topic_config_error_code(error_code(error.kind))
+            .with_configs(None),
+    }
+}

@@ -1,0 +1,133 @@
+//! DescribeConfigs: the settings of topics and of this node, each with its origin.
+//!
+//! The node without an id is the cluster-wide default of all nodes: nothing is ever set there.
+//! A resource that cannot be described has its own error and message; the others are answered.
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
+use wharf_broker::{Broker, ConfigEntry, ConfigSource, Context, Error, ErrorKind};
+
+use super::Card;
+use super::config_resource::{Kind, check_node, source_code};
+use crate::error::error_code;
+use crate::frame::Call;
+use crate::shape::{BOOL, INT8, Shape, TEXT, array, items};
+use crate::wire::{message, text};
+use crate::{Disconnect, Outcome};
+
+pub(super) static CARD: Card = Card {
+    key: 32,
+    name: "DescribeConfigs",
+    advertised: 1..=4,
+    answered: 1..=4,
+    kips: &[133, 226, 569],
+    shape: Shape::new(4, &[array(&[INT8, TEXT, items(&TEXT)]), BOOL, BOOL.from(3)]),
+    notes: "Topics and this node. Loggers, client metrics subscriptions and groups have no \
+            settings: they are described as empty.",
+};
+
+pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
+    call.answer_now(answer)
+}
+
+fn answer(call: &Call, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let (broker, cx) = (&call.broker, &call.cx);
+    let wanted = Wanted {
+        synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
+    };
+    let results = request.resources.into_iter().map(|resource| {
+        let entries = describe(broker, cx, &resource);
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match entries {
+            Ok(entries) => result.with_error_message(None).with_configs(
+                select(&resource, entries)
+                    .map(|entry| wanted.entry(entry))
+                    .collect(),
+            ),
+            Err(error) => result
+                .with_error_code(error_code(error.kind))
+                .with_error_message(Some(message(&error))),
+        }
+    });
+    DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+fn describe(
+    broker: &Broker,
+    cx: &Context,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<ConfigEntry>, Error> {
+    let name = resource.resource_name.as_str();
+    match Kind::from_code(resource.resource_type)? {
+        Kind::Topic => broker.describe_topic_config(cx, name),
+        Kind::Node if name.is_empty() => Ok(Vec::new()),
+        Kind::Node => check_node(broker, name).map(|()| broker.describe_broker_config(cx)),
+        Kind::NodeLoggers => check_node(broker, name).map(|()| Vec::new()),
+        Kind::ClientMetrics | Kind::Group if name.is_empty() => Err(Error::new(
+            ErrorKind::InvalidRequest,
+            "the resource needs a name",
+        )),
+        Kind::ClientMetrics | Kind::Group => Ok(Vec::new()),
+    }
+}
+
+/// The entries asked for by name; all of them when no name is given.
+fn select(
+    resource: &DescribeConfigsResource,
+    entries: Vec<ConfigEntry>,
+) -> impl Iterator<Item = ConfigEntry> {
+    let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+    let wanted = |name: &str| keys.is_empty() || keys.iter().any(|key| key.as_str() == name);
+    entries.into_iter().filter(move |entry| wanted(entry.name))
+}
+
+/// What was asked for besides the values.
+#[derive(Clone, Copy)]
+struct Wanted {
+    synonyms: bool,
+    documentation: bool,
+}
+
+impl Wanted {
+    fn entry(self, entry: ConfigEntry) -> DescribeConfigsResourceResult {
+        let synonyms = if self.synonyms {
+            synonyms(&entry)
+        } else {
+            Vec::new()
+        };
+        let documentation = self
+            .documentation
+            .then(|| StrBytes::from_static_str(entry.documentation));
+        DescribeConfigsResourceResult::default()
+            .with_name(StrBytes::from_static_str(entry.name))
+            .with_value(entry.value.map(text))
+            .with_read_only(entry.read_only)
+            .with_config_source(source_code(entry.source))
+            .with_synonyms(synonyms)
+            .with_config_type(entry.kind)
+            .with_documentation(documentation)
+    }
+}
+
+/// Where the value comes from, the winner first, down to the built-in default.
+fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
+    let synonym = |value: &Option<String>, source| {
+        DescribeConfigsSynonym::default()
+            .with_name(StrBytes::from_static_str(entry.name))
+            .with_value(value.clone().map(text))
+            .with_source(source_code(source))
+    };
+    let default = entry
+        .default
+        .is_some()
+        .then(|| synonym(&entry.default, ConfigSource::Default));
+    let own = (entry.source != ConfigSource::Default).then(|| synonym(&entry.value, entry.source));
+    own.into_iter().chain(default).collect()
+}

@@ -1,0 +1,65 @@
+//! DescribeProducers: which idempotent producers are active in partitions (KIP-664). Without
+//! transactions there is neither a coordinator's epoch nor a first offset of one.
+
+use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
+use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+use wharf_broker::{Error, ProducerDescription, TopicRef};
+
+use super::Card;
+use crate::error::error_code;
+use crate::frame::Call;
+use crate::shape::{INT32, Shape, TEXT, array, items};
+use crate::wire::message;
+use crate::{Disconnect, Outcome};
+
+pub(super) static CARD: Card = Card {
+    key: 61,
+    name: "DescribeProducers",
+    advertised: 0..=0,
+    answered: 0..=0,
+    kips: &[664],
+    shape: Shape::new(0, &[array(&[TEXT, items(&INT32)])]),
+    notes: "Idempotent producers; there are no transactions.",
+};
+
+pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
+    call.answer_now(answer)
+}
+
+fn answer(call: &Call, request: DescribeProducersRequest) -> DescribeProducersResponse {
+    let (broker, cx) = (&call.broker, &call.cx);
+    let topics = request.topics.into_iter().map(|topic| {
+        let reference = TopicRef::Name(topic.name.to_string());
+        let partitions = topic.partition_indexes.into_iter().map(|index| {
+            let producers = broker.describe_producers(cx, &reference, index);
+            partition(producers).with_partition_index(index)
+        });
+        let partitions = partitions.collect();
+        TopicResponse::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
+    });
+    DescribeProducersResponse::default().with_topics(topics.collect())
+}
+
+fn partition(producers: Result<Vec<ProducerDescription>, Error>) -> PartitionResponse {
+    let response = PartitionResponse::default();
+    match producers {
+        Ok(producers) => response.with_active_producers(producers.into_iter().map(state).collect()),
+        Err(error) => response
+            .with_error_code(error_code(error.kind))
+            .with_error_message(Some(message(&error))),
+    }
+}
+
+fn state(producer: ProducerDescription) -> ProducerState {
+    ProducerState::default()
+        .with_producer_id(ProducerId(producer.id))
+        .with_producer_epoch(producer.epoch)
+        .with_last_sequence(producer.last_sequence)
+        .with_last_timestamp(producer.last_timestamp)
+        .with_coordinator_epoch(-1)
+        .with_current_txn_start_offset(-1)
+}
