@@ -6,6 +6,7 @@
 
 mod api;
 mod compact;
+mod compat;
 mod error;
 mod frame;
 mod shape;
@@ -13,9 +14,11 @@ mod wire;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use wharf_broker::{Broker, Context};
+
+pub use compat::compat_page;
 
 use crate::frame::{Call, Header, Reply};
 
@@ -88,7 +91,7 @@ impl Service {
 
     /// Takes one frame (without the length bytes). Work that must keep the order of requests
     /// (produce) is queued before this returns; the rest happens in the returned future.
-    pub fn handle(&self, cx: &Context, frame: Bytes) -> Result<Outcome, Disconnect> {
+    pub fn handle(&self, cx: &Context, mut frame: Bytes) -> Result<Outcome, Disconnect> {
         let Some((key, version)) = frame::key_and_version(&frame) else {
             return Err(Disconnect(
                 "the frame is too short for a request".to_owned(),
@@ -109,15 +112,15 @@ impl Service {
                 card.name
             )));
         }
-        let body = frame.slice(header.bytes..);
-        card.shape.check(&body, version)?;
+        frame.advance(header.bytes);
+        card.shape.check(&frame, version)?;
         let cx = context(cx, header.client_id.as_deref().unwrap_or_default());
         let (broker, endpoint) = (self.broker.clone(), Arc::clone(&self.endpoint));
         (api.handle)(Call {
             broker,
             endpoint,
             cx,
-            body,
+            body: frame,
             reply,
         })
     }

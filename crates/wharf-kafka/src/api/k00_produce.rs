@@ -5,11 +5,12 @@
 //! `acks=-1` mean the same here: synced. `acks=0` sends no byte back.
 
 use futures_util::FutureExt;
-use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+use uuid::Uuid;
 use wharf_broker::{Error, ErrorKind, Produce, Produced};
 use wharf_log::batch::{Compression, header};
+use wharf_message::Timestamp;
 
 use super::Card;
 use crate::error::error_code;
@@ -23,7 +24,7 @@ pub(super) static CARD: Card = Card {
     name: "Produce",
     advertised: 0..=13,
     answered: 3..=13,
-    kips: &[98, 110, 467, 516, 951],
+    kips: &[98, 110, 467, 516],
     shape: Shape::new(
         9,
         &[
@@ -48,33 +49,40 @@ const LOG_START_FROM: i16 = 5;
 const MESSAGES_FROM: i16 = 8;
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
-    let mut request: ProduceRequest = call.decode()?;
+    let request: ProduceRequest = call.decode()?;
+    let Call { broker, cx, reply, .. } = call;
+    let acks = request.acks;
+    let (records, outline) = outline(request, reply.version);
+    let produced = broker.produce(&cx, records);
+    if acks == 0 {
+        return Ok(Outcome::Silent(produced.map(drop).boxed()));
+    }
+    let answer = produced.map(move |produced| reply.encode(&outline.fill(produced, reply.version)));
+    Ok(Outcome::Queued(answer.boxed()))
+}
+
+/// What goes to the broker, and what the answer will look like.
+fn outline(request: ProduceRequest, version: i16) -> (Vec<Produce>, Outline) {
     let refusal = refusal(&request);
-    let mut outline = Outline { topics: Vec::with_capacity(request.topic_data.len()) };
     let mut records = Vec::new();
-    for topic in &mut request.topic_data {
+    let mut outline = Outline { topics: Vec::with_capacity(request.topic_data.len()) };
+    for topic in request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
-        for partition in std::mem::take(&mut topic.partition_data) {
+        for partition in topic.partition_data {
             let produce = Produce {
-                topic: topic_ref(call.version() >= BY_ID_FROM, &topic.name, topic.topic_id),
+                topic: topic_ref(version >= BY_ID_FROM, &topic.name, topic.topic_id),
                 partition: partition.index,
                 records: partition.records,
             };
-            let refused = refusal.clone().or_else(|| refused_codec(&produce, call.version()));
+            let refused = refusal.clone().or_else(|| refused_codec(&produce, version));
             if refused.is_none() {
                 records.push(produce);
             }
             partitions.push((partition.index, refused));
         }
-        outline.topics.push((std::mem::take(topic), partitions));
+        outline.topics.push(Topic { name: topic.name, id: topic.topic_id, partitions });
     }
-    let produced = call.broker.produce(&call.cx, records);
-    if request.acks == 0 {
-        return Ok(Outcome::Silent(produced.map(drop).boxed()));
-    }
-    let reply = call.reply;
-    let answer = produced.map(move |produced| reply.encode(&outline.fill(produced, reply.version)));
-    Ok(Outcome::Queued(answer.boxed()))
+    (records, outline)
 }
 
 /// Why the whole request is refused, if it is.
@@ -98,7 +106,13 @@ fn refused_codec(produce: &Produce, version: i16) -> Option<Error> {
 
 /// The answer to come: every partition in the order of the request, some refused already.
 struct Outline {
-    topics: Vec<(TopicProduceData, Vec<(i32, Option<Error>)>)>,
+    topics: Vec<Topic>,
+}
+
+struct Topic {
+    name: TopicName,
+    id: Uuid,
+    partitions: Vec<(i32, Option<Error>)>,
 }
 
 impl Outline {
@@ -109,11 +123,11 @@ impl Outline {
             let result = refused.map_or_else(|| produced.next().unwrap_or_else(lost), Err);
             answer(index, &result, version)
         };
-        let mut topic = |(topic, partitions): (TopicProduceData, Vec<_>)| {
+        let mut topic = |topic: Topic| {
             TopicProduceResponse::default()
                 .with_name(topic.name)
-                .with_topic_id(topic.topic_id)
-                .with_partition_responses(partitions.into_iter().map(&mut partition).collect())
+                .with_topic_id(topic.id)
+                .with_partition_responses(topic.partitions.into_iter().map(&mut partition).collect())
         };
         let responses = self.topics.into_iter().map(&mut topic).collect();
         ProduceResponse::default().with_responses(responses)
@@ -129,7 +143,7 @@ fn answer(index: i32, result: &Result<Produced, Error>, version: i16) -> Partiti
     match result {
         Ok(produced) => answer
             .with_base_offset(produced.base_offset)
-            .with_log_append_time_ms(produced.append_time.map_or(-1, |time| time.as_millis()))
+            .with_log_append_time_ms(produced.append_time.map_or(-1, Timestamp::as_millis))
             .with_log_start_offset(if version >= LOG_START_FROM { produced.log_start } else { -1 }),
         Err(error) => answer
             .with_error_code(error_code(error.kind))

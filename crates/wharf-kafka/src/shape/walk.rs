@@ -54,9 +54,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         };
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes)
-            .map(Some)
-            .map_err(|_| self.fail("a text is not UTF-8"))
+        self.utf8(bytes).map(Some)
     }
 
     /// The tagged fields that end a struct or a header; those in `known` have a shape.
@@ -123,9 +121,7 @@ impl<'a> Walk<'a> {
             return Err(self.fail("a text is too long"));
         }
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes)
-            .map(drop)
-            .map_err(|_| self.fail("a text is not UTF-8"))
+        self.utf8(bytes).map(drop)
     }
 
     fn repeat(
@@ -176,7 +172,8 @@ impl<'a> Walk<'a> {
             let [byte] = self.array()?;
             value |= u64::from(byte & 0x7f) << (7 * index);
             if byte < 0x80 {
-                return u32::try_from(value).map_err(|_| self.fail("a varint is too large"));
+                let value = u32::try_from(value).ok();
+                return value.ok_or_else(|| self.fail("a varint is too large"));
             }
         }
         Err(self.fail("a varint is too long"))
@@ -196,6 +193,11 @@ impl<'a> Walk<'a> {
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let taken = self.take(N)?;
         Ok(taken.try_into().expect("take returns exactly N bytes"))
+    }
+
+    fn utf8(&self, bytes: &'a [u8]) -> Result<&'a str, Malformed> {
+        let text = std::str::from_utf8(bytes).ok();
+        text.ok_or_else(|| self.fail("a text is not UTF-8"))
     }
 
     fn fail(&self, what: &'static str) -> Malformed {

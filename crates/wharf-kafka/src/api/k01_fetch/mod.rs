@@ -22,7 +22,7 @@ pub(super) static CARD: Card = Card {
     name: "Fetch",
     advertised: 4..=18,
     answered: 4..=18,
-    kips: &[74, 98, 227, 320, 392, 516],
+    kips: &[74, 227, 320, 516],
     shape: Shape::new(
         12,
         &[

@@ -1,0 +1,3 @@
+//! The protocol from outside: frames in, frames out.
+
+mod compat;
