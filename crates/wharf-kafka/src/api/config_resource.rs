@@ -212,3 +212,63 @@ fn change(change: Change) -> Result<ConfigChange, Error> {
         value,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(name: &str, operation: i8, value: Option<&str>) -> Change {
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        Change {
+            name: text(name),
+            operation,
+            value: value.map(text),
+        }
+    }
+
+    #[test]
+    fn every_operation_has_its_number_and_only_delete_needs_no_value() {
+        let operation = |number| change(request("a", number, Some("v"))).map(|one| one.operation);
+        assert_eq!(operation(0), Ok(ConfigOperation::Set));
+        assert_eq!(operation(1), Ok(ConfigOperation::Delete));
+        assert_eq!(operation(2), Ok(ConfigOperation::Append));
+        assert_eq!(operation(3), Ok(ConfigOperation::Subtract));
+        for unknown in [-1, 4, i8::MAX] {
+            assert_eq!(
+                operation(unknown).expect_err("no such").kind,
+                ErrorKind::InvalidRequest
+            );
+        }
+        for number in [0, 2, 3] {
+            let refused = change(request("a", number, None)).expect_err("no value");
+            assert_eq!(refused.kind, ErrorKind::InvalidRequest);
+            assert!(refused.message.contains("the setting a"), "{refused}");
+        }
+        assert_eq!(
+            change(request("a", 1, Some("ignored"))).map(|one| one.value),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn a_setting_named_twice_is_refused_whatever_the_operations() {
+        let twice = vec![
+            request("a", 0, Some("1")),
+            request("b", 0, Some("1")),
+            request("a", 1, None),
+        ];
+        let refused = checked(twice).expect_err("named twice");
+        assert_eq!(refused.kind, ErrorKind::InvalidRequest);
+        assert!(refused.message.contains("the setting a"), "{refused}");
+    }
+
+    #[test]
+    fn every_kind_of_resource_is_known_by_its_number() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_code(kind.code()), Ok(kind));
+        }
+        for unknown in [0, 1, 3, -4] {
+            assert!(Kind::from_code(unknown).is_err());
+        }
+    }
+}

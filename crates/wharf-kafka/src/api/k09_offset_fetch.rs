@@ -288,3 +288,53 @@ fn decode_by_id(body: Bytes) -> Result<OffsetFetchRequest, Truncated> {
         .with_require_stable(input.boolean()?);
     input.tagged().map(|()| request)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::tests::body;
+
+    #[test]
+    fn version_10_is_read_to_its_last_byte() {
+        for seed in 0..40 {
+            let body = Bytes::from(body(&CARD.shape, BY_ID, seed));
+            assert!(decode_by_id(body.clone()).is_ok(), "seed {seed}");
+            for end in 0..body.len() {
+                assert!(
+                    decode_by_id(body.slice(..end)).is_err(),
+                    "seed {seed} cut at {end}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn offsets_of_a_topic_that_is_gone_are_named_only_where_names_exist() {
+        let offset = |topic: &str, topic_id, partition| CommittedOffset {
+            topic: topic.to_owned(),
+            topic_id,
+            partition,
+            offset: 7,
+            leader_epoch: 0,
+            metadata: String::new(),
+        };
+        let id = Uuid::from_u128(1);
+        let all = [
+            offset("kept", Some(id), 1),
+            offset("gone", None, 0),
+            offset("kept", Some(id), 0),
+        ];
+        let named: Vec<_> = by_topic(all.clone().into_iter(), 9)
+            .into_iter()
+            .map(|found| found.topic)
+            .collect();
+        assert_eq!(
+            named,
+            [TopicRef::Name("gone".into()), TopicRef::Name("kept".into())]
+        );
+        let by_id = by_topic(all.into_iter(), BY_ID);
+        assert_eq!(by_id.len(), 1);
+        assert_eq!(by_id[0].topic, TopicRef::Id(id));
+        assert_eq!(by_id[0].partitions.len(), 2);
+    }
+}

@@ -112,3 +112,43 @@ fn rejected(refused: JoinRefused, version: i16) -> JoinGroupResponse {
         .with_protocol_name((version < NULLABLE_PROTOCOL).then(StrBytes::new))
         .with_member_id(text(refused.member))
 }
+
+#[cfg(test)]
+mod tests {
+    use wharf_broker::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn without_a_rebalance_time_out_the_sessions_stands_in() {
+        let request = JoinGroupRequest::default().with_session_timeout_ms(6000);
+        let timeout = |rebalance| {
+            join(request.clone().with_rebalance_timeout_ms(rebalance), 1)
+                .rebalance_timeout
+                .as_millis()
+        };
+        assert_eq!(timeout(-1), 6000);
+        assert_eq!(timeout(60_000), 60_000);
+    }
+
+    #[test]
+    fn only_dynamic_members_of_version_4_and_later_must_come_back_with_their_id() {
+        let dynamic = JoinGroupRequest::default();
+        let fixed = dynamic.clone().with_group_instance_id(Some("a".into()));
+        assert!(!join(dynamic.clone(), 3).member_id_required);
+        assert!(join(dynamic, 4).member_id_required);
+        assert!(!join(fixed, 9).member_id_required);
+    }
+
+    #[test]
+    fn a_refusal_has_a_null_protocol_only_where_null_is_allowed() {
+        let refusal = || JoinRefused {
+            error: Error::new(ErrorKind::MemberIdRequired, "come back with this id"),
+            member: "m-1".to_owned(),
+        };
+        assert_eq!(rejected(refusal(), 6).protocol_name, Some(StrBytes::new()));
+        assert_eq!(rejected(refusal(), 7).protocol_name, None);
+        assert_eq!(rejected(refusal(), 7).member_id.as_str(), "m-1");
+        assert_eq!(rejected(refusal(), 7).generation_id, -1);
+    }
+}

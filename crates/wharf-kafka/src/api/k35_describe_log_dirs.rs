@@ -17,7 +17,7 @@ use super::Card;
 use crate::compact::{put_length, put_no_tags, put_text};
 use crate::frame::Call;
 use crate::shape::{INT32, Shape, TEXT, array, items};
-use crate::wire::text;
+use crate::wire::{text, topic_name};
 use crate::{Disconnect, Outcome, Response};
 
 /// The first version that says whether a directory is cordoned; the message crate ends before it.
@@ -71,7 +71,7 @@ fn answer(call: &Call, request: DescribeLogDirsRequest) -> DescribeLogDirsRespon
     }
     let topics = topics.into_iter().map(|(name, partitions)| {
         DescribeLogDirsTopic::default()
-            .with_name(text(name.to_string()).into())
+            .with_name(topic_name(name.as_str()))
             .with_partitions(partitions)
     });
     let directory = DescribeLogDirsResult::default()
@@ -117,4 +117,44 @@ fn encode_cordoned(response: &DescribeLogDirsResponse, out: &mut BytesMut) {
         put_no_tags(out);
     }
     put_no_tags(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::protocol::Decodable;
+
+    use super::*;
+
+    #[test]
+    fn version_5_is_version_4_with_one_flag_more_in_each_directory() {
+        let partition = |index| {
+            DescribeLogDirsPartition::default()
+                .with_partition_index(index)
+                .with_partition_size(i64::from(index) << 33)
+                .with_offset_lag(i64::from(index))
+                .with_is_future_key(index == 1)
+        };
+        let topic = DescribeLogDirsTopic::default()
+            .with_name(topic_name("orders"))
+            .with_partitions((0..200).map(partition).collect());
+        let directory = DescribeLogDirsResult::default()
+            .with_error_code(56)
+            .with_log_dir(text("/data"))
+            .with_topics(vec![topic])
+            .with_total_bytes(-1)
+            .with_usable_bytes(12);
+        let response = DescribeLogDirsResponse::default()
+            .with_throttle_time_ms(3)
+            .with_error_code(31)
+            .with_results(vec![directory]);
+        let mut out = BytesMut::new();
+        encode_cordoned(&response, &mut out);
+        // The flag stands before the tags of the directory and of the response.
+        let flag = out.len() - 3;
+        assert_eq!(out[flag], 0);
+        let mut older: BytesMut = [&out[..flag], &out[flag + 1..]].concat().as_slice().into();
+        let decoded = DescribeLogDirsResponse::decode(&mut older, CORDONED - 1);
+        assert_eq!(decoded.expect("version 4 is left"), response);
+        assert!(older.is_empty());
+    }
 }
