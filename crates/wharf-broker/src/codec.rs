@@ -1,1 +1,194 @@
 //! Compression codecs with bounded output, for looking into batches when a question needs it.
+//!
+//! Nothing here is on the way of ordinary produce and fetch requests: batches stay opaque. Output
+//! never exceeds [`OUTPUT_BYTES_MAX`], whatever the input claims, and records are glanced at in
+//! place, so a hostile batch costs bounded memory and no allocation per record.
+
+use std::borrow::Cow;
+use std::io::Read;
+use std::ops::ControlFlow;
+
+use wharf_log::batch::{Compression, HEADER_BYTES, Header};
+
+use crate::{Error, ErrorKind};
+
+/// The most bytes a batch may decompress to. A fixed bound refuses decompression bombs of any
+/// ratio; it is far above what fits a batch that clients accept back.
+pub(crate) const OUTPUT_BYTES_MAX: usize = 128 << 20;
+
+/// The start of the framing that Kafka's Java clients put around Snappy blocks.
+const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
+/// Magic and two version numbers.
+const XERIAL_HEADER_BYTES: usize = 16;
+
+/// What a record shows without being decoded whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Glance {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) has_key: bool,
+}
+
+fn invalid(reason: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::CorruptMessage,
+        format!("the batch's records cannot be read: {reason}"),
+    )
+}
+
+fn too_large(max: usize) -> Error {
+    Error::new(
+        ErrorKind::CorruptMessage,
+        format!("the batch's records decompress to more than {max} bytes"),
+    )
+}
+
+/// Decompresses to at most `max` bytes.
+pub(crate) fn decompress(
+    compression: Compression,
+    input: &[u8],
+    max: usize,
+) -> Result<Cow<'_, [u8]>, Error> {
+    let output = match compression {
+        Compression::None => return Ok(Cow::Borrowed(input)),
+        Compression::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(input), max)?,
+        Compression::Snappy => snappy(input, max)?,
+        Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(input), max)?,
+        Compression::Zstd => read_bounded(
+            zstd::stream::read::Decoder::new(input).map_err(invalid)?,
+            max,
+        )?,
+    };
+    Ok(Cow::Owned(output))
+}
+
+fn read_bounded(reader: impl Read, max: usize) -> Result<Vec<u8>, Error> {
+    let mut output = Vec::new();
+    reader
+        .take(max as u64 + 1)
+        .read_to_end(&mut output)
+        .map_err(invalid)?;
+    if output.len() > max {
+        Err(too_large(max))
+    } else {
+        Ok(output)
+    }
+}
+
+/// Raw Snappy, or Xerial's sequence of length-prefixed raw blocks.
+fn snappy(input: &[u8], max: usize) -> Result<Vec<u8>, Error> {
+    if !input.starts_with(XERIAL_MAGIC) {
+        return snappy_block(input, max);
+    }
+    let mut rest = input
+        .get(XERIAL_HEADER_BYTES..)
+        .ok_or_else(|| invalid("no block follows"))?;
+    let mut output = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((block, after)) = after.split_at_checked(length) else {
+            return Err(invalid("a Snappy block is truncated"));
+        };
+        output.extend(snappy_block(block, max - output.len())?);
+        rest = after;
+    }
+    if rest.is_empty() {
+        Ok(output)
+    } else {
+        Err(invalid("a Snappy block has no length"))
+    }
+}
+
+fn snappy_block(block: &[u8], max: usize) -> Result<Vec<u8>, Error> {
+    // The length is only claimed: it must fit the bound and be possible for the input's size
+    // (Snappy expands a byte to 64 at most) before anything is allocated for it.
+    let claimed = snap::raw::decompress_len(block).map_err(invalid)?;
+    if claimed > max {
+        return Err(too_large(max));
+    }
+    if claimed > block.len().saturating_mul(64) {
+        return Err(invalid("a Snappy block claims an impossible size"));
+    }
+    snap::raw::Decoder::new()
+        .decompress_vec(block)
+        .map_err(invalid)
+}
+
+/// Shows the records of a whole batch one after the other, until `look` breaks.
+pub(crate) fn glance<B>(
+    header: &Header,
+    batch: &[u8],
+    mut look: impl FnMut(Glance) -> ControlFlow<B>,
+) -> Result<Option<B>, Error> {
+    let compression = header
+        .compression()
+        .ok_or_else(|| invalid("its compression is unknown"))?;
+    let body = batch
+        .get(HEADER_BYTES..header.batch_bytes())
+        .ok_or_else(|| invalid("truncated"))?;
+    let records = decompress(compression, body, OUTPUT_BYTES_MAX)?;
+    let mut rest = &*records;
+    for _ in 0..header.record_count {
+        let record = next_record(&mut rest)?;
+        if let ControlFlow::Break(found) = look(glance_at(header, record)?) {
+            return Ok(Some(found));
+        }
+    }
+    if rest.is_empty() {
+        Ok(None)
+    } else {
+        Err(invalid("bytes follow its last record"))
+    }
+}
+
+fn next_record<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Error> {
+    let length =
+        usize::try_from(varint(rest)?).map_err(|_negative| invalid("a length is negative"))?;
+    let (record, after) = rest
+        .split_at_checked(length)
+        .ok_or_else(|| invalid("a record exceeds the batch"))?;
+    *rest = after;
+    Ok(record)
+}
+
+fn glance_at(header: &Header, record: &[u8]) -> Result<Glance, Error> {
+    let (_attributes, mut rest) = record
+        .split_first()
+        .ok_or_else(|| invalid("a record is empty"))?;
+    let timestamp_delta = varint(&mut rest)?;
+    let offset_delta = varint(&mut rest)?;
+    let has_key = varint(&mut rest)? >= 0;
+    if !(0..i64::from(header.record_count)).contains(&offset_delta) {
+        return Err(invalid("a record's offset is outside the batch"));
+    }
+    let timestamp = if header.is_log_append_time() {
+        header.max_timestamp
+    } else {
+        header.base_timestamp.wrapping_add(timestamp_delta)
+    };
+    Ok(Glance {
+        offset: header.base_offset.saturating_add(offset_delta),
+        timestamp,
+        has_key,
+    })
+}
+
+/// A zigzag-encoded variable-length number of at most ten bytes.
+fn varint(rest: &mut &[u8]) -> Result<i64, Error> {
+    let mut value = 0_u64;
+    for shift in (0..70).step_by(7) {
+        let (byte, after) = rest
+            .split_first()
+            .ok_or_else(|| invalid("a number is cut off"))?;
+        *rest = after;
+        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        if byte & 0x80 == 0 {
+            return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+        }
+    }
+    Err(invalid("a number is longer than ten bytes"))
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

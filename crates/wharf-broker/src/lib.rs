@@ -17,12 +17,15 @@ mod keys;
 mod ledger;
 mod offsets;
 mod produce;
+mod producers;
 mod runtime;
 mod sync;
 mod time_index;
 mod topics;
 
-pub use config::{ConfigChange, ConfigEntry, ConfigOperation, ConfigSource, TopicConfig};
+pub use config::{
+    ConfigChange, ConfigEntry, ConfigOperation, ConfigSource, TopicConfig, topic_settings_table,
+};
 pub use context::Context;
 pub use error::{Error, ErrorKind};
 pub use fetch::{Fetch, FetchPartition, FetchSession, Fetched, FetchedPartition};
@@ -30,9 +33,10 @@ pub use offsets::{
     DeletedRecords, EpochEnd, ListedOffset, OffsetQuery, OffsetQueryAt, PartitionDescription,
     ProducerDescription,
 };
-pub use produce::{Produce, Produced, ProducerIdentity};
+pub use produce::{Produce, Produced};
+pub use producers::ProducerIdentity;
 pub use runtime::Runtime;
-pub use topics::{CreateTopic, Topic, TopicRef};
+pub use topics::{CreateTopic, RetentionPolicy, Topic, TopicRef};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) reader: Reader,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) topics: topics::Topics,
+    pub(crate) producers: producers::Producers,
     pub(crate) fetch: fetch::Fetching,
     pub(crate) groups: group::Groups,
 }
@@ -137,6 +142,7 @@ impl Broker {
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, Error> {
         let topics = topics::Topics::recover(&options, &reader)?;
+        let producers = producers::Producers::recover(&reader)?;
         let groups = group::Groups::recover(&options, &reader)?;
         let fetch = fetch::Fetching::new(&options, wakeups);
         let shared = Shared {
@@ -145,6 +151,7 @@ impl Broker {
             reader,
             runtime,
             topics,
+            producers,
             fetch,
             groups,
         };

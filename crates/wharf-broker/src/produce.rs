@@ -1,9 +1,22 @@
-//! Producing: batches in, offsets out; producer ids.
+//! Producing: batches in, offsets out.
+//!
+//! Invariants: nothing reaches the log that [`batch::verify`] did not accept; batches are neither
+//! copied nor re-encoded here; all units of one request are queued by the call itself, before its
+//! future is first polled.
+
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use wharf_log::batch::{self, Header, InvalidBatch};
+use wharf_log::{Append, Clock, Durability, Unit};
 use wharf_message::Timestamp;
 
-use crate::{Broker, Context, Error, TopicRef};
+use crate::{
+    Broker, Context, Error, ErrorKind, Shared, Topic, TopicConfig, TopicRef, codec, commit,
+};
+
+/// The timestamp of a record that has none.
+const NO_TIMESTAMP: i64 = -1;
 
 /// Records for one partition.
 #[derive(Clone, Debug)]
@@ -27,15 +40,6 @@ pub struct Produced {
     pub log_start: i64,
 }
 
-/// A producer's identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProducerIdentity {
-    /// The id, never reused.
-    pub id: i64,
-    /// The epoch.
-    pub epoch: i16,
-}
-
 impl Broker {
     /// Appends to partitions, each on its own; answers in the order given, after the sync (for
     /// topics that did not opt out). Queues in the order of calls: the units are submitted before
@@ -45,17 +49,184 @@ impl Broker {
         cx: &Context,
         records: Vec<Produce>,
     ) -> impl Future<Output = Vec<Result<Produced, Error>>> + Send + 'static {
-        let _ = (cx, records);
-        async { unimplemented!() }
+        let now = self.shared.runtime.now();
+        let mut units = Vec::with_capacity(records.len());
+        let pending: Vec<_> = records
+            .into_iter()
+            .map(|records| {
+                let unit = unit(&self.shared, cx, records, now)?;
+                let (done, outcome) = commit::done(|_outcome| ());
+                units.push((unit, done));
+                Ok(outcome)
+            })
+            .collect();
+        if !units.is_empty() {
+            self.shared.appender.submit(units);
+        }
+        async move {
+            let mut answers = Vec::with_capacity(pending.len());
+            for outcome in pending {
+                answers.push(match outcome {
+                    Ok(outcome) => produced(outcome.wait().await),
+                    Err(refusal) => Err(refusal),
+                });
+            }
+            answers
+        }
     }
+}
 
-    /// A new producer id, or the next epoch of `current` (KIP-360). Durable when this returns.
-    pub async fn init_producer(
-        &self,
-        cx: &Context,
-        current: Option<ProducerIdentity>,
-    ) -> Result<ProducerIdentity, Error> {
-        let _ = (cx, current);
-        unimplemented!()
+fn produced(
+    outcome: Result<wharf_log::Committed, wharf_log::CommitError>,
+) -> Result<Produced, Error> {
+    let committed = outcome?;
+    let appended = committed.appends.first().ok_or_else(|| {
+        Error::new(
+            ErrorKind::UnknownServerError,
+            "the log answered an append without an offset",
+        )
+    })?;
+    Ok(Produced {
+        base_offset: appended.base_offset,
+        append_time: appended.append_time,
+        log_start: appended.log_start,
+    })
+}
+
+fn refuse<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Error> {
+    Err(Error::new(kind, message))
+}
+
+/// Checks one partition's records and makes the unit that appends them.
+fn unit(shared: &Shared, cx: &Context, records: Produce, now: Timestamp) -> Result<Unit, Error> {
+    let (topic, partition) = shared.topics.partition(&records.topic, records.partition)?;
+    crate::topics::may_change(cx, &topic.name)?;
+    let Some(batch) = records.records.filter(|records| !records.is_empty()) else {
+        return refuse(
+            ErrorKind::InvalidRecord,
+            "there is no record batch for the partition",
+        );
+    };
+    check_batch(&topic, &batch, now)?;
+    let config = &topic.config;
+    Ok(Unit {
+        durability: if config.sync_before_ack {
+            Durability::Synced
+        } else {
+            Durability::Buffered
+        },
+        appends: vec![Append {
+            partition,
+            batch,
+            clock: config.clock,
+        }],
+        ..Unit::default()
+    })
+}
+
+/// Checks a batch as Kafka does: size first, then form, then content.
+fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<(), Error> {
+    let config = &topic.config;
+    if batch.len() > config.max_message_bytes {
+        return refuse(
+            ErrorKind::MessageTooLarge,
+            format!(
+                "the batch of {} bytes is larger than the {} that max.message.bytes of {} allows",
+                batch.len(),
+                config.max_message_bytes,
+                topic.name
+            ),
+        );
     }
+    if batch.len() as u64 > config.retention.segment_bytes {
+        return refuse(
+            ErrorKind::RecordListTooLarge,
+            format!(
+                "the batch of {} bytes is larger than segment.bytes of {}",
+                batch.len(),
+                topic.name
+            ),
+        );
+    }
+    let header = batch::verify(batch).map_err(invalid_batch)?;
+    if header.is_control() {
+        return refuse(
+            ErrorKind::InvalidRecord,
+            "clients do not write control batches",
+        );
+    }
+    if header.is_transactional() {
+        return refuse(
+            ErrorKind::InvalidRequest,
+            "the batch belongs to a transaction; this version has no transactions",
+        );
+    }
+    if config.clock == Clock::CreateTime {
+        check_newest(config, &header, now)?;
+    }
+    check_records(topic, &header, batch, now)
+}
+
+fn invalid_batch(error: InvalidBatch) -> Error {
+    let kind = match error {
+        InvalidBatch::Magic(_) => ErrorKind::UnsupportedForMessageFormat,
+        InvalidBatch::Crc { .. } | InvalidBatch::Truncated { .. } => ErrorKind::CorruptMessage,
+        InvalidBatch::Inconsistent(reason) if reason.contains("compression") => {
+            ErrorKind::UnsupportedCompressionType
+        }
+        _ => ErrorKind::InvalidRecord,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// Checks the newest timestamp as the header states it.
+fn check_newest(config: &TopicConfig, header: &Header, now: Timestamp) -> Result<(), Error> {
+    let newest = Timestamp::from_millis(header.max_timestamp);
+    if newest.since(now) > config.timestamp_after_max {
+        return refuse(
+            ErrorKind::InvalidTimestamp,
+            format!(
+                "the timestamp {newest} is further ahead of the node's clock ({now}) than message.timestamp.after.max.ms allows"
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Looks at the single records, where a setting of the topic asks for it.
+fn check_records(
+    topic: &Topic,
+    header: &Header,
+    batch: &Bytes,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let config = &topic.config;
+    let before_max = i64::try_from(config.timestamp_before_max.as_millis()).unwrap_or(i64::MAX);
+    let is_bounded = config.clock == Clock::CreateTime && before_max != i64::MAX;
+    if !config.compact && !is_bounded {
+        return Ok(());
+    }
+    let oldest = now.as_millis().saturating_sub(before_max);
+    let refused = codec::glance(header, batch, |record| {
+        if config.compact && !record.has_key {
+            ControlFlow::Break(Error::new(
+                ErrorKind::InvalidRecord,
+                format!(
+                    "a record without a key was sent to {}, which is compacted",
+                    topic.name
+                ),
+            ))
+        } else if is_bounded && record.timestamp != NO_TIMESTAMP && record.timestamp < oldest {
+            ControlFlow::Break(Error::new(
+                ErrorKind::InvalidTimestamp,
+                format!(
+                    "the timestamp {} is further behind the node's clock ({now}) than message.timestamp.before.max.ms allows",
+                    Timestamp::from_millis(record.timestamp)
+                ),
+            ))
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    refused.map_or(Ok(()), Err)
 }

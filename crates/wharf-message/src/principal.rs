@@ -17,6 +17,11 @@ impl Principal {
         Self(format!("Wharf:{role}").into())
     }
 
+    /// Whether this is one of the server's own roles. Clients cannot authenticate as one.
+    pub fn is_internal(&self) -> bool {
+        self.0.starts_with("Wharf:")
+    }
+
     /// The identity as text.
     pub fn as_str(&self) -> &str {
         &self.0
