@@ -130,13 +130,14 @@ impl Broker {
     ) -> Result<Vec<ConfigEntry>, Error> {
         let _anyone_may_ask = cx;
         let topic = self.topic(&TopicRef::Name(name.to_owned()))?;
+        Ok(self.describe_config(&topic.config))
+    }
+
+    /// All settings of a topic that has `config`, also of one that was only planned.
+    pub fn describe_config(&self, config: &TopicConfig) -> Vec<ConfigEntry> {
         let defaults = &self.shared.topics.defaults;
         let entries = definitions::DEFINITIONS.iter().map(|definition| {
-            let of_topic = topic
-                .config
-                .overrides
-                .get(definition.name)
-                .map(String::as_str);
+            let of_topic = config.overrides.get(definition.name).map(String::as_str);
             let of_node = defaults.get(definition.name);
             let (value, source) = match (of_topic, of_node) {
                 (Some(value), _) => (value, ConfigSource::Topic),
@@ -153,7 +154,7 @@ impl Broker {
                 documentation: definition.documentation,
             }
         });
-        Ok(entries.collect())
+        entries.collect()
     }
 
     /// Changes settings of a topic, all or none, durable when this returns. `replace` first drops

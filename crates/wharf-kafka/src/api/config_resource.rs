@@ -6,12 +6,12 @@
 //! describe as empty and refuse every change. Nothing is changed before the whole resource was
 //! found good.
 
-use std::collections::HashSet;
-
 use kafka_protocol::protocol::StrBytes;
 use wharf_broker::{
     Broker, ConfigChange, ConfigOperation, ConfigSource, Context, Error, ErrorKind, TopicRef,
 };
+
+use super::repeated::repeated;
 
 /// A kind of resource with settings (`ConfigResource.Type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +105,7 @@ pub(super) async fn alter_all(
     alterations: Vec<Alteration>,
     mode: Mode,
 ) -> Vec<(i8, StrBytes, Result<(), Error>)> {
-    let mut seen = HashSet::new();
-    let repeated: HashSet<_> = alterations
-        .iter()
-        .map(|one| (one.kind, one.name.clone()))
-        .filter(|resource| !seen.insert(resource.clone()))
-        .collect();
+    let repeated = repeated(alterations.iter().map(|one| (one.kind, one.name.clone())));
     let mut results = Vec::with_capacity(alterations.len());
     for Alteration {
         kind,
@@ -171,10 +166,10 @@ async fn alter(
 const FIXED: &str = "the node's settings come from its configuration and change with a restart";
 
 fn checked(changes: Vec<Change>) -> Result<Vec<ConfigChange>, Error> {
-    let mut seen = HashSet::new();
+    let repeated = repeated(changes.iter().map(|change| &change.name));
     if let Some(twice) = changes
         .iter()
-        .find(|change| !seen.insert(change.name.clone()))
+        .find(|change| repeated.contains(&change.name))
     {
         return Err(invalid(format!(
             "the setting {} is named more than once",

@@ -12,10 +12,11 @@ use kafka_protocol::messages::create_topics_response::{
 };
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
-use wharf_broker::{Broker, Context, CreateTopic, Error, ErrorKind, Topic};
+use wharf_broker::{Broker, CreateTopic, Error, ErrorKind, Topic};
 
 use super::Card;
 use super::config_resource::source_code;
+use super::repeated::repeated;
 use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{BOOL, INT16, INT32, Shape, TEXT, array, items};
@@ -58,33 +59,26 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 async fn answer(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
     let version = call.version();
-    let mut seen = HashSet::new();
-    let mut repeated: HashSet<_> = request
-        .topics
-        .iter()
-        .map(|topic| topic.name.clone())
-        .filter(|name| !seen.insert(name.clone()))
-        .collect();
-    seen.clone_from(&repeated);
+    let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+    let mut refused_once = HashSet::new();
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let result = CreatableTopicResult::default().with_name(topic.name.clone());
-        if seen.contains(&topic.name) {
-            if repeated.remove(&topic.name) {
-                let error = Error::new(
-                    ErrorKind::InvalidRequest,
-                    "the topic is named more than once",
-                );
-                results.push(refused(result, &error));
+        if repeated.contains(&topic.name) {
+            if refused_once.insert(topic.name) {
+                let message = "the topic is named more than once";
+                results.push(refused(
+                    result,
+                    &Error::new(ErrorKind::InvalidRequest, message),
+                ));
             }
             continue;
         }
-        let created = match create(topic) {
-            Ok(topic) => broker.create_topic(cx, topic, request.validate_only).await,
-            Err(error) => Err(error),
-        };
+        let created = broker
+            .create_topic(cx, create(topic), request.validate_only)
+            .await;
         results.push(match created {
-            Ok(topic) if version >= DESCRIBED => describe(broker, cx, result, &topic),
+            Ok(topic) if version >= DESCRIBED => describe(broker, result, &topic),
             Ok(_) => result.with_error_message(None),
             Err(error) => refused(result, &error),
         });
@@ -98,19 +92,11 @@ fn refused(result: CreatableTopicResult, error: &Error) -> CreatableTopicResult 
         .with_error_message(Some(message(error)))
 }
 
-/// The broker's form of the request. With a manual assignment the counts follow from it and must
-/// not be given.
-fn create(topic: CreatableTopic) -> Result<CreateTopic, Error> {
-    if !topic.assignments.is_empty()
-        && (topic.num_partitions != -1 || topic.replication_factor != -1)
-    {
-        let message =
-            "with a manual assignment the partition count and the replication factor must be -1";
-        return Err(Error::new(ErrorKind::InvalidRequest, message));
-    }
+/// The broker's form of the request.
+fn create(topic: CreatableTopic) -> CreateTopic {
     let assignments = topic.assignments.into_iter();
     let configs = topic.configs.into_iter();
-    Ok(CreateTopic {
+    CreateTopic {
         name: topic.name.to_string(),
         partitions: (topic.num_partitions != -1).then_some(topic.num_partitions),
         replication: (topic.replication_factor != -1).then_some(topic.replication_factor),
@@ -130,34 +116,24 @@ fn create(topic: CreatableTopic) -> Result<CreateTopic, Error> {
                 )
             })
             .collect(),
-    })
+    }
 }
 
-fn describe(
-    broker: &Broker,
-    cx: &Context,
-    result: CreatableTopicResult,
-    topic: &Topic,
-) -> CreatableTopicResult {
-    let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-    let result = result
+fn describe(broker: &Broker, result: CreatableTopicResult, topic: &Topic) -> CreatableTopicResult {
+    let configs = broker
+        .describe_config(&topic.config)
+        .into_iter()
+        .map(|entry| {
+            CreatableTopicConfigs::default()
+                .with_name(StrBytes::from_static_str(entry.name))
+                .with_value(entry.value.map(text))
+                .with_read_only(entry.read_only)
+                .with_config_source(source_code(entry.source))
+        });
+    result
         .with_error_message(None)
         .with_topic_id(topic.id)
-        .with_num_partitions(partitions)
-        .with_replication_factor(REPLICATION);
-    match broker.describe_topic_config(cx, topic.name.as_str()) {
-        Ok(entries) => {
-            let configs = entries.into_iter().map(|entry| {
-                CreatableTopicConfigs::default()
-                    .with_name(StrBytes::from_static_str(entry.name))
-                    .with_value(entry.value.map(text))
-                    .with_read_only(entry.read_only)
-                    .with_config_source(source_code(entry.source))
-            });
-            result.with_configs(Some(configs.collect()))
-        }
-        Err(error) => result
-            .with_topic_config_error_code(error_code(error.kind))
-            .with_configs(None),
-    }
+        .with_num_partitions(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
+        .with_replication_factor(REPLICATION)
+        .with_configs(Some(configs.collect()))
 }

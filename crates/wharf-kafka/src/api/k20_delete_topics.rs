@@ -2,8 +2,6 @@
 //!
 //! What stands twice in a request, also once by name and once by id, is refused and stays.
 
-use std::collections::HashMap;
-
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
@@ -11,6 +9,7 @@ use uuid::Uuid;
 use wharf_broker::{Broker, Context, Error, ErrorKind, TopicRef};
 
 use super::Card;
+use super::repeated::repeated;
 use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{INT32, Shape, TEXT, UUID, array, items};
@@ -49,15 +48,12 @@ async fn answer(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsRespons
             .collect()
     };
     let wanted: Vec<_> = topics.iter().map(|topic| wanted(broker, topic)).collect();
-    let mut times: HashMap<&Wanted, usize> = HashMap::new();
-    for one in wanted.iter().flatten() {
-        *times.entry(one).or_default() += 1;
-    }
+    let repeated = repeated(wanted.iter().flatten());
     let mut responses = Vec::with_capacity(topics.len());
     for (topic, wanted) in topics.iter().zip(&wanted) {
         let deleted = match wanted {
-            Ok(one) if times.get(one).copied() == Some(1) => delete(broker, cx, one).await,
-            Ok(_) => Err(invalid("the topic is named more than once")),
+            Ok(one) if repeated.contains(one) => Err(invalid("the topic is named more than once")),
+            Ok(one) => delete(broker, cx, one).await,
             Err(error) => Err(error.clone()),
         };
         responses.push(response(topic, deleted));
@@ -70,7 +66,7 @@ async fn answer(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsRespons
 enum Wanted {
     /// One that exists.
     Known(Uuid),
-    /// One that does not, or that the caller may not see.
+    /// One that does not.
     Unknown(TopicRef),
 }
 

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use wharf_broker::{Broker, Context, Error, ErrorKind, TopicRef};
 
 use super::Card;
+use super::repeated::repeated;
 use crate::error::code_of;
 use crate::frame::Call;
 use crate::shape::{BOOL, INT32, Shape, TEXT, array, items};
@@ -35,26 +36,17 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 async fn answer(call: Call, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
-    let mut seen = HashSet::new();
-    let mut repeated: HashSet<_> = request
-        .topics
-        .iter()
-        .map(|topic| topic.name.clone())
-        .filter(|name| !seen.insert(name.clone()))
-        .collect();
-    seen.clone_from(&repeated);
+    let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+    let mut refused_once = HashSet::new();
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let created = if seen.contains(&topic.name) {
-            if !repeated.remove(&topic.name) {
-                continue;
-            }
-            Err(Error::new(
-                ErrorKind::InvalidRequest,
-                "the topic is named more than once",
-            ))
-        } else {
+        let created = if !repeated.contains(&topic.name) {
             create(broker, cx, &topic, request.validate_only).await
+        } else if refused_once.insert(topic.name.clone()) {
+            let message = "the topic is named more than once";
+            Err(Error::new(ErrorKind::InvalidRequest, message))
+        } else {
+            continue;
         };
         results.push(
             CreatePartitionsTopicResult::default()

@@ -79,6 +79,7 @@ macro_rules! apis {
 
 mod config_resource;
 mod group;
+mod repeated;
 
 pub(crate) use k18_api_versions::answer_unknown_version;
 
