@@ -9,7 +9,6 @@ mod config;
 mod explain;
 mod logging;
 mod output;
-mod serve;
 
 use std::process::ExitCode;
 

@@ -54,8 +54,9 @@ pub enum Outcome {
     /// The work is queued already (produce): the next frames may be handled meanwhile. Answers
     /// still leave in request order.
     Queued(BoxFuture<'static, Result<Response, Disconnect>>),
-    /// Answer nothing (acks=0), but let the work finish.
-    Silent(BoxFuture<'static, ()>),
+    /// Answer nothing (acks=0), but let the work finish. When it failed the connection ends, as in
+    /// Kafka: nothing else tells the producer.
+    Silent(BoxFuture<'static, Result<(), Disconnect>>),
 }
 
 /// The connection must be closed: what was received is no request a broker can answer.

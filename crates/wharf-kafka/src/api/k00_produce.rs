@@ -2,9 +2,11 @@
 //!
 //! The batches are handed to the broker before `handle` returns, so requests of a connection keep
 //! their order although the next frame is read before this one is answered. `acks=1` and
-//! `acks=-1` mean the same here: synced. `acks=0` sends no byte back.
+//! `acks=-1` mean the same here: synced. `acks=0` sends no byte back; when it fails the
+//! connection ends.
 
 use futures_util::FutureExt;
+use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use uuid::Uuid;
@@ -55,10 +57,20 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
     let (records, outline) = outline(request, reply.version);
     let produced = broker.produce(&cx, records);
     if acks == 0 {
-        return Ok(Outcome::Silent(produced.map(drop).boxed()));
+        let finished = produced.map(move |produced| outline.fill(produced, reply.version));
+        return Ok(Outcome::Silent(finished.map(|answer| unanswered(&answer)).boxed()));
     }
     let answer = produced.map(move |produced| reply.encode(&outline.fill(produced, reply.version)));
     Ok(Outcome::Queued(answer.boxed()))
+}
+
+/// What becomes of a connection whose producer wants no answer.
+fn unanswered(answer: &ProduceResponse) -> Result<(), Disconnect> {
+    let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+    match partitions.find_map(|partition| partition.error_code.err()) {
+        None => Ok(()),
+        Some(error) => Err(Disconnect(format!("records sent with acks=0 were refused: {error}"))),
+    }
 }
 
 /// What goes to the broker, and what the answer will look like.
