@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
-use crate::{config, explain};
+use crate::{config, explain, serve};
 
 /// The command did what it was asked.
 pub(crate) const DONE: u8 = 0;
@@ -112,6 +112,8 @@ pub(crate) struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node on this machine
+    Serve(serve::Arguments),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -136,6 +138,7 @@ struct Completions {
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
+        Command::Serve(arguments) => serve::run(arguments, &cli.globals),
         Command::Config(command) => config::run(command),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Completions(Completions { shell }) => {

@@ -9,6 +9,7 @@ mod config;
 mod explain;
 mod logging;
 mod output;
+mod serve;
 
 use std::process::ExitCode;
 

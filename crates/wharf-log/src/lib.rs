@@ -6,10 +6,25 @@
 //! sync that covers it (unless the unit asked for [`Durability::Buffered`]).
 
 pub mod batch;
+mod committer;
 pub mod disk;
+mod frame;
+mod journal;
+mod maintenance;
+mod partition;
+mod plan;
+mod producers;
+mod queue;
 mod reader;
+mod recover;
+mod segment;
+mod shared;
+mod sync;
+mod tail;
 mod unit;
 
+pub use committer::Committer;
+pub use maintenance::Maintenance;
 pub use reader::{
     Bounds, DamagedRange, Health, ProducerSnapshot, ReadError, Reader, Slice, Statistics,
     TimedBatch,
@@ -22,12 +37,19 @@ pub use unit::{
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::Shared;
 use wharf_message::Timestamp;
+
+/// The smallest journal file that holds a frame of every allowed size.
+const JOURNAL_FILE_BYTES_MIN: u64 = 128 << 10;
+/// The largest: positions in it are kept in 32 bits.
+const JOURNAL_FILE_BYTES_MAX: u64 = 2 << 30;
 
 /// The sizes and limits of a log. Bytes unless the name says otherwise.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The size of one journal file. A unit larger than a quarter of it is refused.
+    /// The size of one journal file, at least 128 KiB and at most 2 GiB. A unit larger than a
+    /// quarter of it is refused.
     pub journal_file_bytes: u64,
     /// How many sealed journal files may wait before the oldest is settled into segments.
     pub journal_files_max: usize,
@@ -57,6 +79,18 @@ impl Default for Options {
             producers_per_partition_max: 5_000,
             producer_expiry: Duration::from_secs(24 * 60 * 60),
         }
+    }
+}
+
+impl Options {
+    /// The nearest options that the format can hold.
+    fn checked(mut self) -> Self {
+        let bytes = self
+            .journal_file_bytes
+            .clamp(JOURNAL_FILE_BYTES_MIN, JOURNAL_FILE_BYTES_MAX);
+        self.journal_file_bytes = bytes.next_multiple_of(frame::ALIGNMENT as u64);
+        self.journal_files_max = self.journal_files_max.max(1);
+        self
     }
 }
 
@@ -152,70 +186,40 @@ impl Log {
         observer: Arc<dyn Observer>,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let _ = (disk, options, observer, now);
-        unimplemented!()
+        let shared = Arc::new(Shared::new(disk, options.checked()));
+        let (end, recovery) = recover::recover(&shared)?;
+        Ok(Self {
+            appender: Appender {
+                shared: Arc::clone(&shared),
+            },
+            committer: Committer::new(Arc::clone(&shared), observer, end),
+            reader: Reader::new(Arc::clone(&shared)),
+            maintenance: Maintenance::new(shared, now),
+            recovery,
+        })
     }
 }
 
 /// Takes units from any thread. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Appender {}
+pub struct Appender {
+    shared: Arc<Shared>,
+}
 
 impl Appender {
     /// Queues units in order; `done` of each is called exactly once, from the committer's thread,
-    /// after the sync that covers the unit (or with the reason why it was refused).
+    /// after the sync that covers the unit (or with the reason why it was refused). After
+    /// [`Self::close`] it is called at once, from this thread.
     pub fn submit(&self, units: Vec<(Unit, Done)>) {
-        let _ = units;
-        unimplemented!()
+        if let Err(refused) = self.shared.queue.push(units) {
+            for (_unit, done) in refused {
+                done(Err(CommitError::Closed));
+            }
+        }
     }
 
     /// Lets no further unit in and lets the committer's `wait` return false once the queue is empty.
     pub fn close(&self) {
-        unimplemented!()
-    }
-}
-
-/// Writes and syncs groups. One thread owns it.
-#[derive(Debug)]
-pub struct Committer {}
-
-impl Committer {
-    /// Blocks until units are queued (true) or the log is closed and drained (false).
-    pub fn wait(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// Commits everything queued so far, as one group or several; returns the number of units
-    /// answered. Never blocks for more units.
-    pub fn run_pending(&mut self, now: Timestamp) -> usize {
-        let _ = now;
-        unimplemented!()
-    }
-}
-
-/// Background work, in bounded steps. One thread owns it.
-#[derive(Debug)]
-pub struct Maintenance {}
-
-impl Maintenance {
-    /// Does what is due (prepare a spare journal file, settle, snapshot, delete by retention) and
-    /// returns whether there is more to do right away. Errors are reported through
-    /// [`Reader::health`] and retried at the next call where a retry is safe.
-    pub fn run(&mut self, policy: &dyn Policy, now: Timestamp) -> bool {
-        let _ = (policy, now);
-        unimplemented!()
-    }
-
-    /// Blocks until the committer signals that work is due, or `limit` has passed.
-    pub fn wait(&self, limit: Duration) {
-        let _ = limit;
-        unimplemented!()
-    }
-
-    /// After the committer has stopped: writes the final snapshot so that the next start scans
-    /// nothing.
-    pub fn finish(&mut self, now: Timestamp) -> std::io::Result<()> {
-        let _ = now;
-        unimplemented!()
+        self.shared.queue.close();
     }
 }

@@ -128,6 +128,9 @@ pub enum CommitError {
     /// The partition does not exist (any more).
     #[error("partition {} does not exist", .0.0)]
     UnknownPartition(PartitionId),
+    /// The append is no whole batch of format 2 (the caller should have verified it).
+    #[error("the append is no whole record batch")]
+    InvalidBatch,
     /// The partition exists already.
     #[error("partition {} exists already", .0.0)]
     PartitionExists(PartitionId),

@@ -5,10 +5,21 @@
 //! no meaning of its own to a request; it moves bytes between sockets and the broker and keeps
 //! both within their limits.
 
+mod clock;
 pub mod config;
+mod data;
+mod flag;
+mod http;
+mod kafka;
+mod metrics;
+mod node;
+mod options;
 mod pages;
 mod problem;
+mod runtime;
+mod threads;
 
 pub use config::Config;
+pub use node::Node;
 pub use pages::page;
 pub use problem::Problem;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use wharf_message::Code;
 
 use super::load::{Loaded, bad_value};
+use super::settings::Config;
 use super::units::Address;
 use crate::Problem;
 
@@ -15,85 +16,129 @@ const REQUEST_BYTES_MAX: u64 = i32::MAX as u64;
 /// The smallest journal file that still holds a default-sized message.
 const JOURNAL_FILE_BYTES_MIN: u64 = 8 << 20;
 
+/// More requests of one connection in work than this help nobody.
+const REQUESTS_MAX: usize = 100_000;
+
 /// Refuses combinations that could not work or would surprise.
 pub(super) fn check(loaded: &Loaded) -> Result<(), Problem> {
     let config = &loaded.config;
-    let bad = |key: &str, reason: String| Err(bad_value(key, &reason, loaded.origin(key)));
+    let refused = size(config)
+        .or_else(|| count(config))
+        .or_else(|| rest(config));
+    if let Some((key, reason)) = refused {
+        return Err(bad_value(key, &reason, loaded.origin(key)));
+    }
+    let Config { kafka, http, .. } = config;
+    let allowed = kafka.allow_unauthenticated_beyond_loopback;
+    listener(loaded, "kafka", &kafka.listen, allowed)?;
+    let allowed = http.allow_unauthenticated_beyond_loopback;
+    listener(loaded, "http", &http.listen, allowed)
+}
 
+type Refused = Option<(&'static str, String)>;
+
+fn size(config: &Config) -> Refused {
     let request = config.kafka.request_size_max;
     if !(REQUEST_BYTES_MIN..=REQUEST_BYTES_MAX).contains(&request.0) {
-        return bad(
-            "kafka.request-size-max",
-            format!("{request} is outside 64KiB to 2GiB"),
-        );
+        let reason = format!("{request} is outside 64KiB to 2GiB");
+        return Some(("kafka.request-size-max", reason));
     }
-    if config.kafka.in_flight_size_max < request {
+    let in_flight = config.kafka.in_flight_size_max;
+    if in_flight < request {
         let reason = format!(
-            "{} is less than one request may have (kafka.request-size-max is {request})",
-            config.kafka.in_flight_size_max
+            "{in_flight} is less than one request may have (kafka.request-size-max is {request})"
         );
-        return bad("kafka.in-flight-size-max", reason);
+        return Some(("kafka.in-flight-size-max", reason));
     }
     if config.log.journal_file_size.0 < JOURNAL_FILE_BYTES_MIN {
         let reason = format!("{} is less than 8MiB", config.log.journal_file_size);
-        return bad("log.journal-file-size", reason);
+        return Some(("log.journal-file-size", reason));
     }
-    for (key, number) in [
-        ("kafka.connections-max", config.kafka.connections_max),
-        (
-            "kafka.in-flight-requests-max",
-            config.kafka.in_flight_requests_max,
-        ),
-        ("log.journal-files-max", config.log.journal_files_max),
-        ("log.index-batches-max", config.log.index_batches_max),
-        ("log.open-segments-max", config.log.open_segments_max),
+    None
+}
+
+fn count(config: &Config) -> Refused {
+    let Config {
+        kafka,
+        log,
+        topics,
+        groups,
+        ..
+    } = config;
+    let partitions = usize::try_from(topics.default_partitions).unwrap_or(usize::MAX);
+    if partitions > topics.partitions_max {
+        let reason = format!("{partitions} is more than topics.partitions-max");
+        return Some(("topics.default-partitions", reason));
+    }
+    if kafka.in_flight_requests_max > REQUESTS_MAX {
+        let reason = format!(
+            "{} is more than {REQUESTS_MAX}",
+            kafka.in_flight_requests_max
+        );
+        return Some(("kafka.in-flight-requests-max", reason));
+    }
+    let zero = [
+        ("kafka.connections-max", kafka.connections_max),
+        ("kafka.in-flight-requests-max", kafka.in_flight_requests_max),
+        ("log.journal-files-max", log.journal_files_max),
+        ("log.index-batches-max", log.index_batches_max),
+        ("log.open-segments-max", log.open_segments_max),
         (
             "log.producers-per-partition-max",
-            config.log.producers_per_partition_max,
+            log.producers_per_partition_max,
         ),
-        (
-            "topics.default-partitions",
-            usize::try_from(config.topics.default_partitions).unwrap_or(0),
-        ),
-        ("topics.partitions-max", config.topics.partitions_max),
-        ("groups.members-max", config.groups.members_max),
-        ("groups.groups-max", config.groups.groups_max),
-    ] {
-        if number == 0 {
-            return bad(
-                key,
-                "0 would let nothing through; the least is 1".to_owned(),
-            );
-        }
+        ("topics.default-partitions", partitions),
+        ("groups.members-max", groups.members_max),
+        ("groups.groups-max", groups.groups_max),
+    ];
+    let (key, _) = zero.into_iter().find(|(_, number)| *number == 0)?;
+    Some((
+        key,
+        "0 would let nothing through; the least is 1".to_owned(),
+    ))
+}
+
+fn rest(config: &Config) -> Refused {
+    let Config {
+        node,
+        kafka,
+        groups,
+        ..
+    } = config;
+    let zero = [
+        ("kafka.idle-timeout", kafka.idle_timeout),
+        ("kafka.receive-timeout", kafka.receive_timeout),
+    ];
+    if let Some((key, _)) = zero.into_iter().find(|(_, period)| period.0.is_zero()) {
+        return Some((key, "0s would close every connection at once".to_owned()));
     }
-    if config.kafka.idle_timeout.0.is_zero() {
-        return bad(
-            "kafka.idle-timeout",
-            "0s would close every connection at once".to_owned(),
-        );
-    }
-    if config.groups.session_timeout_min > config.groups.session_timeout_max {
+    if groups.session_timeout_min > groups.session_timeout_max {
         let reason = format!(
             "{} is more than groups.session-timeout-max, which is {}",
-            config.groups.session_timeout_min, config.groups.session_timeout_max
+            groups.session_timeout_min, groups.session_timeout_max
         );
-        return bad("groups.session-timeout-min", reason);
+        return Some(("groups.session-timeout-min", reason));
     }
-    if config.node.data.as_os_str().is_empty() {
-        return bad("node.data", "the path is empty".to_owned());
+    if node.data.as_os_str().is_empty() {
+        return Some(("node.data", "the path is empty".to_owned()));
     }
-    listener(
-        loaded,
-        "kafka",
-        &config.kafka.listen,
-        config.kafka.allow_unauthenticated_beyond_loopback,
-    )?;
-    listener(
-        loaded,
-        "http",
-        &config.http.listen,
-        config.http.allow_unauthenticated_beyond_loopback,
-    )
+    let allowed = kafka.allow_unauthenticated_beyond_loopback;
+    if allowed && is_unspecified(&kafka.listen) && kafka.advertised.is_none() {
+        let reason = format!(
+            "clients cannot connect to {}, so they must be told another address",
+            kafka.listen
+        );
+        return Some(("kafka.advertised", reason));
+    }
+    None
+}
+
+/// Whether this address means "on every interface", which is nothing a client could connect to.
+fn is_unspecified(address: &Address) -> bool {
+    address
+        .host
+        .parse::<IpAddr>()
+        .is_ok_and(|ip| ip.is_unspecified())
 }
 
 /// A listener that others can reach needs authentication, or a setting that says otherwise.

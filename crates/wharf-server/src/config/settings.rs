@@ -83,6 +83,8 @@ settings! {
         data: PathBuf = PathBuf::from("wharf-data");
         /// The node's name in logs and in the metrics' `wharf_node_info`.
         name: String = "wharf".to_owned();
+        /// How long connections may take to finish what they are doing when the node stops.
+        drain_timeout: Period = Period(Duration::from_secs(5));
     }
 
     /// The listener that speaks the Kafka protocol.
@@ -101,10 +103,11 @@ settings! {
         request_size_max: ByteCount = ByteCount(100 << 20);
         /// How many connections may be open at once; further ones are closed at once.
         connections_max: usize = 10_000;
-        /// A connection that neither sends nor awaits anything for this long is closed,
-        /// and so is one whose request has not arrived whole after this long.
+        /// A connection that sends nothing, or does not take its answers, for this long is closed.
         /// Kafka's `connections.max.idle.ms`.
         idle_timeout: Period = Period(MINUTE.saturating_mul(10));
+        /// A request must arrive whole within this time, plus one second per MiB.
+        receive_timeout: Period = Period(Duration::from_secs(30));
         /// How many bytes of requests the whole node holds at once.
         /// Beyond it sockets are not read until earlier requests are answered.
         in_flight_size_max: ByteCount = ByteCount(256 << 20);

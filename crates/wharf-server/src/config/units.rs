@@ -63,6 +63,9 @@ const TIME_UNITS: &[(&str, u64)] = &[
     ("ms", 1),
 ];
 
+/// A hundred years: beyond it, adding to the time now could overflow.
+const PERIOD_MILLIS_MAX: u64 = 36_500 * 86_400_000;
+
 /// The sum of every `number unit` pair in `text`.
 fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let mut rest = text.trim();
@@ -130,13 +133,15 @@ impl FromStr for Period {
     type Err = InvalidUnit;
 
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
-        sum(text, TIME_UNITS)
-            .map(|millis| Self(Duration::from_millis(millis)))
-            .ok_or_else(|| {
-                InvalidUnit(format!(
-                    "{text:?} is not a length of time; write it like \"30s\" or \"7d\""
-                ))
-            })
+        match sum(text, TIME_UNITS) {
+            None => Err(InvalidUnit(format!(
+                "{text:?} is not a length of time; write it like \"30s\" or \"7d\""
+            ))),
+            Some(millis) if millis > PERIOD_MILLIS_MAX => Err(InvalidUnit(format!(
+                "{text:?} is more than a hundred years"
+            ))),
+            Some(millis) => Ok(Self(Duration::from_millis(millis))),
+        }
     }
 }
 
@@ -349,7 +354,7 @@ mod tests {
                 (millis, printed)
             );
         }
-        for text in ["30", "", "s", "30 fortnights"] {
+        for text in ["30", "", "s", "30 fortnights", "5300w"] {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }
     }

@@ -216,6 +216,18 @@ fn values_that_cannot_work_together_are_refused() {
             "groups.session-timeout-min",
         ),
         ("[node]\ndata = ''\n", "node.data"),
+        (
+            "[topics]\ndefault-partitions = 300_000\n",
+            "topics.default-partitions",
+        ),
+        (
+            "[kafka]\nin-flight-requests-max = 9_000_000\n",
+            "kafka.in-flight-requests-max",
+        ),
+        (
+            "[kafka]\nlisten = '[::]:1'\nallow-unauthenticated-beyond-loopback = true\n",
+            "kafka.advertised",
+        ),
     ] {
         let problem = setup(text).sources.load().unwrap_err();
         assert_eq!(problem.code, Some(Code::INVALID_CONFIGURATION), "{text}");
@@ -236,7 +248,13 @@ fn a_listener_beyond_loopback_is_refused_unless_allowed_by_name() {
             let listen = format!("[{section}]\nlisten = '{host}:1'\n");
             let problem = setup(&listen).sources.load().unwrap_err();
             assert_eq!(problem.code, Some(Code::OPEN_LISTENER_REFUSED), "{listen}");
-            let allowed = format!("{listen}allow-unauthenticated-beyond-loopback = true\n");
+            let allowed = format!(
+                "{listen}allow-unauthenticated-beyond-loopback = true\n[kafka]\nadvertised = 'b:0'\n"
+            );
+            let allowed = match section {
+                "kafka" => allowed.replace("\n[kafka]", ""),
+                _ => allowed,
+            };
             setup(&allowed).sources.load().unwrap();
         }
         for host in [

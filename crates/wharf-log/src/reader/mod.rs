@@ -1,13 +1,31 @@
 //! Reading: batches, bounds, state and health, from any thread.
+//!
+//! Invariants: only committed batches are ever returned, whole and in order; what is read from the
+//! disk is checked before it is returned, and damage is refused, never served; no lock that the
+//! committer needs is held during input or output. Reads change nothing but counters, the cache of
+//! open segments and the list of known damage.
+
+mod fetch;
+mod times;
+
+pub(crate) use fetch::intact;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use wharf_message::Timestamp;
 
 use crate::PartitionId;
+use crate::partition::Partition;
+use crate::shared::Shared;
+use crate::sync::read;
 
 /// Reads from any thread. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Reader {}
+pub struct Reader {
+    shared: Arc<Shared>,
+}
 
 /// The offsets of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,80 +156,90 @@ pub struct Statistics {
 }
 
 impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, ReadError> {
+        self.shared
+            .table
+            .get(id)
+            .ok_or(ReadError::UnknownPartition(id))
+    }
+
     /// The offsets of a partition.
     pub fn bounds(&self, partition: PartitionId) -> Option<Bounds> {
-        let _ = partition;
-        unimplemented!()
-    }
-
-    /// Reads whole batches from the one that contains `offset`, at least one if there is any, up
-    /// to `bytes_max` in total. At the end: an empty slice. With `may_block` false a read that
-    /// needs the disk answers [`ReadError::NeedsDisk`] instead.
-    pub fn read(
-        &self,
-        partition: PartitionId,
-        offset: i64,
-        bytes_max: usize,
-        may_block: bool,
-    ) -> Result<Slice, ReadError> {
-        let _ = (partition, offset, bytes_max, may_block);
-        unimplemented!()
-    }
-
-    /// The first batch whose newest record is at or after `time`; blocks on the disk.
-    pub fn batch_at_time(
-        &self,
-        partition: PartitionId,
-        time: Timestamp,
-    ) -> Result<Option<TimedBatch>, ReadError> {
-        let _ = (partition, time);
-        unimplemented!()
-    }
-
-    /// The batch with the newest record (the earliest such batch on a tie); blocks on the disk.
-    pub fn batch_of_max_time(
-        &self,
-        partition: PartitionId,
-    ) -> Result<Option<TimedBatch>, ReadError> {
-        let _ = partition;
-        unimplemented!()
+        Some(read(&self.shared.table.get(partition)?.data).bounds())
     }
 
     /// The producers a partition remembers.
     pub fn producers(&self, partition: PartitionId) -> Vec<ProducerSnapshot> {
-        let _ = partition;
-        unimplemented!()
+        let Some(partition) = self.shared.table.get(partition) else {
+            return Vec::new();
+        };
+        let data = read(&partition.data);
+        data.producers
+            .as_ref()
+            .map(|producers| producers.snapshots())
+            .unwrap_or_default()
     }
 
     /// How many bytes of batches a partition keeps.
     pub fn size_bytes(&self, partition: PartitionId) -> u64 {
-        let _ = partition;
-        unimplemented!()
+        self.shared
+            .table
+            .get(partition)
+            .map_or(0, |partition| read(&partition.data).bytes())
     }
 
     /// All state whose key starts with `prefix`, in key order.
     pub fn state(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        let _ = prefix;
-        unimplemented!()
+        let state = read(&self.shared.state);
+        state
+            .range::<[u8], _>((
+                std::ops::Bound::Included(prefix),
+                std::ops::Bound::Unbounded,
+            ))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     }
 
     /// Every partition, in order.
     pub fn partitions(&self) -> Vec<PartitionId> {
-        unimplemented!()
+        self.shared.table.ids()
     }
 
     /// Whether the log accepts writes.
     pub fn health(&self) -> Health {
-        unimplemented!()
+        read(&self.shared.health).clone()
     }
 
     /// The damaged ranges known so far.
     pub fn damaged(&self) -> Vec<DamagedRange> {
-        unimplemented!()
+        let mut damaged = read(&self.shared.lost).clone();
+        for partition in self.shared.table.all() {
+            damaged.extend(read(&partition.data).damaged.iter().cloned());
+        }
+        damaged
     }
 
     /// Counters since start.
     pub fn statistics(&self) -> Statistics {
-        unimplemented!()
+        let counters = &self.shared.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Statistics {
+            frames: load(&counters.frames),
+            syncs: load(&counters.syncs),
+            units: load(&counters.units),
+            batches: load(&counters.batches),
+            records: load(&counters.records),
+            batch_bytes: load(&counters.batch_bytes),
+            sync_nanos: 0,
+            journal_files: self.shared.journal.file_count(),
+            settled_bytes: load(&counters.settled_bytes),
+            reads_from_memory: load(&counters.reads_from_memory),
+            reads_from_disk: load(&counters.reads_from_disk),
+        }
     }
 }

@@ -1,0 +1,395 @@
+//! The journal's frames: one frame is one atomic set of entries. docs/specs/disk-format.md.
+//!
+//! ```text
+//! | header 64 B | meta: padding, entries | payload: record batches | zeros to 4 KiB |
+//! ```
+//!
+//! Invariants: a frame starts at a multiple of [`ALIGNMENT`]; its payload never shows the magic at
+//! such a multiple, so no scan can mistake a producer's bytes for a frame; decoding never panics or
+//! allocates beyond the input. Nothing here reads or writes files.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::PartitionId;
+
+/// Frames start at multiples of this, so that no sector of an acknowledged frame is written again.
+pub(crate) const ALIGNMENT: usize = 4096;
+/// The fixed part of a frame.
+pub(crate) const HEADER_BYTES: usize = 64;
+/// The format version written and read.
+pub(crate) const VERSION: u16 = 1;
+/// How many partition ends of the previous frame a frame repeats at most.
+pub(crate) const ENDED_MAX: usize = 1024;
+
+const MAGIC: [u8; 8] = *b"WHARFJNL";
+const CRC_AT: usize = 12;
+const KIND_PADDING: u8 = 0;
+const KIND_CREATE: u8 = 1;
+const KIND_REMOVE: u8 = 2;
+const KIND_ADVANCE_START: u8 = 3;
+const KIND_APPEND: u8 = 4;
+const KIND_APPEND_PRODUCER: u8 = 5;
+const KIND_PUT: u8 = 6;
+const KIND_DELETE: u8 = 7;
+const KIND_ENDED: u8 = 8;
+
+/// What a frame says, in the order in which it takes effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Create(PartitionId),
+    Remove(PartitionId),
+    AdvanceStart {
+        partition: PartitionId,
+        offset: i64,
+    },
+    Append(AppendEntry),
+    Put {
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        key: Bytes,
+    },
+    /// The end offset of a partition that the previous frame appended to: what is left of that
+    /// frame when it is damaged.
+    Ended {
+        partition: PartitionId,
+        end: i64,
+    },
+}
+
+/// One batch in the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AppendEntry {
+    pub(crate) partition: PartitionId,
+    pub(crate) base_offset: i64,
+    pub(crate) last_delta: u32,
+    /// Where the batch starts in the payload.
+    pub(crate) position: u32,
+    pub(crate) bytes: u32,
+    pub(crate) max_timestamp: i64,
+    pub(crate) producer: Option<ProducerEntry>,
+}
+
+/// The idempotent producer of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProducerEntry {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) first_sequence: i32,
+}
+
+impl AppendEntry {
+    pub(crate) fn last_offset(&self) -> i64 {
+        self.base_offset.saturating_add(i64::from(self.last_delta))
+    }
+}
+
+/// The fixed part of a frame, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The number of the file the frame was written for; an older life of the file never matches.
+    pub(crate) file: u64,
+    /// Grows by one from frame to frame, across files.
+    pub(crate) sequence: u64,
+    /// Every frame up to this sequence was durable when this one was written.
+    pub(crate) synced: u64,
+    /// The time of the append in milliseconds.
+    pub(crate) time: i64,
+    pub(crate) meta_bytes: u32,
+    pub(crate) payload_bytes: u32,
+    pub(crate) payload_crc: u32,
+}
+
+/// What the start of some bytes is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// No frame of this format.
+    Nothing,
+    /// A frame of another version (the magic is right).
+    OtherVersion(u16),
+    /// A header; its checksum is not checked yet (it covers the meta part, too).
+    Header(Header),
+}
+
+impl Header {
+    /// Reads the fixed part.
+    pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+        if bytes.len() < HEADER_BYTES || bytes[..8] != MAGIC {
+            return Parsed::Nothing;
+        }
+        let mut input = &bytes[8..HEADER_BYTES];
+        let version = input.get_u16_le();
+        if version != VERSION {
+            return Parsed::OtherVersion(version);
+        }
+        input.advance(6);
+        Parsed::Header(Self {
+            file: input.get_u64_le(),
+            sequence: input.get_u64_le(),
+            synced: input.get_u64_le(),
+            time: input.get_i64_le(),
+            meta_bytes: input.get_u32_le(),
+            payload_bytes: input.get_u32_le(),
+            payload_crc: input.get_u32_le(),
+        })
+    }
+
+    /// Where the payload starts in the frame.
+    pub(crate) fn payload_at(&self) -> u64 {
+        HEADER_BYTES as u64 + u64::from(self.meta_bytes)
+    }
+
+    /// The frame without the zeros that follow it.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.payload_at() + u64::from(self.payload_bytes)
+    }
+
+    /// The frame up to where the next one starts.
+    pub(crate) fn padded_bytes(&self) -> u64 {
+        self.frame_bytes().next_multiple_of(ALIGNMENT as u64)
+    }
+}
+
+/// Whether the checksum over header and meta is right; `bytes` holds at least both.
+pub(crate) fn meta_holds(bytes: &[u8], header: &Header) -> bool {
+    let Ok(end) = usize::try_from(header.payload_at()) else {
+        return false;
+    };
+    end <= bytes.len() && bytes[CRC_AT..CRC_AT + 4] == meta_crc(&bytes[..end]).to_le_bytes()
+}
+
+/// The checksum of header and meta, leaving out the checksum itself.
+fn meta_crc(bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..CRC_AT]), &bytes[CRC_AT + 4..])
+}
+
+/// The entries of a meta part whose checksum was right; `None` when they make no sense even so.
+pub(crate) fn decode_meta(meta: &Bytes, payload_bytes: u32) -> Option<Vec<Entry>> {
+    let mut input = meta.clone();
+    let mut entries = Vec::new();
+    while input.has_remaining() {
+        let entry = match input.get_u8() {
+            KIND_PADDING => continue,
+            KIND_CREATE => Entry::Create(partition(&mut input)?),
+            KIND_REMOVE => Entry::Remove(partition(&mut input)?),
+            KIND_ADVANCE_START => Entry::AdvanceStart {
+                partition: partition(&mut input)?,
+                offset: input.try_get_i64_le().ok()?,
+            },
+            KIND_APPEND => Entry::Append(decode_append(&mut input, false, payload_bytes)?),
+            KIND_APPEND_PRODUCER => Entry::Append(decode_append(&mut input, true, payload_bytes)?),
+            KIND_PUT => Entry::Put {
+                key: field(&mut input)?,
+                value: field(&mut input)?,
+            },
+            KIND_DELETE => Entry::Delete {
+                key: field(&mut input)?,
+            },
+            KIND_ENDED => Entry::Ended {
+                partition: partition(&mut input)?,
+                end: input.try_get_i64_le().ok()?,
+            },
+            _ => return None,
+        };
+        entries.push(entry);
+    }
+    Some(entries)
+}
+
+fn partition(input: &mut Bytes) -> Option<PartitionId> {
+    input.try_get_u64_le().ok().map(PartitionId)
+}
+
+fn field(input: &mut Bytes) -> Option<Bytes> {
+    let bytes = usize::try_from(input.try_get_u32_le().ok()?).ok()?;
+    // A copy: the state lives long and must not keep a whole frame in memory.
+    (bytes <= input.len()).then(|| Bytes::copy_from_slice(&input.split_to(bytes)))
+}
+
+fn decode_append(input: &mut Bytes, producer: bool, payload_bytes: u32) -> Option<AppendEntry> {
+    let mut entry = AppendEntry {
+        partition: partition(input)?,
+        base_offset: input.try_get_i64_le().ok()?,
+        last_delta: input.try_get_u32_le().ok()?,
+        position: input.try_get_u32_le().ok()?,
+        bytes: input.try_get_u32_le().ok()?,
+        max_timestamp: input.try_get_i64_le().ok()?,
+        producer: None,
+    };
+    if producer {
+        entry.producer = Some(ProducerEntry {
+            id: input.try_get_i64_le().ok()?,
+            epoch: input.try_get_i16_le().ok()?,
+            first_sequence: input.try_get_i32_le().ok()?,
+        });
+    }
+    let inside = entry
+        .position
+        .checked_add(entry.bytes)
+        .is_some_and(|end| end <= payload_bytes);
+    let sane = entry.base_offset >= 0 && entry.base_offset.checked_add(1 << 33).is_some();
+    (inside && sane).then_some(entry)
+}
+
+/// How many bytes an entry takes in the meta part.
+pub(crate) fn entry_bytes(entry: &Entry) -> usize {
+    match entry {
+        Entry::Create(_) | Entry::Remove(_) => 9,
+        Entry::AdvanceStart { .. } | Entry::Ended { .. } => 17,
+        Entry::Append(append) => 37 + if append.producer.is_some() { 14 } else { 0 },
+        Entry::Put { key, value } => 9 + key.len() + value.len(),
+        Entry::Delete { key } => 5 + key.len(),
+    }
+}
+
+fn encode_entry(output: &mut BytesMut, entry: &Entry) {
+    let field = |output: &mut BytesMut, bytes: &Bytes| {
+        output.put_u32_le(u32::try_from(bytes.len()).expect("units are far smaller than 4 GiB"));
+        output.put_slice(bytes);
+    };
+    match entry {
+        Entry::Create(partition) => {
+            output.put_u8(KIND_CREATE);
+            output.put_u64_le(partition.0);
+        }
+        Entry::Remove(partition) => {
+            output.put_u8(KIND_REMOVE);
+            output.put_u64_le(partition.0);
+        }
+        Entry::AdvanceStart { partition, offset } => {
+            output.put_u8(KIND_ADVANCE_START);
+            output.put_u64_le(partition.0);
+            output.put_i64_le(*offset);
+        }
+        Entry::Append(append) => encode_append(output, append),
+        Entry::Put { key, value } => {
+            output.put_u8(KIND_PUT);
+            field(output, key);
+            field(output, value);
+        }
+        Entry::Delete { key } => {
+            output.put_u8(KIND_DELETE);
+            field(output, key);
+        }
+        Entry::Ended { partition, end } => {
+            output.put_u8(KIND_ENDED);
+            output.put_u64_le(partition.0);
+            output.put_i64_le(*end);
+        }
+    }
+}
+
+fn encode_append(output: &mut BytesMut, append: &AppendEntry) {
+    let kind = if append.producer.is_some() {
+        KIND_APPEND_PRODUCER
+    } else {
+        KIND_APPEND
+    };
+    output.put_u8(kind);
+    output.put_u64_le(append.partition.0);
+    output.put_i64_le(append.base_offset);
+    output.put_u32_le(append.last_delta);
+    output.put_u32_le(append.position);
+    output.put_u32_le(append.bytes);
+    output.put_i64_le(append.max_timestamp);
+    if let Some(producer) = append.producer {
+        output.put_i64_le(producer.id);
+        output.put_i16_le(producer.epoch);
+        output.put_i32_le(producer.first_sequence);
+    }
+}
+
+/// What identifies a frame to be encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) file: u64,
+    pub(crate) sequence: u64,
+    pub(crate) synced: u64,
+    pub(crate) time: i64,
+}
+
+/// The size of the frame up to the next one, without the padding that [`encode`] may need to keep
+/// the magic off aligned positions (at most one [`ALIGNMENT`]).
+pub(crate) fn size(meta_bytes: usize, payload_bytes: usize) -> usize {
+    (HEADER_BYTES + meta_bytes + payload_bytes).next_multiple_of(ALIGNMENT)
+}
+
+/// A frame ready to be written: padded to [`ALIGNMENT`].
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) frame: Bytes,
+    /// Where the payload starts.
+    pub(crate) payload_at: usize,
+}
+
+/// Encodes a frame. `fill` appends exactly `payload_bytes` of payload to the buffer it is given.
+pub(crate) fn encode(
+    identity: Identity,
+    entries: &[Entry],
+    payload_bytes: usize,
+    fill: impl FnOnce(&mut BytesMut),
+) -> Encoded {
+    let meta_bytes = entries.iter().map(entry_bytes).sum::<usize>();
+    let mut frame = BytesMut::with_capacity(size(meta_bytes, payload_bytes) + ALIGNMENT);
+    frame.put_bytes(0, HEADER_BYTES);
+    for entry in entries {
+        encode_entry(&mut frame, entry);
+    }
+    let mut payload_at = frame.len();
+    fill(&mut frame);
+    debug_assert_eq!(
+        frame.len(),
+        payload_at + payload_bytes,
+        "the payload has the size announced"
+    );
+    let shift = shift_off_magic(&frame);
+    if shift > 0 {
+        let end = frame.len();
+        frame.put_bytes(KIND_PADDING, shift);
+        frame.copy_within(HEADER_BYTES..end, HEADER_BYTES + shift);
+        frame[HEADER_BYTES..HEADER_BYTES + shift].fill(KIND_PADDING);
+        payload_at += shift;
+    }
+    let length = |bytes: usize| u32::try_from(bytes).expect("frames are far smaller than 4 GiB");
+    let mut header = BytesMut::with_capacity(HEADER_BYTES);
+    header.put_slice(&MAGIC);
+    header.put_u16_le(VERSION);
+    header.put_u16_le(0);
+    header.put_u32_le(0);
+    header.put_u64_le(identity.file);
+    header.put_u64_le(identity.sequence);
+    header.put_u64_le(identity.synced);
+    header.put_i64_le(identity.time);
+    header.put_u32_le(length(payload_at - HEADER_BYTES));
+    header.put_u32_le(length(payload_bytes));
+    header.put_u32_le(crc32c::crc32c(&frame[payload_at..]));
+    header.put_u32_le(0);
+    frame[..HEADER_BYTES].copy_from_slice(&header);
+    let crc = meta_crc(&frame[..payload_at]);
+    frame[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+    let padding = frame.len().next_multiple_of(ALIGNMENT) - frame.len();
+    frame.put_bytes(0, padding);
+    Encoded {
+        frame: frame.freeze(),
+        payload_at,
+    }
+}
+
+/// The smallest shift of everything behind the header that leaves no magic at an aligned position.
+/// There is one: a frame is shorter than [`ALIGNMENT`] squared, so its content cannot spoil all.
+fn shift_off_magic(frame: &[u8]) -> usize {
+    let shows = |shift: usize| {
+        let mut at = ALIGNMENT;
+        while at + MAGIC.len() <= frame.len() + shift {
+            if frame[at - shift..].starts_with(&MAGIC) {
+                return true;
+            }
+            at += ALIGNMENT;
+        }
+        false
+    };
+    (0..=ALIGNMENT - HEADER_BYTES)
+        .find(|&shift| !shows(shift))
+        .unwrap_or(0)
+}

@@ -1,0 +1,69 @@
+//! The queue between those who submit units and the committer.
+//!
+//! Invariants: units leave in the order in which they came; after `close` none gets in. How much
+//! may wait here is the caller's business (the server bounds requests in flight by connection).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::sync::lock;
+use crate::{Done, Unit};
+
+/// A unit with the one who waits for its outcome.
+pub(crate) type Waiting = (Unit, Done);
+
+#[derive(Default)]
+struct Content {
+    waiting: VecDeque<Waiting>,
+    closed: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Queue {
+    content: Mutex<Content>,
+    changed: Condvar,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Takes units in; gives them back when closed.
+    pub(crate) fn push(&self, units: Vec<Waiting>) -> Result<(), Vec<Waiting>> {
+        let mut content = lock(&self.content);
+        if content.closed {
+            return Err(units);
+        }
+        content.waiting.extend(units);
+        drop(content);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        lock(&self.content).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Everything that waits.
+    pub(crate) fn take(&self) -> VecDeque<Waiting> {
+        std::mem::take(&mut lock(&self.content).waiting)
+    }
+
+    /// Blocks until something waits (true), or the queue is closed and empty (false).
+    pub(crate) fn wait(&self) -> bool {
+        let content = lock(&self.content);
+        let waited = self
+            .changed
+            .wait_while(content, |content| {
+                content.waiting.is_empty() && !content.closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        !waited.waiting.is_empty()
+    }
+}

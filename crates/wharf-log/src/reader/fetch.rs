@@ -1,0 +1,270 @@
+//! Reading batches by offset: memory tail, journal file, segment.
+//!
+//! Invariant: the plan of a read is made under the partition's lock and holds the journal files it
+//! needs, so none of them is recycled before the read is done.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{DamagedRange, ReadError, Reader, Slice};
+use crate::PartitionId;
+use crate::batch;
+use crate::journal::{self, JournalFile};
+use crate::partition::{BatchRef, Data, Partition, Segment};
+use crate::segment;
+use crate::shared::count;
+use crate::sync::{read, write};
+
+/// Adjoining batches in the journal.
+struct Run {
+    batches: Vec<BatchRef>,
+    bytes: usize,
+    source: Source,
+}
+
+enum Source {
+    Memory(Bytes),
+    /// Held so that it is not recycled.
+    File(Arc<JournalFile>),
+}
+
+/// Where the batches of a read are.
+enum Plan {
+    Nothing,
+    Journal(Vec<Run>),
+    Segment { segment: Segment, stop_at: i64 },
+}
+
+/// Whether these bytes are the batch with this base offset, undamaged.
+pub(crate) fn intact(bytes: &[u8], base_offset: i64) -> bool {
+    batch::header(bytes).is_ok_and(|header| header.base_offset == base_offset)
+        && batch::checksum_holds(bytes)
+}
+
+impl Reader {
+    /// Reads whole batches from the one that contains `offset`, at least one if there is any, up
+    /// to `bytes_max` in total. At the end: an empty slice. With `may_block` false a read that
+    /// needs the disk answers [`ReadError::NeedsDisk`] instead.
+    pub fn read(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+        bytes_max: usize,
+        may_block: bool,
+    ) -> Result<Slice, ReadError> {
+        let partition = self.partition(partition)?;
+        let data = read(&partition.data);
+        let bounds = data.bounds();
+        let (start, end) = (bounds.start, bounds.end);
+        if offset < start || offset > end {
+            return Err(ReadError::OffsetOutOfRange { offset, start, end });
+        }
+        if let Some(range) = data.damage_at(offset) {
+            return Err(ReadError::Damaged(range.clone()));
+        }
+        let plan = self.plan(&data, offset, bytes_max, may_block)?;
+        drop(data);
+        let mut slice = Slice {
+            bounds: Some(bounds),
+            ..Slice::default()
+        };
+        match plan {
+            Plan::Nothing => {}
+            Plan::Journal(runs) => {
+                for run in &runs {
+                    if !self.read_run(&partition, run, &mut slice)? {
+                        break;
+                    }
+                }
+            }
+            Plan::Segment { segment, stop_at } => {
+                let range = segment::Range {
+                    from: offset,
+                    stop_at,
+                    bytes_max,
+                };
+                self.read_segment(&partition, &segment, range, &mut slice)?;
+            }
+        }
+        Ok(slice)
+    }
+
+    fn plan(
+        &self,
+        data: &Data,
+        offset: i64,
+        bytes_max: usize,
+        may_block: bool,
+    ) -> Result<Plan, ReadError> {
+        let stop_at = data.damage_after(offset);
+        let at = data
+            .segments
+            .partition_point(|segment| segment.last_offset < offset);
+        if let Some(segment) = data.segments.get(at) {
+            if !may_block {
+                return Err(ReadError::NeedsDisk);
+            }
+            return Ok(Plan::Segment {
+                segment: *segment,
+                stop_at,
+            });
+        }
+        let from = data.index_from(offset);
+        if from == data.index.len() {
+            return Ok(Plan::Nothing);
+        }
+        self.plan_journal(data, from, stop_at, bytes_max, may_block)
+            .map(Plan::Journal)
+    }
+
+    fn plan_journal(
+        &self,
+        data: &Data,
+        from: usize,
+        stop_at: i64,
+        bytes_max: usize,
+        may_block: bool,
+    ) -> Result<Vec<Run>, ReadError> {
+        let mut runs: Vec<(Vec<BatchRef>, usize)> = Vec::new();
+        let mut total = 0;
+        for batch in data.index.range(from..) {
+            let bytes = batch.bytes as usize;
+            if total > 0 && (total + bytes > bytes_max || batch.base_offset >= stop_at) {
+                break;
+            }
+            total += bytes;
+            match runs.last_mut() {
+                Some((run, run_bytes)) if run.last().is_some_and(|last| last.adjoins(batch)) => {
+                    run.push(*batch);
+                    *run_bytes += bytes;
+                }
+                _ => runs.push((vec![*batch], bytes)),
+            }
+        }
+        let tail = read(&self.shared.tail);
+        let mut planned = Vec::with_capacity(runs.len());
+        for (batches, bytes) in runs {
+            let first = batches[0];
+            let source = match tail.get(first.file, u64::from(first.position), bytes) {
+                Some(bytes) => Source::Memory(bytes),
+                None if may_block => {
+                    let file = self.shared.journal.file(first.file);
+                    Source::File(file.ok_or_else(|| missing(first.file))?)
+                }
+                None if planned.is_empty() => return Err(ReadError::NeedsDisk),
+                None => break,
+            };
+            planned.push(Run {
+                batches,
+                bytes,
+                source,
+            });
+        }
+        Ok(planned)
+    }
+
+    /// Adds a run to the slice; returns whether the read may go on.
+    fn read_run(
+        &self,
+        partition: &Partition,
+        run: &Run,
+        slice: &mut Slice,
+    ) -> Result<bool, ReadError> {
+        let (bytes, intact) = match &run.source {
+            Source::Memory(bytes) => {
+                count(&self.shared.counters.reads_from_memory, 1);
+                (bytes.clone(), run.bytes)
+            }
+            Source::File(file) => {
+                count(&self.shared.counters.reads_from_disk, 1);
+                let position = u64::from(run.batches[0].position);
+                let bytes = file.read(position, run.bytes).map_err(ReadError::Disk)?;
+                let intact = self.check_run(partition, run, &bytes);
+                (bytes, intact)
+            }
+        };
+        if intact == 0 && slice.batches.is_empty() {
+            let data = read(&partition.data);
+            let range = data.damage_at(run.batches[0].base_offset).cloned();
+            return Err(range.map_or_else(|| missing(run.batches[0].file), ReadError::Damaged));
+        }
+        if intact > 0 {
+            slice.bytes += intact;
+            slice.batches.push(bytes.slice(..intact));
+        }
+        Ok(intact == run.bytes)
+    }
+
+    /// How many bytes of the run are intact batches; notes the first broken one.
+    fn check_run(&self, partition: &Partition, run: &Run, bytes: &Bytes) -> usize {
+        let mut at = 0;
+        for batch in &run.batches {
+            let end = at + batch.bytes as usize;
+            if !intact(&bytes[at..end], batch.base_offset) {
+                let range = DamagedRange {
+                    partition: Some(partition.id),
+                    first: batch.base_offset,
+                    last: batch.last_offset(),
+                    path: journal::path(batch.file),
+                    position: u64::from(batch.position),
+                };
+                write(&partition.data).note_damage(range);
+                return at;
+            }
+            at = end;
+        }
+        at
+    }
+
+    fn read_segment(
+        &self,
+        partition: &Partition,
+        segment: &Segment,
+        range: segment::Range,
+        slice: &mut Slice,
+    ) -> Result<(), ReadError> {
+        count(&self.shared.counters.reads_from_disk, 1);
+        let part = self
+            .shared
+            .segments
+            .read(partition.id, segment, range)
+            .map_err(|error| self.segment_error(partition, range.from, error))?;
+        if let Some(broken) = part.broken {
+            let noted = DamagedRange {
+                partition: Some(partition.id),
+                first: broken.first,
+                last: broken.last,
+                path: segment::log_path(partition.id, segment.base_offset),
+                position: broken.position,
+            };
+            write(&partition.data).note_damage(noted.clone());
+            if part.batches.is_empty() {
+                return Err(ReadError::Damaged(noted));
+            }
+        }
+        if !part.batches.is_empty() {
+            slice.bytes = part.batches.len();
+            slice.batches.push(part.batches);
+        }
+        Ok(())
+    }
+
+    /// A segment may be gone because the start moved while it was being read.
+    fn segment_error(&self, partition: &Partition, offset: i64, error: io::Error) -> ReadError {
+        let bounds = read(&partition.data).bounds();
+        let (start, end) = (bounds.start, bounds.end);
+        if self.shared.table.get(partition.id).is_none() {
+            ReadError::UnknownPartition(partition.id)
+        } else if error.kind() == io::ErrorKind::NotFound && offset < start {
+            ReadError::OffsetOutOfRange { offset, start, end }
+        } else {
+            ReadError::Disk(error)
+        }
+    }
+}
+
+fn missing(file: u64) -> ReadError {
+    ReadError::Disk(io::Error::new(io::ErrorKind::NotFound, journal::path(file)))
+}

@@ -1,0 +1,433 @@
+//! Start-up: the last snapshot, then every frame after it, up to the torn tail.
+//!
+//! Invariants: what was acknowledged is never cut. A frame that cannot be read is a torn tail only
+//! if no later frame says that it had been durable; else it is damage: its range is refused, the
+//! frames after it count. What is cut is wiped before anything is written, so that it can never be
+//! taken for a frame again. Nothing is deleted here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use wharf_message::Timestamp;
+
+use crate::committer::End;
+use crate::disk::Open;
+use crate::frame::{ALIGNMENT, AppendEntry, Entry, Header};
+use crate::journal::{self, Found, JournalFile, ReadFrame, find_frame, read_frame};
+use crate::reader::intact;
+use crate::shared::{Cut, Effect, Lost, Shared};
+use crate::sync::{lock, write};
+use crate::{DamagedRange, OpenError, Recovery};
+
+/// Opens, replays, cuts. Returns where the committer goes on.
+pub(crate) fn recover(shared: &Arc<Shared>) -> Result<(End, Recovery), OpenError> {
+    let disk = &shared.disk;
+    for directory in [journal::DIRECTORY] {
+        disk.create_dir(directory)
+            .map_err(|source| failed(directory, source))?;
+    }
+    disk.sync_dir("").map_err(|source| failed("", source))?;
+    let files = open_files(shared)?;
+    let cut = Cut::default();
+    let mut replay = Replay::new(shared, &files, cut);
+    replay.run()?;
+    let end = replay.finish()?;
+    let mut recovery = replay.recovery;
+    recovery.damaged = crate::Reader::new(Arc::clone(shared)).damaged();
+    Ok((end, recovery))
+}
+
+fn failed(path: &str, source: io::Error) -> OpenError {
+    OpenError::Disk {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+type Files = BTreeMap<u64, Arc<JournalFile>>;
+
+fn open_files(shared: &Shared) -> Result<Files, OpenError> {
+    let entries = shared
+        .disk
+        .list(journal::DIRECTORY)
+        .map_err(|source| failed(journal::DIRECTORY, source))?;
+    let mut files = Files::new();
+    for entry in entries {
+        let Some(number) = journal::number(&entry.name) else {
+            continue;
+        };
+        let path = journal::path(number);
+        let file = shared
+            .disk
+            .open(&path, Open::Existing)
+            .map_err(|source| failed(&path, source))?;
+        files.insert(
+            number,
+            Arc::new(JournalFile {
+                number,
+                bytes: entry.bytes,
+                file,
+            }),
+        );
+    }
+    Ok(files)
+}
+
+/// Walks the frames from a cut on.
+struct Replay<'a> {
+    shared: &'a Shared,
+    files: &'a Files,
+    /// The last frame that took effect.
+    cut: Cut,
+    /// Set once a frame could not be read: later frames fill the gaps it left.
+    lost: Option<Lost>,
+    recovery: Recovery,
+}
+
+/// What follows the last frame.
+enum Next {
+    Frame {
+        position: u64,
+        file: Arc<JournalFile>,
+        frame: Box<ReadFrame>,
+    },
+    /// Nothing readable with the next sequence.
+    Unreadable,
+}
+
+/// What the frames after an unreadable one say.
+struct Later {
+    /// The first of them.
+    position: u64,
+    file: Arc<JournalFile>,
+    sequence: u64,
+    /// Whether one of them says that the unreadable one had been durable.
+    acknowledged: bool,
+}
+
+impl<'a> Replay<'a> {
+    fn new(shared: &'a Shared, files: &'a Files, cut: Cut) -> Self {
+        Self {
+            shared,
+            files,
+            cut,
+            lost: None,
+            recovery: Recovery::default(),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), OpenError> {
+        loop {
+            match self.next()? {
+                Next::Frame {
+                    position,
+                    file,
+                    frame,
+                } => {
+                    if !frame.payload_intact {
+                        let from = position + frame.header.padded_bytes();
+                        let later = self.later(&file, from, frame.header.sequence)?;
+                        if !later.is_some_and(|later| later.acknowledged) {
+                            return Ok(());
+                        }
+                    }
+                    self.apply(&file, position, &frame);
+                }
+                Next::Unreadable => {
+                    let (file, from) = self.after_cut();
+                    let Some(file) = file else { return Ok(()) };
+                    let later = self.later(&file, from, self.cut.sequence + 1)?;
+                    let Some(later) = later.filter(|later| later.acknowledged) else {
+                        return Ok(());
+                    };
+                    self.skip_to(&file, from, &later);
+                }
+            }
+        }
+    }
+
+    /// The file and position after the last frame.
+    fn after_cut(&self) -> (Option<Arc<JournalFile>>, u64) {
+        match self.files.get(&self.cut.file) {
+            Some(file) => (Some(Arc::clone(file)), self.cut.position),
+            None => (self.file_after(self.cut.file), 0),
+        }
+    }
+
+    fn file_after(&self, number: u64) -> Option<Arc<JournalFile>> {
+        self.files
+            .range(number + 1..)
+            .next()
+            .map(|(_, file)| Arc::clone(file))
+    }
+
+    fn read(file: &JournalFile, position: u64) -> Result<Option<Box<ReadFrame>>, OpenError> {
+        let path = journal::path(file.number);
+        match read_frame(file, position).map_err(|source| failed(&path, source))? {
+            Found::Nothing => Ok(None),
+            Found::Frame(frame) => Ok(Some(frame)),
+            Found::OtherVersion(version) => Err(OpenError::Format {
+                path,
+                found: u32::from(version),
+                supported: u32::from(crate::frame::VERSION),
+            }),
+        }
+    }
+
+    fn next(&self) -> Result<Next, OpenError> {
+        let wanted = self.cut.sequence + 1;
+        let (file, position) = self.after_cut();
+        let Some(file) = file else {
+            return Ok(Next::Unreadable);
+        };
+        let rotated = self.file_after(file.number).map(|next| (next, 0));
+        for (file, position) in [Some((file, position)), rotated].into_iter().flatten() {
+            if let Some(frame) = Self::read(&file, position)?
+                && frame.header.sequence == wanted
+            {
+                return Ok(Next::Frame {
+                    position,
+                    file,
+                    frame,
+                });
+            }
+        }
+        Ok(Next::Unreadable)
+    }
+
+    /// Looks for frames after the unreadable one with this sequence.
+    fn later(
+        &self,
+        file: &Arc<JournalFile>,
+        from: u64,
+        unreadable: u64,
+    ) -> Result<Option<Later>, OpenError> {
+        let mut first: Option<Later> = None;
+        for frame in Frames::new(self.files, file, from) {
+            let (file, position, header) = frame?;
+            if header.sequence <= unreadable {
+                continue;
+            }
+            let sequence = header.sequence;
+            let later = first.get_or_insert(Later {
+                position,
+                file,
+                sequence,
+                acknowledged: false,
+            });
+            if header.synced >= unreadable {
+                later.acknowledged = true;
+                break;
+            }
+        }
+        Ok(first)
+    }
+
+    /// Goes on at a later frame, remembering what was skipped.
+    fn skip_to(&mut self, file: &JournalFile, position: u64, later: &Later) {
+        let path = journal::path(file.number);
+        self.lost = Some(Lost {
+            path: path.clone(),
+            position,
+        });
+        let range = DamagedRange {
+            partition: None,
+            first: 0,
+            last: -1,
+            path,
+            position,
+        };
+        write(&self.shared.lost).push(range);
+        self.cut = Cut {
+            sequence: later.sequence - 1,
+            file: later.file.number,
+            position: later.position,
+        };
+    }
+
+    fn apply(&mut self, file: &JournalFile, position: u64, frame: &ReadFrame) {
+        let header = &frame.header;
+        let end = position + header.padded_bytes();
+        let cut = Cut {
+            sequence: header.sequence,
+            file: file.number,
+            position: end,
+        };
+        let effect = Effect {
+            cut,
+            payload_at: position + header.payload_at(),
+            time: Timestamp::from_millis(header.time),
+            entries: &frame.entries,
+        };
+        self.shared.apply(effect, self.lost.as_ref());
+        if frame.payload_intact {
+            write(&self.shared.tail).push(
+                file.number,
+                position,
+                frame.frame.clone(),
+                self.shared.options.tail_bytes_max,
+            );
+        } else {
+            for entry in &frame.entries {
+                if let Entry::Append(append) = entry {
+                    self.refuse_if_broken(file, position, frame, append);
+                }
+            }
+        }
+        self.cut = cut;
+        self.recovery.frames_replayed += 1;
+    }
+
+    /// A batch of a frame whose payload is damaged.
+    fn refuse_if_broken(
+        &self,
+        file: &JournalFile,
+        position: u64,
+        frame: &ReadFrame,
+        append: &AppendEntry,
+    ) {
+        let payload_at = usize::try_from(frame.header.payload_at()).unwrap_or(usize::MAX);
+        let start = payload_at.saturating_add(append.position as usize);
+        let bytes = frame
+            .frame
+            .get(start..start.saturating_add(append.bytes as usize));
+        if bytes.is_some_and(|bytes| intact(bytes, append.base_offset)) {
+            return;
+        }
+        let Some(partition) = self.shared.table.get(append.partition) else {
+            return;
+        };
+        let mut data = write(&partition.data);
+        if data.refuse(append.base_offset) {
+            self.shared.index_shrank(1);
+        }
+        data.note_damage(DamagedRange {
+            partition: Some(append.partition),
+            first: append.base_offset,
+            last: append.last_offset(),
+            path: journal::path(file.number),
+            position: position + frame.header.payload_at() + u64::from(append.position),
+        });
+    }
+
+    /// Wipes what follows the last frame and hands the files over.
+    fn finish(&mut self) -> Result<End, OpenError> {
+        let (file, from) = self.after_cut();
+        if let Some(file) = file {
+            self.wipe(&file, from)?;
+        }
+        let mut active = None;
+        for (number, file) in self.files {
+            self.shared.journal.used_up_to(*number);
+            if *number <= self.cut.file {
+                self.shared.journal.adopt(Arc::clone(file));
+                active = Some(Arc::clone(file)).filter(|_| *number == self.cut.file);
+            } else if file.bytes == self.shared.options.journal_file_bytes {
+                self.shared.journal.adopt_ready(Arc::clone(file));
+            } else {
+                // Half made, or made with another size: never used.
+                let path = journal::path(*number);
+                self.shared
+                    .disk
+                    .remove(&path)
+                    .map_err(|source| failed(&path, source))?;
+            }
+        }
+        *lock(&self.shared.cut) = self.cut;
+        Ok(End {
+            active,
+            position: self.cut.position,
+            sequence: self.cut.sequence,
+        })
+    }
+
+    /// Zeroes the header of every frame from `from` on: none of them was acknowledged.
+    fn wipe(&mut self, file: &Arc<JournalFile>, from: u64) -> Result<(), OpenError> {
+        let mut wiped: BTreeMap<u64, Arc<JournalFile>> = BTreeMap::new();
+        let mut cut = Vec::new();
+        for frame in Frames::new(self.files, file, from) {
+            let (file, position, header) = frame?;
+            cut.push((file, position, header.padded_bytes()));
+        }
+        if let Some(bytes) = torn_bytes(file, from)? {
+            if cut
+                .first()
+                .is_none_or(|first| first.0.number != file.number || first.1 != from)
+            {
+                cut.insert(0, (Arc::clone(file), from, bytes));
+            }
+        }
+        for (file, position, bytes) in cut {
+            self.recovery.torn_tail_bytes += bytes;
+            file.file
+                .write_at(&[0; ALIGNMENT], position)
+                .map_err(|source| failed(&journal::path(file.number), source))?;
+            wiped.insert(file.number, file);
+        }
+        for (number, file) in wiped {
+            file.file
+                .sync()
+                .map_err(|source| failed(&journal::path(number), source))?;
+        }
+        Ok(())
+    }
+}
+
+/// The claimed size of a torn frame whose first sector arrived.
+fn torn_bytes(file: &JournalFile, position: u64) -> Result<Option<u64>, OpenError> {
+    if position + ALIGNMENT as u64 > file.bytes {
+        return Ok(None);
+    }
+    let first = file
+        .read(position, ALIGNMENT)
+        .map_err(|source| failed(&journal::path(file.number), source))?;
+    Ok(match Header::parse(&first) {
+        crate::frame::Parsed::Header(header) if header.file == file.number => {
+            Some(header.padded_bytes().min(file.bytes - position))
+        }
+        _ => None,
+    })
+}
+
+/// All frames with a right header and meta from a position on, through all later files.
+struct Frames<'a> {
+    files: &'a Files,
+    file: Option<Arc<JournalFile>>,
+    position: u64,
+}
+
+impl<'a> Frames<'a> {
+    fn new(files: &'a Files, file: &Arc<JournalFile>, position: u64) -> Self {
+        Self {
+            files,
+            file: Some(Arc::clone(file)),
+            position,
+        }
+    }
+}
+
+impl Iterator for Frames<'_> {
+    type Item = Result<(Arc<JournalFile>, u64, Header), OpenError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let file = self.file.clone()?;
+            match find_frame(&file, self.position) {
+                Err(source) => {
+                    self.file = None;
+                    return Some(Err(failed(&journal::path(file.number), source)));
+                }
+                Ok(Some((position, header))) => {
+                    self.position = position + header.padded_bytes();
+                    return Some(Ok((file, position, header)));
+                }
+                Ok(None) => {
+                    let next = self.files.range(file.number + 1..).next();
+                    self.file = next.map(|(_, file)| Arc::clone(file));
+                    self.position = 0;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! Segments: settled batches of one partition, byte for byte, with a sparse index beside them.
+//!
+//! `segments/<partition, 16 hex digits>/<base offset, 20 digits>.log` holds Kafka record batches and
+//! nothing else; the `.idx` beside it holds one entry per [`INDEX_INTERVAL`] bytes and can be rebuilt
+//! from it. Invariants: only the valid length known to the partition counts, whatever the file holds
+//! beyond; batches are checked before they are returned; a bounded number of segments stays open.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::PartitionId;
+use crate::batch::{self, HEADER_BYTES, Header};
+use crate::disk::{Disk, DiskFile, Open};
+use crate::partition::Segment;
+use crate::reader::intact;
+use crate::sync::lock;
+
+/// The directory of segments.
+pub(crate) const DIRECTORY: &str = "segments";
+/// How far apart index entries are, at least.
+pub(crate) const INDEX_INTERVAL: u64 = 64 << 10;
+/// The size of an index entry on disk.
+const ENTRY_BYTES: usize = 32;
+/// How many index entries of all open segments are kept in memory at most (24 bytes each).
+const INDEX_ENTRIES_MAX: usize = 4 << 20;
+/// How much is read at once when walking headers.
+const WALK_BYTES: usize = 64 << 10;
+
+/// The directory of a partition's segments.
+pub(crate) fn directory(partition: PartitionId) -> String {
+    format!("{DIRECTORY}/{:016x}", partition.0)
+}
+
+/// The path of a segment's batches.
+pub(crate) fn log_path(partition: PartitionId, base_offset: i64) -> String {
+    format!("{}/{base_offset:020}.log", directory(partition))
+}
+
+/// The path of a segment's index.
+pub(crate) fn index_path(partition: PartitionId, base_offset: i64) -> String {
+    format!("{}/{base_offset:020}.idx", directory(partition))
+}
+
+/// One entry of the sparse index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    /// The base offset of the batch at `position`.
+    pub(crate) offset: i64,
+    pub(crate) position: u64,
+    /// The newest time of all batches before `position` in the segment.
+    pub(crate) max_before: i64,
+}
+
+impl IndexEntry {
+    pub(crate) fn encode(&self, output: &mut BytesMut) {
+        let start = output.len();
+        output.put_i64_le(self.offset);
+        output.put_u64_le(self.position);
+        output.put_i64_le(self.max_before);
+        let crc = crc32c::crc32c(&output[start..]);
+        output.put_u32_le(crc);
+        output.put_u32_le(0);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = bytes.get(..ENTRY_BYTES)?;
+        let crc = crc32c::crc32c(&input[..24]);
+        let entry = Self {
+            offset: input.get_i64_le(),
+            position: input.get_u64_le(),
+            max_before: input.get_i64_le(),
+        };
+        (input.get_u32_le() == crc).then_some(entry)
+    }
+}
+
+/// Decides which batches get an index entry, in the order in which they are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Indexer {
+    last_position: Option<u64>,
+    max_timestamp: i64,
+}
+
+impl Indexer {
+    pub(crate) const fn new() -> Self {
+        Self {
+            last_position: None,
+            max_timestamp: i64::MIN,
+        }
+    }
+
+    /// Goes on after `last`, of a segment whose newest time is `max_timestamp`.
+    pub(crate) fn resume(last: Option<&IndexEntry>, max_timestamp: i64) -> Self {
+        Self {
+            last_position: last.map(|entry| entry.position),
+            max_timestamp,
+        }
+    }
+
+    /// Takes note of the next batch.
+    pub(crate) fn next(&mut self, offset: i64, position: u64, time: i64) -> Option<IndexEntry> {
+        let due = self
+            .last_position
+            .is_none_or(|last| position - last >= INDEX_INTERVAL);
+        let max_before = self.max_timestamp;
+        self.max_timestamp = self.max_timestamp.max(time);
+        if !due {
+            return None;
+        }
+        self.last_position = Some(position);
+        Some(IndexEntry {
+            offset,
+            position,
+            max_before,
+        })
+    }
+}
+
+/// An open segment.
+pub(crate) struct OpenSegment {
+    file: Arc<dyn DiskFile>,
+    pub(crate) index: Vec<IndexEntry>,
+}
+
+impl fmt::Debug for OpenSegment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("OpenSegment")
+            .field("entries", &self.index.len())
+            .finish()
+    }
+}
+
+impl OpenSegment {
+    /// Where to start looking for the batch that holds `offset`.
+    fn seek_offset(&self, offset: i64) -> u64 {
+        let after = self.index.partition_point(|entry| entry.offset <= offset);
+        after.checked_sub(1).map_or(0, |at| self.index[at].position)
+    }
+
+    /// Where to start looking for the first batch at or after `time`.
+    fn seek_time(&self, time: i64) -> u64 {
+        let after = self.index.partition_point(|entry| entry.max_before < time);
+        after.checked_sub(1).map_or(0, |at| self.index[at].position)
+    }
+
+    /// The offset of the first index entry after `position`.
+    fn entry_after(&self, position: u64) -> Option<&IndexEntry> {
+        self.index.get(
+            self.index
+                .partition_point(|entry| entry.position <= position),
+        )
+    }
+}
+
+/// Walks over the headers of a segment's batches, reading ahead in bounded pieces.
+struct Walk<'a> {
+    file: &'a dyn DiskFile,
+    position: u64,
+    end: u64,
+    chunk: Bytes,
+    chunk_at: u64,
+}
+
+/// What a walk meets.
+enum Step {
+    Batch(u64, Header),
+    /// What is at this position is no batch.
+    Broken(u64),
+    End,
+}
+
+impl<'a> Walk<'a> {
+    fn new(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
+        Self {
+            file,
+            position,
+            end,
+            chunk: Bytes::new(),
+            chunk_at: position,
+        }
+    }
+
+    fn next(&mut self) -> io::Result<Step> {
+        let position = self.position;
+        if position >= self.end {
+            return Ok(Step::End);
+        }
+        let have = self.chunk_at + self.chunk.len() as u64;
+        if position + HEADER_BYTES as u64 > have {
+            let bytes = self.end.saturating_sub(position).min(WALK_BYTES as u64);
+            self.chunk = read_up_to(self.file, position, usize::try_from(bytes).unwrap_or(0))?;
+            self.chunk_at = position;
+        }
+        let at = usize::try_from(position - self.chunk_at).unwrap_or(usize::MAX);
+        let header = self
+            .chunk
+            .get(at..)
+            .and_then(|bytes| batch::header(bytes).ok());
+        match header {
+            Some(header) if position + header.batch_bytes() as u64 <= self.end => {
+                self.position += header.batch_bytes() as u64;
+                Ok(Step::Batch(position, header))
+            }
+            _ => Ok(Step::Broken(position)),
+        }
+    }
+}
+
+fn read_up_to(file: &dyn DiskFile, position: u64, bytes: usize) -> io::Result<Bytes> {
+    let mut buffer = BytesMut::zeroed(bytes);
+    let count = file.read_at(&mut buffer, position)?;
+    buffer.truncate(count);
+    Ok(buffer.freeze())
+}
+
+/// What to read from a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    /// The offset that the first batch contains.
+    pub(crate) from: i64,
+    /// Batches from this offset on are left out.
+    pub(crate) stop_at: i64,
+    pub(crate) bytes_max: usize,
+}
+
+/// Offsets that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) position: u64,
+}
+
+/// What was read from a segment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    /// Whole batches, joined.
+    pub(crate) batches: Bytes,
+    /// What stopped the read.
+    pub(crate) broken: Option<Broken>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    open: BTreeMap<(PartitionId, i64), (Arc<OpenSegment>, u64)>,
+    entries: usize,
+    tick: u64,
+}
+
+/// The open segments.
+pub(crate) struct Segments {
+    disk: Arc<dyn Disk>,
+    open_max: usize,
+    cache: Mutex<Cache>,
+}
+
+impl fmt::Debug for Segments {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Segments").finish_non_exhaustive()
+    }
+}
+
+impl Segments {
+    pub(crate) fn new(disk: Arc<dyn Disk>, open_max: usize) -> Self {
+        Self {
+            disk,
+            open_max: open_max.max(1),
+            cache: Mutex::default(),
+        }
+    }
+
+    /// The segment, opened or from the cache.
+    pub(crate) fn open(
+        &self,
+        partition: PartitionId,
+        segment: &Segment,
+    ) -> io::Result<Arc<OpenSegment>> {
+        let key = (partition, segment.base_offset);
+        {
+            let mut cache = lock(&self.cache);
+            cache.tick += 1;
+            let tick = cache.tick;
+            if let Some((open, used)) = cache.open.get_mut(&key) {
+                *used = tick;
+                return Ok(Arc::clone(open));
+            }
+        }
+        let opened = Arc::new(self.load(partition, segment)?);
+        let mut cache = lock(&self.cache);
+        let tick = cache.tick;
+        cache.entries += opened.index.len();
+        if let Some((raced, _)) = cache.open.insert(key, (Arc::clone(&opened), tick)) {
+            cache.entries -= raced.index.len();
+        }
+        self.evict(&mut cache);
+        Ok(opened)
+    }
+
+    fn evict(&self, cache: &mut Cache) {
+        while cache.open.len() > self.open_max
+            || (cache.entries > INDEX_ENTRIES_MAX && cache.open.len() > 1)
+        {
+            let oldest = cache.open.iter().min_by_key(|(_, (_, used))| *used);
+            let Some((&key, _)) = oldest else { return };
+            if let Some((gone, _)) = cache.open.remove(&key) {
+                cache.entries -= gone.index.len();
+            }
+        }
+    }
+
+    /// Forgets an open segment: it grew or goes.
+    pub(crate) fn forget(&self, partition: PartitionId, base_offset: i64) {
+        let mut cache = lock(&self.cache);
+        if let Some((gone, _)) = cache.open.remove(&(partition, base_offset)) {
+            cache.entries -= gone.index.len();
+        }
+    }
+
+    fn load(&self, partition: PartitionId, segment: &Segment) -> io::Result<OpenSegment> {
+        let file = self
+            .disk
+            .open(&log_path(partition, segment.base_offset), Open::Existing)?;
+        let mut index = match self
+            .disk
+            .open(&index_path(partition, segment.base_offset), Open::Existing)
+        {
+            Ok(file) => load_index(&*file, segment)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        complete_index(&*file, segment, &mut index)?;
+        Ok(OpenSegment { file, index })
+    }
+
+    /// Reads whole batches: at least one, unless the first is broken or there is none.
+    pub(crate) fn read(
+        &self,
+        partition: PartitionId,
+        segment: &Segment,
+        range: Range,
+    ) -> io::Result<Part> {
+        let open = self.open(partition, segment)?;
+        let mut walk = Walk::new(&*open.file, open.seek_offset(range.from), segment.bytes);
+        loop {
+            match walk.next()? {
+                Step::End => return Ok(Part::default()),
+                Step::Broken(position) => {
+                    let first = range.from;
+                    return Ok(Part {
+                        batches: Bytes::new(),
+                        broken: Some(broken(&open, segment, first, position)),
+                    });
+                }
+                Step::Batch(position, header) if header.last_offset() >= range.from => {
+                    let bytes = range.bytes_max.max(header.batch_bytes()) as u64;
+                    let bytes = usize::try_from(bytes.min(segment.bytes - position)).unwrap_or(0);
+                    let bytes = read_up_to(&*open.file, position, bytes)?;
+                    return Ok(check(&open, segment, range, position, &bytes));
+                }
+                Step::Batch(..) => {}
+            }
+        }
+    }
+
+    /// The header of the first batch at or after `time` that ends at or after offset `from`.
+    pub(crate) fn first_at(
+        &self,
+        partition: PartitionId,
+        segment: &Segment,
+        time: i64,
+        from: i64,
+    ) -> io::Result<Option<Header>> {
+        let open = self.open(partition, segment)?;
+        let position = open.seek_time(time).max(open.seek_offset(from));
+        let mut walk = Walk::new(&*open.file, position, segment.bytes);
+        while let Step::Batch(_, header) = walk.next()? {
+            if header.max_timestamp >= time && header.last_offset() >= from {
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest time of the batches that end at or after offset `from`.
+    pub(crate) fn max_time_from(
+        &self,
+        partition: PartitionId,
+        segment: &Segment,
+        from: i64,
+    ) -> io::Result<Option<i64>> {
+        let open = self.open(partition, segment)?;
+        let mut walk = Walk::new(&*open.file, open.seek_offset(from), segment.bytes);
+        let mut newest = None;
+        while let Step::Batch(_, header) = walk.next()? {
+            if header.last_offset() >= from {
+                newest = newest.max(Some(header.max_timestamp));
+            }
+        }
+        Ok(newest)
+    }
+}
+
+/// The offsets that cannot be read because of what is at `position`.
+fn broken(open: &OpenSegment, segment: &Segment, first: i64, position: u64) -> Broken {
+    let next = open.entry_after(position).map(|entry| entry.offset);
+    let last = next.map_or(segment.last_offset, |next| next - 1);
+    Broken {
+        first,
+        last: last.max(first),
+        position,
+    }
+}
+
+/// The intact whole batches at the start of `bytes`, and what stopped the check, if anything did.
+fn check(
+    open: &OpenSegment,
+    segment: &Segment,
+    range: Range,
+    position: u64,
+    bytes: &Bytes,
+) -> Part {
+    let mut at = 0;
+    let mut next = range.from;
+    let mut found = None;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let here = position + at as u64;
+        if rest.len() < HEADER_BYTES && at > 0 {
+            break;
+        }
+        let header = batch::header(rest)
+            .ok()
+            .filter(|header| header.last_offset() >= next);
+        let Some(header) = header else {
+            found = Some(broken(open, segment, next, here));
+            break;
+        };
+        let size = header.batch_bytes();
+        let ends = at + size > bytes.len() || at + size > range.bytes_max;
+        if at > 0 && (ends || header.base_offset >= range.stop_at) {
+            break;
+        }
+        if at + size > bytes.len() || !intact(&rest[..size], header.base_offset) {
+            let (first, last) = (header.base_offset, header.last_offset());
+            found = Some(Broken {
+                first: first.min(next),
+                last,
+                position: here,
+            });
+            break;
+        }
+        next = header.last_offset() + 1;
+        at += size;
+    }
+    Part {
+        batches: bytes.slice(..at),
+        broken: found,
+    }
+}
+
+/// The index entries that are right and lie within the segment.
+fn load_index(file: &dyn DiskFile, segment: &Segment) -> io::Result<Vec<IndexEntry>> {
+    let bytes = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+    let most = usize::try_from(segment.bytes / INDEX_INTERVAL + 1).unwrap_or(usize::MAX);
+    let bytes = read_up_to(file, 0, bytes.min(most.saturating_mul(ENTRY_BYTES)))?;
+    let mut index: Vec<IndexEntry> = Vec::new();
+    for entry in bytes
+        .chunks_exact(ENTRY_BYTES)
+        .map_while(IndexEntry::decode)
+    {
+        let follows = index.last().map_or(entry.position == 0, |last| {
+            entry.offset > last.offset && entry.position >= last.position + INDEX_INTERVAL
+        });
+        if !follows || entry.position >= segment.bytes {
+            break;
+        }
+        index.push(entry);
+    }
+    Ok(index)
+}
+
+/// Adds the entries that are missing, from the batches themselves.
+fn complete_index(
+    file: &dyn DiskFile,
+    segment: &Segment,
+    index: &mut Vec<IndexEntry>,
+) -> io::Result<()> {
+    let last = index.last().copied();
+    let position = last.map_or(0, |entry| entry.position);
+    let mut indexer = match &last {
+        Some(entry) => Indexer::resume(Some(entry), entry.max_before),
+        None => Indexer::new(),
+    };
+    let mut walk = Walk::new(file, position, segment.bytes);
+    while let Step::Batch(position, header) = walk.next()? {
+        index.extend(indexer.next(header.base_offset, position, header.max_timestamp));
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The HTTP listener: metrics, health, and the pages of error codes.
+//!
+//! `/healthz` says that the process answers, `/readyz` that it takes writes. Problems are RFC 9457
+//! documents that carry the code.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wharf_log::{Health, Reader};
+use wharf_message::Code;
+
+use crate::flag::raised;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const INDEX: &str = "\
+Wharf, a durable message broker.
+
+/metrics         what Prometheus scrapes
+/healthz         200 while the process answers
+/readyz          200 while the node takes writes, else 503 and why
+/errors/<code>   what an error code means and what to do
+";
+
+/// What the routes need.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) registry: Registry,
+    pub(crate) reader: Reader,
+    /// True once the node is stopping.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Serves until `stopped` becomes true.
+pub(crate) async fn serve(
+    socket: TcpListener,
+    shared: Shared,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/", get(async || INDEX))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/errors/{code}", get(error_page))
+        .with_state(Arc::new(shared));
+    let stopped = async move { raised(&mut stopped).await };
+    axum::serve(socket, router)
+        .with_graceful_shutdown(stopped)
+        .await
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    // Lags and sizes are looked up for every group: not work for the threads that serve sockets.
+    let text = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        encode(&mut text, &shared.registry).map(|()| text)
+    });
+    match text.await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(Err(_)) | Err(_) => problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            None,
+            "the metrics could not be collected",
+            "a part of the node failed while it was asked",
+        ),
+    }
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let unavailable = |code, detail: &str| {
+        problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Some(code),
+            code.title(),
+            detail,
+        )
+    };
+    if *shared.stop.borrow() {
+        let detail = "it finishes what was begun and takes no new connections";
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            None,
+            "the node is stopping",
+            detail,
+        );
+    }
+    match shared.reader.health() {
+        Health::Writable => "ready\n".into_response(),
+        Health::DiskFull => unavailable(Code::DISK_FULL, "free space on the data directory's disk"),
+        Health::Poisoned { reason } => unavailable(Code::LOG_POISONED, &reason),
+    }
+}
+
+async fn error_page(Path(code): Path<String>) -> Response {
+    match Code::parse(&code).and_then(crate::page) {
+        Some(page) => (
+            [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")],
+            page,
+        )
+            .into_response(),
+        None => problem(
+            StatusCode::NOT_FOUND,
+            None,
+            "there is no such error code",
+            "`wharf explain` lists every code",
+        ),
+    }
+}
+
+/// A problem document (RFC 9457).
+fn problem(status: StatusCode, code: Option<Code>, title: &str, detail: &str) -> Response {
+    let kind = code.map_or("about:blank".to_owned(), |code| format!("/errors/{code}"));
+    let mut document = serde_json::json!({
+        "type": kind,
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    if let Some((code, document)) = code.zip(document.as_object_mut()) {
+        document.insert("code".to_owned(), code.to_string().into());
+    }
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (status, kind, document.to_string()).into_response()
+}

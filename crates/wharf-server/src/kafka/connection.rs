@@ -1,0 +1,192 @@
+//! One connection: a reading and a writing half in one task, so that a panic ends both.
+//!
+//! The halves are joined by a queue of answers in request order. Its capacity and the node's byte
+//! budget are what keeps a fast client from filling the memory. Work that was begun is finished
+//! even when the peer is gone (only a waiting fetch is given up), because a broker call dropped
+//! half-way may have changed the log already.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout};
+use wharf_broker::Context;
+use wharf_kafka::{Disconnect, Outcome, Response, Service};
+
+use super::frames::{FrameReader, ReadError, send};
+use crate::flag::raised;
+use crate::metrics::{Counted, KafkaMetrics};
+
+/// The name under which requests that are none are counted.
+const UNKNOWN: &str = "unknown";
+/// The only request that waits for others and changes nothing, so it may be dropped.
+const FETCH: &str = "Fetch";
+
+/// The limits of every connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The largest request.
+    pub(crate) request_bytes_max: usize,
+    /// How many requests may be in work or waiting to be answered.
+    pub(crate) requests_max: usize,
+    /// How long a connection may be silent, or refuse to take its answer.
+    pub(crate) idle: Duration,
+    /// How long a request may take to arrive.
+    pub(crate) receive: Duration,
+}
+
+/// What every connection of a node shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) service: Service,
+    pub(super) limits: Limits,
+    /// Bytes of requests the node may still take in.
+    pub(super) budget: Arc<Semaphore>,
+    pub(super) metrics: KafkaMetrics,
+}
+
+/// Why a connection was ended by this side.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("a request cannot be answered: {0}")]
+    Disconnect(#[from] Disconnect),
+    #[error("its answers were not taken in time")]
+    Unread,
+    #[error("its answer could not be sent: {0}")]
+    Write(io::Error),
+}
+
+/// A request on its way to its answer. Holds its part of the byte budget until it is answered.
+struct Pending {
+    work: Work,
+    request: &'static str,
+    since: Instant,
+    _in_flight: Counted,
+    _bytes: OwnedSemaphorePermit,
+}
+
+enum Work {
+    Answered(Response),
+    Answering(BoxFuture<'static, Result<Response, Disconnect>>),
+    Silent(BoxFuture<'static, Result<(), Disconnect>>),
+}
+
+/// Serves a connection until either side ends it or the node stops.
+pub(super) async fn run(
+    shared: &Shared,
+    stream: TcpStream,
+    context: Context,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Ended> {
+    stream.set_nodelay(true).map_err(ReadError::Socket)?;
+    let (read, mut write) = stream.into_split();
+    let (answers, mut queue) = mpsc::channel(shared.limits.requests_max);
+    let reading = read_all(shared, FrameReader::new(read), &context, answers, stop);
+    let writing = async {
+        let written = write_all(shared, &mut write, &mut queue).await;
+        // From here on the reading half finds nobody to give an answer to, and ends.
+        drop(queue);
+        written
+    };
+    let (read, written) = tokio::join!(reading, writing);
+    written.and(read)
+}
+
+/// Reads and hands over requests until the peer has finished, the node stops, or nobody writes.
+async fn read_all(
+    shared: &Shared,
+    mut frames: FrameReader,
+    context: &Context,
+    answers: mpsc::Sender<Pending>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Ended> {
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = raised(&mut stop) => return Ok(()),
+            () = answers.closed() => return Ok(()),
+            received = receive(shared, &mut frames) => received?,
+        };
+        let Some((frame, bytes)) = received else {
+            return Ok(());
+        };
+        let request = Service::request_name(&frame).unwrap_or(UNKNOWN);
+        let since = Instant::now();
+        let in_flight = shared.metrics.received(request, frame.len());
+        let work = match shared.service.handle(context, frame)? {
+            Outcome::Queued(answer) => Work::Answering(answer),
+            Outcome::Silent(work) => Work::Silent(work),
+            Outcome::Answer(answer) if request == FETCH => tokio::select! {
+                answer = answer => Work::Answered(answer?),
+                () = answers.closed() => return Ok(()),
+                () = frames.peer_gone() => return Ok(()),
+            },
+            Outcome::Answer(answer) => Work::Answered(answer.await?),
+        };
+        let pending = Pending {
+            work,
+            request,
+            since,
+            _in_flight: in_flight,
+            _bytes: bytes,
+        };
+        if answers.send(pending).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The next frame with its part of the byte budget, which is taken before the memory is.
+async fn receive(
+    shared: &Shared,
+    frames: &mut FrameReader,
+) -> Result<Option<(bytes::Bytes, OwnedSemaphorePermit)>, ReadError> {
+    let limits = &shared.limits;
+    let Some(length) = frames.length(limits.request_bytes_max, limits.idle).await? else {
+        return Ok(None);
+    };
+    let permits = u32::try_from(length).expect("a frame's length is a positive i32");
+    let bytes = Arc::clone(&shared.budget).acquire_many_owned(permits).await;
+    let bytes = bytes.expect("the budget's semaphore is never closed");
+    let frame = frames.frame(length, limits.receive).await?;
+    Ok(Some((frame, bytes)))
+}
+
+/// Sends the answers in order until there are no more, or the peer does not take them.
+async fn write_all(
+    shared: &Shared,
+    stream: &mut OwnedWriteHalf,
+    queue: &mut mpsc::Receiver<Pending>,
+) -> Result<(), Ended> {
+    while let Some(pending) = queue.recv().await {
+        let sent = match pending.work {
+            Work::Silent(work) => {
+                work.await?;
+                0
+            }
+            Work::Answered(response) => answer(shared, stream, response).await?,
+            Work::Answering(response) => answer(shared, stream, response.await?).await?,
+        };
+        shared
+            .metrics
+            .answered(pending.request, sent, pending.since.elapsed());
+    }
+    Ok(())
+}
+
+async fn answer(
+    shared: &Shared,
+    stream: &mut OwnedWriteHalf,
+    response: Response,
+) -> Result<usize, Ended> {
+    match timeout(shared.limits.idle, send(stream, response)).await {
+        Ok(sent) => sent.map_err(Ended::Write),
+        Err(_) => Err(Ended::Unread),
+    }
+}

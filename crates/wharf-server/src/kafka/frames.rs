@@ -1,0 +1,217 @@
+//! Frames from and to a socket: four bytes of length, then that many.
+//!
+//! Received frames are slices of the read buffer, so record batches are never copied here; sent
+//! parts are gathered by the kernel. The buffer grows with what arrives, not with what is promised.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, timeout_at};
+use wharf_kafka::Response;
+
+const LENGTH_BYTES: usize = 4;
+/// What is read at once while no frame is known to be larger.
+const CHUNK_BYTES: usize = 16 << 10;
+/// What is reserved at once for a large frame; from there on the buffer doubles.
+const GROWTH_BYTES: usize = 1 << 20;
+/// A connection that is silent for this long gives its read buffer back.
+const BUFFER_KEPT: Duration = Duration::from_secs(1);
+/// A large frame has a second more for every so many bytes.
+const SLOWEST_BYTES_PER_SECOND: usize = 1 << 20;
+
+/// Why a connection cannot be read any further.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error("it was idle for too long")]
+    Idle,
+    #[error("its request did not arrive whole in time")]
+    Slow,
+    #[error("it announced a request of {0} bytes")]
+    Size(i32),
+    #[error("it ended within a request")]
+    Truncated,
+    #[error("the socket failed: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// The receiving side of a connection.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    pub(super) stream: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    pub(super) fn new(stream: OwnedReadHalf) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// The length of the next frame, at most `bytes_max`; `None` when the peer has finished.
+    pub(super) async fn length(
+        &mut self,
+        bytes_max: usize,
+        idle: Duration,
+    ) -> Result<Option<usize>, ReadError> {
+        let deadline = Instant::now() + idle;
+        loop {
+            if let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() {
+                let length = i32::from_be_bytes(*length);
+                return match usize::try_from(length) {
+                    Ok(bytes) if bytes <= bytes_max => Ok(Some(bytes)),
+                    _ => Err(ReadError::Size(length)),
+                };
+            }
+            if self.buffer.is_empty() {
+                let soon = deadline.min(Instant::now() + BUFFER_KEPT);
+                if timeout_at(soon, self.stream.readable()).await.is_err() {
+                    self.buffer = BytesMut::new();
+                }
+            }
+            if !self
+                .fill(CHUNK_BYTES, deadline)
+                .await?
+                .ok_or(ReadError::Idle)?
+            {
+                let clean = self.buffer.is_empty();
+                return if clean {
+                    Ok(None)
+                } else {
+                    Err(ReadError::Truncated)
+                };
+            }
+        }
+    }
+
+    /// The frame whose length was just read.
+    pub(super) async fn frame(
+        &mut self,
+        length: usize,
+        limit: Duration,
+    ) -> Result<Bytes, ReadError> {
+        let extra = u64::try_from(length / SLOWEST_BYTES_PER_SECOND).unwrap_or(u64::MAX);
+        let deadline = Instant::now() + limit + Duration::from_secs(extra);
+        let whole = LENGTH_BYTES + length;
+        while self.buffer.len() < whole {
+            let missing = whole - self.buffer.len();
+            let room = missing
+                .min(GROWTH_BYTES.max(self.buffer.len()))
+                .max(CHUNK_BYTES);
+            if !self.fill(room, deadline).await?.ok_or(ReadError::Slow)? {
+                return Err(ReadError::Truncated);
+            }
+        }
+        self.buffer.advance(LENGTH_BYTES);
+        Ok(self.buffer.split_to(length).freeze())
+    }
+
+    /// Reads what is there, waiting until `deadline` for something; false at the end, `None` when
+    /// nothing came. Memory is reserved only when there is something to put into it.
+    async fn fill(&mut self, room: usize, deadline: Instant) -> io::Result<Option<bool>> {
+        loop {
+            match timeout_at(deadline, self.stream.readable()).await {
+                Err(_) => return Ok(None),
+                Ok(ready) => ready?,
+            }
+            self.buffer.reserve(room);
+            match self.stream.try_read_buf(&mut self.buffer) {
+                Ok(bytes) => return Ok(Some(bytes > 0)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Completes when the peer is gone and has left nothing to read.
+    pub(super) async fn peer_gone(&mut self) {
+        let mut byte = [0];
+        if self.buffer.is_empty() && !matches!(self.stream.peek(&mut byte).await, Ok(1)) {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Writes one response; returns the bytes sent.
+pub(super) async fn send(stream: &mut OwnedWriteHalf, response: Response) -> io::Result<usize> {
+    let bytes = response.bytes();
+    let length = i32::try_from(bytes).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the response is larger than the protocol allows",
+        )
+    })?;
+    let mut parts = VecDeque::with_capacity(response.parts.len() + 1);
+    parts.push_back(Bytes::copy_from_slice(&length.to_be_bytes()));
+    parts.extend(response.parts.into_iter().filter(|part| !part.is_empty()));
+    let mut parts = Parts {
+        parts,
+        remaining: bytes + LENGTH_BYTES,
+    };
+    stream.write_all_buf(&mut parts).await?;
+    Ok(bytes + LENGTH_BYTES)
+}
+
+/// Parts that leave one after the other, without being joined in memory. None is ever empty.
+struct Parts {
+    parts: VecDeque<Bytes>,
+    remaining: usize,
+}
+
+impl Buf for Parts {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.parts.front().map_or(&[], |part| part)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let pairs = slices.iter_mut().zip(&self.parts);
+        pairs
+            .map(|(slice, part)| *slice = IoSlice::new(part))
+            .count()
+    }
+
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining, "no more is advanced than there is");
+        self.remaining -= count;
+        let mut count = count;
+        while let Some(part) = self.parts.front_mut() {
+            if count < part.len() {
+                part.advance(count);
+                return;
+            }
+            count -= part.len();
+            self.parts.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_advanced_across_their_borders() {
+        let text = |parts: &Parts| parts.parts.iter().flatten().copied().collect::<Vec<u8>>();
+        for count in 0..=6 {
+            let parts = ["ab", "c", "def"].map(|part| Bytes::from_static(part.as_bytes()));
+            let mut parts = Parts {
+                parts: parts.into(),
+                remaining: 6,
+            };
+            parts.advance(count);
+            assert_eq!(text(&parts), b"abcdef".split_at(count).1, "{count}");
+            assert_eq!(parts.remaining(), 6 - count);
+            assert_eq!(parts.has_remaining(), !parts.chunk().is_empty());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Accepting connections, up to the limit, and letting them finish when the node stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use wharf_broker::Context;
+use wharf_kafka::Service;
+use wharf_message::Principal;
+
+use super::connection::{self, Ended, Limits, Shared};
+use crate::flag::raised;
+use crate::metrics::KafkaMetrics;
+
+/// After a failed accept (no file descriptors left) the next one waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener needs.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) service: Service,
+    pub(crate) limits: Limits,
+    /// How many bytes of requests all connections together may hold.
+    pub(crate) budget_bytes: usize,
+    pub(crate) connections_max: usize,
+    /// How long connections may take to finish what they are doing when the node stops.
+    pub(crate) drain: Duration,
+    pub(crate) metrics: KafkaMetrics,
+}
+
+/// Serves until `stop` becomes true, then until every connection has finished its requests or the
+/// time for it is over.
+pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
+    let Listener {
+        socket,
+        service,
+        limits,
+        budget_bytes,
+        connections_max,
+        drain,
+        metrics,
+    } = listener;
+    let budget = Arc::new(Semaphore::new(budget_bytes.min(Semaphore::MAX_PERMITS)));
+    let shared = Arc::new(Shared {
+        service,
+        limits,
+        budget,
+        metrics,
+    });
+    let mut connections = JoinSet::new();
+    let mut number = 0;
+    let mut stopping = stop.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = raised(&mut stopping) => break,
+            Some(ended) = connections.join_next() => note_end(&shared, ended),
+            accepted = socket.accept() => match accepted {
+                Ok(_) if connections.len() >= connections_max => shared.metrics.refused(),
+                Ok((stream, peer)) => {
+                    number += 1;
+                    let served = one(Arc::clone(&shared), stream, peer, number, stop.clone());
+                    connections.spawn(served);
+                }
+                Err(error) => pause(&error).await,
+            },
+        }
+    }
+    drop(socket);
+    let drained = timeout(drain, async {
+        while let Some(ended) = connections.join_next().await {
+            note_end(&shared, ended);
+        }
+    });
+    if drained.await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "connections did not finish in time"
+        );
+        connections.shutdown().await;
+    }
+}
+
+async fn one(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    connection: u64,
+    stop: watch::Receiver<bool>,
+) {
+    let open = shared.metrics.opened();
+    let context = Context {
+        principal: Principal::anonymous(),
+        client_id: "".into(),
+        client_host: format!("/{}", peer.ip().to_canonical()).into(),
+        connection,
+    };
+    match connection::run(&shared, stream, context, stop).await {
+        Ok(()) => tracing::debug!(%peer, connection, "connection ended"),
+        Err(Ended::Read(reason)) => tracing::info!(%peer, connection, %reason, "connection closed"),
+        Err(reason) => tracing::warn!(%peer, connection, %reason, "connection closed"),
+    }
+    drop(open);
+}
+
+/// A panic was one connection's; the others go on.
+fn note_end(shared: &Shared, ended: Result<(), JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        shared.metrics.panicked();
+        tracing::error!("a request made its handler panic; its connection was closed");
+    }
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    sleep(ACCEPT_PAUSE).await;
+}

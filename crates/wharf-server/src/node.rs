@@ -1,0 +1,310 @@
+//! The node: everything started in the right order, and stopped in the opposite one.
+//!
+//! Start: lock the directory, recover the log, open the broker, bind the sockets, serve. Stop: no
+//! new connections, finish what was begun, close the log, final snapshot, release the lock. What
+//! was acknowledged is safe without any of the latter; it only makes the next start quicker.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use wharf_broker::{Broker, Wakeups};
+use wharf_kafka::{Endpoint, Service};
+use wharf_log::disk::real::RealDisk;
+use wharf_log::{Appender, Health, Log, OpenError};
+use wharf_message::Code;
+
+use crate::config::{Address, Config};
+use crate::data::DataDirectory;
+use crate::metrics::{KafkaMetrics, NodeCollector};
+use crate::problem::{Problem, chain};
+use crate::runtime::TokioRuntime;
+use crate::threads::LogThreads;
+use crate::{clock, http, kafka};
+
+/// How long scrapes and health checks may take to finish when the node stops.
+const HTTP_DRAIN: Duration = Duration::from_secs(1);
+
+/// A running node. Dropping it without [`Node::shutdown`] is as safe as a crash, and no more.
+#[derive(Debug)]
+pub struct Node {
+    kafka: SocketAddr,
+    http: SocketAddr,
+    broker: Broker,
+    appender: Appender,
+    data: DataDirectory,
+    threads: LogThreads,
+    failed: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    stopped: watch::Sender<bool>,
+    kafka_task: JoinHandle<()>,
+    http_task: JoinHandle<std::io::Result<()>>,
+}
+
+/// What blocks while starting, and so happens away from the tasks.
+struct Opened {
+    data: DataDirectory,
+    log: Log,
+    wakeups: Wakeups,
+}
+
+impl Node {
+    /// Starts a node; when this returns it takes connections. Needs a tokio runtime.
+    pub async fn start(config: Config) -> Result<Self, Problem> {
+        let opening = config.clone();
+        let Opened { data, log, wakeups } = tokio::task::spawn_blocking(move || open(&opening))
+            .await
+            .map_err(|_| internal("opening the log"))??;
+        report(&log, &data.path);
+        let kafka_socket = bind(&config.kafka.listen, "kafka").await?;
+        let http_socket = bind(&config.http.listen, "http").await?;
+        let kafka = local(&kafka_socket)?;
+        let http = local(&http_socket)?;
+
+        let runtime = Arc::new(TokioRuntime(Handle::current()));
+        let options = config.broker_options(data.cluster_id.clone());
+        let appender = log.appender.clone();
+        let broker = Broker::open(options, log.appender, log.reader.clone(), &wakeups, runtime)
+            .map_err(|error| {
+                Problem::plain("the broker's state cannot be read", error.message, RESTORE)
+            })?;
+        let (failed_tx, failed) = watch::channel(false);
+        let policy = broker.retention_policy();
+        let threads = LogThreads::start(log.committer, log.maintenance, policy, &failed_tx)
+            .map_err(|error| {
+                Problem::plain(
+                    "a thread could not be started",
+                    error.to_string(),
+                    "check the limits of the process",
+                )
+            })?;
+
+        let (stop, stopping) = watch::channel(false);
+        let (stopped, http_stop) = watch::channel(false);
+        let mut registry = Registry::with_prefix("wharf");
+        let metrics = KafkaMetrics::register(&mut registry);
+        registry.register_collector(Box::new(NodeCollector {
+            broker: broker.clone(),
+            node: config.node.name.clone(),
+            cluster_id: data.cluster_id.clone(),
+        }));
+        let listener = kafka::Listener {
+            service: Service::new(broker.clone(), endpoint(&config, kafka.port())),
+            socket: kafka_socket,
+            limits: config.connection_limits(),
+            budget_bytes: config.kafka.in_flight_size_max.as_usize(),
+            connections_max: config.kafka.connections_max,
+            drain: config.node.drain_timeout.0,
+            metrics,
+        };
+        let kafka_task = tokio::spawn(kafka::serve(listener, stopping.clone()));
+        let shared = http::Shared {
+            registry,
+            reader: log.reader,
+            stop: stopping,
+        };
+        let http_task = tokio::spawn(http::serve(http_socket, shared, http_stop));
+        tracing::info!(%kafka, %http, data = %data.path.display(), cluster = data.cluster_id, "ready");
+        Ok(Self {
+            kafka,
+            http,
+            broker,
+            appender,
+            data,
+            threads,
+            failed,
+            stop,
+            stopped,
+            kafka_task,
+            http_task,
+        })
+    }
+
+    /// Where the Kafka listener really listens.
+    pub fn kafka_address(&self) -> SocketAddr {
+        self.kafka
+    }
+
+    /// Where the HTTP listener really listens.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The data directory, absolute.
+    pub fn data(&self) -> &Path {
+        &self.data.path
+    }
+
+    /// The broker, for roles in the same process.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Completes when the node cannot go on and has to be shut down; never otherwise.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut failed = self.failed.clone();
+        async move {
+            if failed.wait_for(|failed| *failed).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Stops the node: finishes what was begun, closes the log, writes the final snapshot.
+    pub async fn shutdown(self) -> Result<(), Problem> {
+        tracing::info!("stopping");
+        self.stop.send_replace(true);
+        let drained = self
+            .kafka_task
+            .await
+            .map_err(|_| internal("stopping the listener"));
+        self.appender.close();
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || threads.join()).await;
+        self.stopped.send_replace(true);
+        let abort = self.http_task.abort_handle();
+        match timeout(HTTP_DRAIN, self.http_task).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(failed) => tracing::warn!(?failed, "the HTTP listener did not end as it should"),
+            Err(_) => abort.abort(),
+        }
+        if let Health::Poisoned { reason } = self.broker.reader().health() {
+            return Err(Problem::new(
+                Code::LOG_POISONED,
+                "the node had stopped acknowledging",
+                reason,
+                "check the disk, then start the node again; it keeps everything acknowledged",
+            ));
+        }
+        drained?;
+        joined
+            .map_err(|_| internal("closing the log"))?
+            .map_err(|error| {
+                Problem::plain(
+                    "the final snapshot could not be written",
+                    error.to_string(),
+                    "check the disk; the next start reads the journal instead, nothing is lost",
+                )
+            })?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+const RESTORE: &str = "check the disk, and restore the data directory from a backup";
+
+fn open(config: &Config) -> Result<Opened, Problem> {
+    let new_cluster_id = uuid::Uuid::new_v4().to_string();
+    let data = DataDirectory::open(&config.node.data, &new_cluster_id)?;
+    let disk = RealDisk::open(&data.path).map_err(|error| {
+        Problem::plain(
+            "the data directory cannot be opened",
+            error.to_string(),
+            RESTORE,
+        )
+    })?;
+    let wakeups = Wakeups::default();
+    let observer = Arc::new(wakeups.clone());
+    let log = Log::open(Arc::new(disk), config.log_options(), observer, clock::now())
+        .map_err(|error| cannot_open(&error, &data.path))?;
+    Ok(Opened { data, log, wakeups })
+}
+
+fn cannot_open(error: &OpenError, path: &PathBuf) -> Problem {
+    let what = format!("the log in {} cannot be opened", path.display());
+    match error {
+        OpenError::Format { .. } => Problem::new(
+            Code::DISK_FORMAT_UNSUPPORTED,
+            what,
+            chain(error),
+            "run the version of Wharf that wrote it, or a later one",
+        ),
+        OpenError::Snapshot { .. } => {
+            Problem::new(Code::SNAPSHOT_UNREADABLE, what, chain(error), RESTORE)
+        }
+        OpenError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Problem::new(
+                Code::DISK_FULL,
+                what,
+                chain(error),
+                "free space on that disk",
+            )
+        }
+        _ => Problem::plain(what, chain(error), RESTORE),
+    }
+}
+
+/// Says what recovery found, if it is more than nothing.
+fn report(log: &Log, path: &Path) {
+    let recovery = &log.recovery;
+    if recovery.frames_replayed > 0 || recovery.torn_tail_bytes > 0 {
+        tracing::info!(
+            frames_replayed = recovery.frames_replayed,
+            torn_tail_bytes = recovery.torn_tail_bytes,
+            "the log was recovered from its journal"
+        );
+    }
+    for range in &recovery.damaged {
+        tracing::error!(
+            code = %Code::CORRUPT_RANGE,
+            partition = range.partition.map(|partition| partition.0),
+            first = range.first,
+            last = range.last,
+            path = %path.join(&range.path).display(),
+            position = range.position,
+            "a range of the log is damaged and is refused"
+        );
+    }
+}
+
+async fn bind(address: &Address, section: &str) -> Result<TcpListener, Problem> {
+    let bound = TcpListener::bind((address.host.as_str(), address.port)).await;
+    bound.map_err(|error| {
+        let what = format!("cannot listen on {address} (`{section}.listen`)");
+        let fix = format!("stop whatever listens there, or set another `{section}.listen`; port 0 picks a free one");
+        Problem::new(Code::PORT_IN_USE, what, error.to_string(), fix)
+    })
+}
+
+fn local(socket: &TcpListener) -> Result<SocketAddr, Problem> {
+    socket.local_addr().map_err(|error| {
+        Problem::plain(
+            "a socket has no address",
+            error.to_string(),
+            "start the node again",
+        )
+    })
+}
+
+/// What clients are told: the advertised address, or the one listened on with the real port.
+fn endpoint(config: &Config, port: u16) -> Endpoint {
+    let address = config
+        .kafka
+        .advertised
+        .as_ref()
+        .unwrap_or(&config.kafka.listen);
+    let port = if address.port == 0 {
+        port
+    } else {
+        address.port
+    };
+    Endpoint {
+        host: address.host.clone(),
+        port,
+    }
+}
+
+fn internal(what: &str) -> Problem {
+    Problem::plain(
+        format!("{what} failed"),
+        "a part of the node panicked; the log above says where",
+        "this is a bug: report it with the log, and start the node again",
+    )
+}

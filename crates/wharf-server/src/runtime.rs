@@ -1,0 +1,46 @@
+//! What the broker needs from the world, on tokio.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::runtime::Handle;
+use wharf_broker::Runtime;
+use wharf_message::Timestamp;
+
+use crate::clock;
+
+/// The broker's tasks, timers and blocking work on a tokio runtime.
+#[derive(Clone, Debug)]
+pub(crate) struct TokioRuntime(pub(crate) Handle);
+
+impl Runtime for TokioRuntime {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
+        // Rounded up by the millisecond the clock has cut off, so that it is not too early.
+        let wait = deadline.since(clock::now()) + Duration::from_millis(1);
+        Box::pin(tokio::time::sleep(wait))
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        drop(self.0.spawn(task));
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        drop(self.0.spawn_blocking(work));
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let filled = getrandom(&mut bytes[..], GetRandomFlags::empty());
+        assert_eq!(
+            filled,
+            Ok(16),
+            "the kernel gives up to 256 random bytes at once"
+        );
+        bytes
+    }
+}
