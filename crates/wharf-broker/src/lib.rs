@@ -143,7 +143,7 @@ impl Broker {
     ) -> Result<Self, Error> {
         let topics = topics::Topics::recover(&options, &reader)?;
         let producers = producers::Producers::recover(&reader)?;
-        let groups = group::Groups::recover(&options, &reader)?;
+        let groups = group::Groups::recover(&options, &appender, &reader, runtime.clone())?;
         let fetch = fetch::Fetching::new(&options, wakeups);
         let shared = Shared {
             options,

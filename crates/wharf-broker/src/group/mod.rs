@@ -4,12 +4,23 @@
 //! Kafka's `GroupCoordinator` semantics: KIP-62, KIP-134, KIP-345, KIP-389, KIP-394, KIP-429,
 //! KIP-496, KIP-559, KIP-814, KIP-800.
 
+mod alarm;
+mod calls;
+mod keys;
+mod machine;
+mod offsets;
+mod record;
+mod shell;
+mod subscription;
+
+pub(crate) use shell::Groups;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wharf_log::Reader;
 
-use crate::{Broker, Context, Error, Options, TopicRef};
+use crate::{Error, TopicRef};
 
 /// JoinGroup.
 #[derive(Clone, Debug)]
@@ -195,97 +206,13 @@ pub struct MemberDescription {
     pub assignment: Bytes,
 }
 
-#[derive(Debug)]
-pub(crate) struct Groups {}
-
-impl Groups {
-    pub(crate) fn recover(options: &Options, reader: &Reader) -> Result<Self, Error> {
-        let _ = (options, reader);
-        unimplemented!()
-    }
-}
-
-impl Broker {
-    /// Joins a group; returns when the join phase ends. Dropping the future abandons the wait.
-    pub async fn join_group(&self, cx: &Context, join: Join) -> Result<Joined, JoinRefused> {
-        let _ = (cx, join);
-        unimplemented!()
-    }
-
-    /// Waits for the leader's assignment.
-    pub async fn sync_group(&self, cx: &Context, sync: Sync) -> Result<Synced, Error> {
-        let _ = (cx, sync);
-        unimplemented!()
-    }
-
-    /// Keeps a member alive.
-    pub fn heartbeat(&self, cx: &Context, member: &Member) -> Result<(), Error> {
-        let _ = (cx, member);
-        unimplemented!()
-    }
-
-    /// Removes members; one result each, in order.
-    pub fn leave_group(
-        &self,
-        cx: &Context,
-        group: &str,
-        leaving: Vec<Leaving>,
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        let _ = (cx, group, leaving);
-        unimplemented!()
-    }
-
-    /// Commits offsets; durable when this returns. One result each, in order. The outer error
-    /// concerns the member or the group.
-    pub async fn commit_offsets(
-        &self,
-        cx: &Context,
-        member: &Member,
-        offsets: Vec<CommitOffset>,
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        let _ = (cx, member, offsets);
-        unimplemented!()
-    }
-
-    /// The committed offsets of a group; all of them when `partitions` is `None`. With `member`
-    /// given its generation is checked (OffsetFetch v9).
-    pub fn committed_offsets(
-        &self,
-        cx: &Context,
-        group: &str,
-        member: Option<&Member>,
-        partitions: Option<&[(TopicRef, i32)]>,
-    ) -> Result<Vec<Result<CommittedOffset, Error>>, Error> {
-        let _ = (cx, group, member, partitions);
-        unimplemented!()
-    }
-
-    /// Every group.
-    pub fn list_groups(&self, cx: &Context) -> Vec<ListedGroup> {
-        let _ = cx;
-        unimplemented!()
-    }
-
-    /// One group; `GroupIdNotFound` when there is none.
-    pub fn describe_group(&self, cx: &Context, group: &str) -> Result<GroupDescription, Error> {
-        let _ = (cx, group);
-        unimplemented!()
-    }
-
-    /// Deletes an empty group with its offsets.
-    pub async fn delete_group(&self, cx: &Context, group: &str) -> Result<(), Error> {
-        let _ = (cx, group);
-        unimplemented!()
-    }
-
-    /// Deletes committed offsets (KIP-496); one result each, in order.
-    pub async fn delete_offsets(
-        &self,
-        cx: &Context,
-        group: &str,
-        partitions: Vec<(String, i32)>,
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        let _ = (cx, group, partitions);
-        unimplemented!()
-    }
+/// How many groups and members there are, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    /// Groups by Kafka's name of their state; states without groups are left out.
+    pub by_state: BTreeMap<&'static str, usize>,
+    /// Members of all groups.
+    pub members: usize,
+    /// Committed offsets of all groups.
+    pub offsets: usize,
 }

@@ -1,0 +1,86 @@
+//! Where groups live in the log's key-value state: the keys, nothing else.
+//!
+//! | first byte | table | key | value |
+//! |---|---|---|---|
+//! | `g` | groups | the group's name | [`super::record`], the last stored generation |
+//! | `o` | committed offsets | length and name of the group, length and name of the topic, partition | [`super::record`], one offset |
+//!
+//! Lengths are two bytes, the partition four, all big-endian, so that everything of one group is
+//! one prefix. A key that does not parse is reported, never skipped: offsets must not vanish.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// The table of groups.
+pub(super) const GROUPS: &[u8] = b"g";
+/// The table of committed offsets.
+pub(super) const OFFSETS: &[u8] = b"o";
+/// The longest group name in bytes. It must fit the two length bytes; Kafka itself sets no limit.
+pub(super) const GROUP_NAME_BYTES_MAX: usize = 4096;
+
+/// The key of a group's record.
+pub(super) fn group(name: &str) -> Bytes {
+    let mut key = BytesMut::with_capacity(1 + name.len());
+    key.put_slice(GROUPS);
+    key.put_slice(name.as_bytes());
+    key.freeze()
+}
+
+/// The name in a group record's key.
+pub(super) fn parse_group(key: &[u8]) -> Option<String> {
+    text(key.strip_prefix(GROUPS)?)
+}
+
+/// The key of a committed offset. Names longer than 65,535 bytes do not occur: groups are
+/// limited to [`GROUP_NAME_BYTES_MAX`] and topics to 249 bytes.
+pub(super) fn offset(group: &str, topic: &str, partition: i32) -> Bytes {
+    let mut key = BytesMut::with_capacity(1 + 2 + group.len() + 2 + topic.len() + 4);
+    key.put_slice(OFFSETS);
+    for name in [group, topic] {
+        key.put_u16(u16::try_from(name.len()).unwrap_or(u16::MAX));
+        key.put_slice(name.as_bytes());
+    }
+    key.put_i32(partition);
+    key.freeze()
+}
+
+/// Group, topic and partition of a committed offset's key.
+pub(super) fn parse_offset(key: &[u8]) -> Option<(String, String, i32)> {
+    let rest = key.strip_prefix(OFFSETS)?;
+    let (group, rest) = name(rest)?;
+    let (topic, rest) = name(rest)?;
+    let partition = i32::from_be_bytes(rest.try_into().ok()?);
+    Some((group, topic, partition))
+}
+
+fn name(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some((text(name)?, rest))
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_groups_and_offsets_are_read_back() {
+        assert_eq!(parse_group(&group("orders")).as_deref(), Some("orders"));
+        let key = offset("gröup", "t", 7);
+        assert_eq!(
+            parse_offset(&key),
+            Some(("gröup".to_owned(), "t".to_owned(), 7))
+        );
+    }
+
+    #[test]
+    fn a_truncated_offset_key_is_not_read_as_another_one() {
+        let key = offset("group", "topic", 7);
+        for end in 0..key.len() {
+            assert_eq!(parse_offset(&key[..end]), None, "{end} bytes");
+        }
+    }
+}
