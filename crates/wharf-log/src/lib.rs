@@ -219,7 +219,9 @@ impl Appender {
     }
 
     /// Lets no further unit in and lets the committer's `wait` return false once the queue is empty.
+    /// Also ends a `wait` of maintenance.
     pub fn close(&self) {
         self.shared.queue.close();
+        self.shared.work.raise();
     }
 }

@@ -21,13 +21,12 @@ const MARKER_NEW: &str = "wharf.json.new";
 /// What an otherwise empty directory may hold: our own first steps, and a fresh file system's.
 const HARMLESS: &[&str] = &[LOCK, MARKER_NEW, "lost+found"];
 
-/// A data directory that is ours as long as this value lives.
+/// A data directory that is ours as long as `lock` is open.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     pub(crate) path: PathBuf,
     pub(crate) cluster_id: String,
-    /// Holds the lock.
-    _lock: File,
+    pub(crate) lock: File,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,7 +62,7 @@ impl DataDirectory {
         Ok(Self {
             path,
             cluster_id: marker.cluster_id,
-            _lock: lock,
+            lock,
         })
     }
 }

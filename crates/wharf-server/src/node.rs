@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use wharf_broker::{Broker, Wakeups};
 use wharf_kafka::{Endpoint, Service};
 use wharf_log::disk::real::RealDisk;
-use wharf_log::{Appender, Health, Log, OpenError};
+use wharf_log::{Health, Log, OpenError};
 use wharf_message::Code;
 
 use crate::config::{Address, Config};
@@ -32,14 +32,13 @@ use crate::{clock, http, kafka};
 /// How long scrapes and health checks may take to finish when the node stops.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
 
-/// A running node. Dropping it without [`Node::shutdown`] is as safe as a crash, and no more.
+/// A running node. Dropped, it stops in the background without waiting for anybody.
 #[derive(Debug)]
 pub struct Node {
     kafka: SocketAddr,
     http: SocketAddr,
     broker: Broker,
-    appender: Appender,
-    data: DataDirectory,
+    data: PathBuf,
     threads: LogThreads,
     failed: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
@@ -76,15 +75,18 @@ impl Node {
                 Problem::plain("the broker's state cannot be read", error.message, RESTORE)
             })?;
         let (failed_tx, failed) = watch::channel(false);
-        let policy = broker.retention_policy();
-        let threads = LogThreads::start(log.committer, log.maintenance, policy, &failed_tx)
-            .map_err(|error| {
-                Problem::plain(
-                    "a thread could not be started",
-                    error.to_string(),
-                    "check the limits of the process",
-                )
-            })?;
+        let threads = LogThreads::start(
+            appender,
+            log.committer,
+            log.maintenance,
+            broker.retention_policy(),
+            &failed_tx,
+            data.lock,
+        );
+        let threads = threads.map_err(|error| {
+            let fix = "check the limits of the process";
+            Problem::plain("a thread could not be started", error.to_string(), fix)
+        })?;
 
         let (stop, stopping) = watch::channel(false);
         let (stopped, http_stop) = watch::channel(false);
@@ -116,8 +118,7 @@ impl Node {
             kafka,
             http,
             broker,
-            appender,
-            data,
+            data: data.path,
             threads,
             failed,
             stop,
@@ -139,7 +140,7 @@ impl Node {
 
     /// The data directory, absolute.
     pub fn data(&self) -> &Path {
-        &self.data.path
+        &self.data
     }
 
     /// The broker, for roles in the same process.
@@ -165,7 +166,6 @@ impl Node {
             .kafka_task
             .await
             .map_err(|_| internal("stopping the listener"));
-        self.appender.close();
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || threads.join()).await;
         self.stopped.send_replace(true);

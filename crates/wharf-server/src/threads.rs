@@ -2,6 +2,7 @@
 //!
 //! They block on the disk, so they are real threads and not tasks. Neither may end before it is
 //! told to: whoever waits for an answer would wait for ever. If one panics, the node fails.
+//! Maintenance ends last and holds what must outlive every write: the lock of the data directory.
 
 use std::io;
 use std::sync::Arc;
@@ -10,19 +11,33 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wharf_log::{Committer, Maintenance, Policy};
+use wharf_log::{Appender, Committer, Maintenance, Policy};
 
 use crate::clock;
 
 /// How often retention is looked at when nothing else calls for maintenance.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The running threads.
+/// The running threads. Dropped, they end by themselves.
 #[derive(Debug)]
 pub(crate) struct LogThreads {
-    committer: JoinHandle<()>,
+    stop: Stop,
     maintenance: JoinHandle<io::Result<()>>,
-    stop: Arc<AtomicBool>,
+}
+
+/// Closes the log when dropped.
+#[derive(Debug)]
+struct Stop {
+    appender: Appender,
+    requested: Arc<AtomicBool>,
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.requested.store(true, Ordering::Release);
+        // Ends the committer once everything queued is answered, and wakes maintenance.
+        self.appender.close();
+    }
 }
 
 /// Tells the node when the thread that holds it unwinds.
@@ -37,51 +52,46 @@ impl Drop for Alarm {
 }
 
 impl LogThreads {
-    /// Starts both. `failed` becomes true if one of them panics.
+    /// Starts both. `failed` becomes true if one of them panics; `kept` is dropped when both have
+    /// ended.
     pub(crate) fn start(
+        appender: Appender,
         mut committer: Committer,
         mut maintenance: Maintenance,
         policy: impl Policy + 'static,
         failed: &watch::Sender<bool>,
+        kept: impl Send + 'static,
     ) -> io::Result<Self> {
+        let requested = Arc::new(AtomicBool::new(false));
+        let stop = Stop { appender, requested: Arc::clone(&requested) };
         let alarm = Alarm(failed.clone());
-        let committer = Builder::new()
-            .name("wharf-commit".to_owned())
-            .spawn(move || {
-                let _alarm = alarm;
-                while committer.wait() {
-                    committer.run_pending(clock::now());
-                }
-            })?;
+        let committer = Builder::new().name("wharf-commit".to_owned()).spawn(move || {
+            let _alarm = alarm;
+            while committer.wait() {
+                committer.run_pending(clock::now());
+            }
+        })?;
         let alarm = Alarm(failed.clone());
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let maintenance = Builder::new()
-            .name("wharf-maintain".to_owned())
-            .spawn(move || {
-                let _alarm = alarm;
-                while !stopped.load(Ordering::Acquire) {
-                    while maintenance.run(&policy, clock::now()) && !stopped.load(Ordering::Acquire)
-                    {
-                    }
-                    if !stopped.load(Ordering::Acquire) {
-                        maintenance.wait(MAINTENANCE_INTERVAL);
-                    }
+        let maintenance = Builder::new().name("wharf-maintain".to_owned()).spawn(move || {
+            let (_alarm, _kept) = (alarm, kept);
+            let stopping = || requested.load(Ordering::Acquire);
+            while !stopping() {
+                let more = maintenance.run(&policy, clock::now());
+                if !more && !stopping() {
+                    maintenance.wait(MAINTENANCE_INTERVAL);
                 }
-                maintenance.finish(clock::now())
-            })?;
-        Ok(Self {
-            committer,
-            maintenance,
-            stop,
-        })
+            }
+            committer.join().map_err(|_| io::Error::other("the committing thread panicked"))?;
+            maintenance.finish(clock::now())
+        })?;
+        Ok(Self { stop, maintenance })
     }
 
-    /// Waits for both, the appender being closed already. Blocks.
+    /// Closes the log and waits for both; maintenance is last, so its snapshot covers every
+    /// commit. Blocks.
     pub(crate) fn join(self) -> io::Result<()> {
-        let panicked = |_| io::Error::other("a thread of the log panicked");
-        self.committer.join().map_err(panicked)?;
-        self.stop.store(true, Ordering::Release);
+        drop(self.stop);
+        let panicked = |_| io::Error::other("the maintenance thread panicked");
         self.maintenance.join().map_err(panicked)?
     }
 }
