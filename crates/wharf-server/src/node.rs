@@ -1,6 +1,6 @@
 //! The node: everything started in the right order, and stopped in the opposite one.
 //!
-//! Start: lock the directory, recover the log, open the broker, bind the sockets, serve. Stop: no
+//! Start: bind the sockets, lock the directory, recover the log, open the broker, serve. Stop: no
 //! new connections, finish what was begun, close the log, final snapshot, release the lock. What
 //! was acknowledged is safe without any of the latter; it only makes the next start quicker.
 
@@ -23,7 +23,7 @@ use wharf_message::Code;
 
 use crate::config::{Address, Config};
 use crate::data::DataDirectory;
-use crate::metrics::{KafkaMetrics, NodeCollector};
+use crate::metrics::{DiskMetrics, KafkaMetrics, MeasuredDisk, NodeCollector};
 use crate::problem::{Problem, chain};
 use crate::runtime::TokioRuntime;
 use crate::threads::LogThreads;
@@ -57,15 +57,19 @@ struct Opened {
 impl Node {
     /// Starts a node; when this returns it takes connections. Needs a tokio runtime.
     pub async fn start(config: Config) -> Result<Self, Problem> {
-        let opening = config.clone();
-        let Opened { data, log, wakeups } = tokio::task::spawn_blocking(move || open(&opening))
-            .await
-            .map_err(|_| internal("opening the log"))??;
-        report(&log, &data.path);
         let kafka_socket = bind(&config.kafka.listen, "kafka").await?;
         let http_socket = bind(&config.http.listen, "http").await?;
         let kafka = local(&kafka_socket)?;
         let http = local(&http_socket)?;
+
+        let mut registry = Registry::with_prefix("wharf");
+        let disk_metrics = DiskMetrics::register(&mut registry);
+        let opening = config.clone();
+        let opening = move || open(&opening, disk_metrics);
+        let Opened { data, log, wakeups } = tokio::task::spawn_blocking(opening)
+            .await
+            .map_err(|_| internal("opening the log"))??;
+        report(&log, &data.path);
 
         let runtime = Arc::new(TokioRuntime(Handle::current()));
         let options = config.broker_options(data.cluster_id.clone());
@@ -90,7 +94,6 @@ impl Node {
 
         let (stop, stopping) = watch::channel(false);
         let (stopped, http_stop) = watch::channel(false);
-        let mut registry = Registry::with_prefix("wharf");
         let metrics = KafkaMetrics::register(&mut registry);
         registry.register_collector(Box::new(NodeCollector {
             broker: broker.clone(),
@@ -98,7 +101,10 @@ impl Node {
             cluster_id: data.cluster_id.clone(),
         }));
         let listener = kafka::Listener {
-            service: Service::new(broker.clone(), endpoint(&config, kafka.port())),
+            handler: Box::new(Service::new(
+                broker.clone(),
+                endpoint(&config, kafka.port()),
+            )),
             socket: kafka_socket,
             limits: config.connection_limits(),
             budget_bytes: config.kafka.in_flight_size_max.as_usize(),
@@ -200,7 +206,7 @@ impl Node {
 
 const RESTORE: &str = "check the disk, and restore the data directory from a backup";
 
-fn open(config: &Config) -> Result<Opened, Problem> {
+fn open(config: &Config, metrics: DiskMetrics) -> Result<Opened, Problem> {
     let new_cluster_id = uuid::Uuid::new_v4().to_string();
     let data = DataDirectory::open(&config.node.data, &new_cluster_id)?;
     let disk = RealDisk::open(&data.path).map_err(|error| {
@@ -210,9 +216,10 @@ fn open(config: &Config) -> Result<Opened, Problem> {
             RESTORE,
         )
     })?;
+    let disk = Arc::new(MeasuredDisk::new(disk, metrics));
     let wakeups = Wakeups::default();
     let observer = Arc::new(wakeups.clone());
-    let log = Log::open(Arc::new(disk), config.log_options(), observer, clock::now())
+    let log = Log::open(disk, config.log_options(), observer, clock::now())
         .map_err(|error| cannot_open(&error, &data.path))?;
     Ok(Opened { data, log, wakeups })
 }

@@ -63,27 +63,36 @@ impl LogThreads {
         kept: impl Send + 'static,
     ) -> io::Result<Self> {
         let requested = Arc::new(AtomicBool::new(false));
-        let stop = Stop { appender, requested: Arc::clone(&requested) };
+        let stop = Stop {
+            appender,
+            requested: Arc::clone(&requested),
+        };
         let alarm = Alarm(failed.clone());
-        let committer = Builder::new().name("wharf-commit".to_owned()).spawn(move || {
-            let _alarm = alarm;
-            while committer.wait() {
-                committer.run_pending(clock::now());
-            }
-        })?;
-        let alarm = Alarm(failed.clone());
-        let maintenance = Builder::new().name("wharf-maintain".to_owned()).spawn(move || {
-            let (_alarm, _kept) = (alarm, kept);
-            let stopping = || requested.load(Ordering::Acquire);
-            while !stopping() {
-                let more = maintenance.run(&policy, clock::now());
-                if !more && !stopping() {
-                    maintenance.wait(MAINTENANCE_INTERVAL);
+        let committer = Builder::new()
+            .name("wharf-commit".to_owned())
+            .spawn(move || {
+                let _alarm = alarm;
+                while committer.wait() {
+                    committer.run_pending(clock::now());
                 }
-            }
-            committer.join().map_err(|_| io::Error::other("the committing thread panicked"))?;
-            maintenance.finish(clock::now())
-        })?;
+            })?;
+        let alarm = Alarm(failed.clone());
+        let maintenance = Builder::new()
+            .name("wharf-maintain".to_owned())
+            .spawn(move || {
+                let (_alarm, _kept) = (alarm, kept);
+                let stopping = || requested.load(Ordering::Acquire);
+                while !stopping() {
+                    let more = maintenance.run(&policy, clock::now());
+                    if !more && !stopping() {
+                        maintenance.wait(MAINTENANCE_INTERVAL);
+                    }
+                }
+                committer
+                    .join()
+                    .map_err(|_| io::Error::other("the committing thread panicked"))?;
+                maintenance.finish(clock::now())
+            })?;
         Ok(Self { stop, maintenance })
     }
 

@@ -5,10 +5,12 @@
 //! even when the peer is gone (only a waiting fetch is given up), because a broker call dropped
 //! half-way may have changed the log already.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -39,10 +41,29 @@ pub(crate) struct Limits {
     pub(crate) receive: Duration,
 }
 
+/// Who gives meaning to frames: the protocol service, or a double in tests.
+pub(crate) trait Handler: fmt::Debug + Send + Sync + 'static {
+    /// Takes one frame; see [`Service::handle`].
+    fn handle(&self, context: &Context, frame: Bytes) -> Result<Outcome, Disconnect>;
+
+    /// The kind of request in a frame, if it is one.
+    fn name(&self, frame: &[u8]) -> Option<&'static str>;
+}
+
+impl Handler for Service {
+    fn handle(&self, context: &Context, frame: Bytes) -> Result<Outcome, Disconnect> {
+        self.handle(context, frame)
+    }
+
+    fn name(&self, frame: &[u8]) -> Option<&'static str> {
+        Self::request_name(frame)
+    }
+}
+
 /// What every connection of a node shares.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) service: Service,
+    pub(super) handler: Box<dyn Handler>,
     pub(super) limits: Limits,
     /// Bytes of requests the node may still take in.
     pub(super) budget: Arc<Semaphore>,
@@ -116,10 +137,10 @@ async fn read_all(
         let Some((frame, bytes)) = received else {
             return Ok(());
         };
-        let request = Service::request_name(&frame).unwrap_or(UNKNOWN);
+        let request = shared.handler.name(&frame).unwrap_or(UNKNOWN);
         let since = Instant::now();
         let in_flight = shared.metrics.received(request, frame.len());
-        let work = match shared.service.handle(context, frame)? {
+        let work = match shared.handler.handle(context, frame)? {
             Outcome::Queued(answer) => Work::Answering(answer),
             Outcome::Silent(work) => Work::Silent(work),
             Outcome::Answer(answer) if request == FETCH => tokio::select! {
@@ -146,7 +167,7 @@ async fn read_all(
 async fn receive(
     shared: &Shared,
     frames: &mut FrameReader,
-) -> Result<Option<(bytes::Bytes, OwnedSemaphorePermit)>, ReadError> {
+) -> Result<Option<(Bytes, OwnedSemaphorePermit)>, ReadError> {
     let limits = &shared.limits;
     let Some(length) = frames.length(limits.request_bytes_max, limits.idle).await? else {
         return Ok(None);

@@ -10,10 +10,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use wharf_broker::Context;
-use wharf_kafka::Service;
 use wharf_message::Principal;
 
-use super::connection::{self, Ended, Limits, Shared};
+use super::connection::{self, Ended, Handler, Limits, Shared};
 use crate::flag::raised;
 use crate::metrics::KafkaMetrics;
 
@@ -24,7 +23,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    pub(crate) service: Service,
+    pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
     /// How many bytes of requests all connections together may hold.
     pub(crate) budget_bytes: usize,
@@ -39,7 +38,7 @@ pub(crate) struct Listener {
 pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
     let Listener {
         socket,
-        service,
+        handler,
         limits,
         budget_bytes,
         connections_max,
@@ -48,7 +47,7 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
     } = listener;
     let budget = Arc::new(Semaphore::new(budget_bytes.min(Semaphore::MAX_PERMITS)));
     let shared = Arc::new(Shared {
-        service,
+        handler,
         limits,
         budget,
         metrics,

@@ -70,14 +70,6 @@ impl NodeCollector {
             "Record batches moved from the journal to segments",
         );
         counter(encoder, settled, bytes, numbers.settled_bytes)?;
-        let seconds = ConstCounter::new(numbers.sync_nanos as f64 / 1e9);
-        let descriptor = encoder.encode_descriptor(
-            "log_sync",
-            "Time spent in syncs",
-            Some(&Unit::Seconds),
-            seconds.metric_type(),
-        )?;
-        seconds.encode(descriptor)?;
         let health = reader.health();
         let is = |yes: bool| i64::from(yes);
         for (name, help, value) in [

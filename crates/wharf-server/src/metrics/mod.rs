@@ -1,11 +1,13 @@
 //! What Prometheus is told. Names are `wharf_<part>_<noun>_<unit>[_total]`.
 //!
-//! Counting happens where things happen ([`KafkaMetrics`]); everything the broker and the log know
+//! Counting happens where things happen ([`KafkaMetrics`], [`MeasuredDisk`]); everything the broker and the log know
 //! anyway is asked when somebody scrapes ([`NodeCollector`]). Label values come from bounded sets,
 //! or are cut off at a number.
 
 mod collector;
+mod disk;
 mod kafka;
 
 pub(crate) use collector::NodeCollector;
+pub(crate) use disk::{DiskMetrics, MeasuredDisk};
 pub(crate) use kafka::{Counted, KafkaMetrics};
