@@ -48,7 +48,7 @@ impl Broker {
         &self,
         cx: &Context,
         records: Vec<Produce>,
-    ) -> impl Future<Output = Vec<Result<Produced, Error>>> + Send + 'static {
+    ) -> impl Future<Output = Vec<Result<Produced, Error>>> + Send + use<> {
         let now = self.shared.runtime.now();
         let mut units = Vec::with_capacity(records.len());
         let pending: Vec<_> = records

@@ -10,7 +10,7 @@ mod waiters;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,7 +111,7 @@ pub(crate) struct Fetching {
     waiters: Arc<Waiters>,
     sessions: Sessions,
     /// Counts fetches outside sessions, to start each at another partition.
-    turn: AtomicUsize,
+    turn: AtomicU64,
 }
 
 impl Fetching {
@@ -119,7 +119,7 @@ impl Fetching {
         Self {
             waiters: Arc::clone(&wakeups.inner),
             sessions: Sessions::new(options.fetch_sessions_max),
-            turn: AtomicUsize::new(0),
+            turn: AtomicU64::new(0),
         }
     }
 
@@ -159,7 +159,8 @@ impl Broker {
         let start = plan.turn.unwrap_or_else(|| {
             // Spread, not counted: two clients taking turns must not keep to the same partitions.
             let turn = shared.fetch.turn.fetch_add(1, Ordering::Relaxed);
-            turn.wrapping_mul(0x9E37_79B9).rotate_right(16)
+            let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+            usize::try_from(spread).unwrap_or(0)
         });
         let scan = self.poll(&targets, start, limits).await;
         let answers = scan.found.into_iter().zip(targets.iter());

@@ -169,8 +169,7 @@ mod tests {
         let waiters = Arc::new(Waiters::default());
         let waiter = waiters.register(vec![ONE]);
         let grown = std::thread::scope(|scope| {
-            let waiting =
-                scope.spawn(|| futures_util::future::FutureExt::now_or_never(waiter.grown()));
+            let waiting = scope.spawn(|| waiter.grown().now_or_never());
             waiting.join().unwrap()
         });
         assert!(grown.is_none());

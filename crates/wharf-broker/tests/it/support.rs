@@ -56,13 +56,13 @@ impl fmt::Debug for TestRuntime {
 }
 
 impl TestRuntime {
-    fn new(now: Timestamp) -> Self {
+    fn new(now: Timestamp, counter: u64) -> Self {
         let state = State {
             now,
             timers: BTreeMap::new(),
             tasks: Vec::new(),
             blocking: Vec::new(),
-            counter: 0,
+            counter,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -239,7 +239,7 @@ pub struct World {
 /// A log small enough that a test settles journal files.
 fn small_log() -> wharf_log::Options {
     wharf_log::Options {
-        journal_file_bytes: 16 << 20,
+        journal_file_bytes: 6 << 20,
         journal_files_max: 2,
         ..wharf_log::Options::default()
     }
@@ -259,7 +259,7 @@ impl World {
     /// A new node over a log of these sizes.
     pub fn with_log(options: Options, log_options: wharf_log::Options) -> Self {
         let disk = SimulatedDisk::new(1, Faults::default());
-        Self::open(disk, options, log_options, START)
+        Self::open(disk, options, log_options, START, 0)
     }
 
     fn open(
@@ -267,11 +267,12 @@ impl World {
         options: Options,
         log_options: wharf_log::Options,
         now: Timestamp,
+        counter: u64,
     ) -> Self {
         let wakeups = Wakeups::default();
         let observer = Arc::new(wakeups.clone());
         let log = Log::open(Arc::new(disk.clone()), log_options.clone(), observer, now).unwrap();
-        let runtime = TestRuntime::new(now);
+        let runtime = TestRuntime::new(now, counter);
         let broker = Broker::open(
             options.clone(),
             log.appender,
@@ -295,24 +296,26 @@ impl World {
     /// The process dies and starts again.
     #[must_use]
     pub fn restart(self) -> Self {
-        let now = self.runtime.now();
-        Self::open(
-            self.disk.kill(),
-            self.options.clone(),
-            self.log_options.clone(),
-            now,
-        )
+        let disk = self.disk.kill();
+        self.reopen(disk)
     }
 
     /// The machine loses power and starts again.
     #[must_use]
     pub fn lose_power(self) -> Self {
-        let now = self.runtime.now();
+        let disk = self.disk.crash();
+        self.reopen(disk)
+    }
+
+    /// Time and randomness go on.
+    fn reopen(self, disk: SimulatedDisk) -> Self {
+        let counter = self.runtime.state.lock().unwrap().counter;
         Self::open(
-            self.disk.crash(),
-            self.options.clone(),
-            self.log_options.clone(),
-            now,
+            disk,
+            self.options,
+            self.log_options,
+            self.runtime.now(),
+            counter,
         )
     }
 
@@ -381,6 +384,11 @@ impl World {
         }
         self.runtime.advance_to(end);
         self.settle();
+    }
+
+    /// The virtual time.
+    pub fn runtime_now(&self) -> Timestamp {
+        self.runtime.now()
     }
 
     /// Keeps the committer from committing (or lets it again).
