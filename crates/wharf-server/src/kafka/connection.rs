@@ -145,6 +145,7 @@ async fn read_all(
             Outcome::Silent(work) => Work::Silent(work),
             Outcome::Answer(answer) if request == FETCH => tokio::select! {
                 answer = answer => Work::Answered(answer?),
+                () = raised(&mut stop) => return Ok(()),
                 () = answers.closed() => return Ok(()),
                 () = frames.peer_gone() => return Ok(()),
             },

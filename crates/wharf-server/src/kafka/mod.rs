@@ -9,6 +9,8 @@
 mod connection;
 mod frames;
 mod listener;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use connection::Limits;
 pub(crate) use listener::{Listener, serve};
