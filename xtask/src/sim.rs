@@ -8,15 +8,15 @@ use crate::workspace::Workspace;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  cargo xtask sim                   the simulator's own defaults
-  cargo xtask sim -- --help         what it can do
-  cargo xtask sim -- --seed 42      replays one seed";
+  cargo xtask sim                           a thousand seeds
+  cargo xtask sim --seeds 5000 --from 1001  as many as you like
+  cargo xtask sim --seed 42                 replays one seed";
 
 /// What to hand to the simulator.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Arguments for the simulator itself
-    #[arg(last = true)]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 

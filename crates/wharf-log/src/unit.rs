@@ -8,7 +8,7 @@ use wharf_message::Timestamp;
 pub struct PartitionId(pub u64);
 
 /// Everything that belongs together: committed whole or not at all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Unit {
     /// Checked in the committer's thread, before anything else; one failing refuses the unit.
     pub conditions: Vec<Condition>,

@@ -1,0 +1,48 @@
+//! Promise: every unit is answered once, in order, and as the rules say: offsets, duplicates,
+//! refusals.
+
+use wharf_log::{CommitError, Committed, Unit};
+use wharf_message::Timestamp;
+
+use super::{Broken, broken};
+use crate::model::Model;
+
+const PROMISE: &str = "units are answered by the rules";
+
+/// The limits that decide which refusals are legitimate.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// A unit with more bytes of batches than this must be refused.
+    pub unit_bytes_max: usize,
+}
+
+impl Answers {
+    /// Applies `unit` to `model` as the log answered it. `disk_may_be_full` says whether running
+    /// out of space is a legitimate answer.
+    pub fn check(
+        &self,
+        model: &mut Model,
+        unit: &Unit,
+        answer: &Result<Committed, CommitError>,
+        disk_may_be_full: bool,
+        now: Timestamp,
+    ) -> Result<(), Broken> {
+        let bytes: usize = unit.appends.iter().map(|append| append.batch.len()).sum();
+        match answer {
+            Err(CommitError::DiskFull) if disk_may_be_full => return Ok(()),
+            Err(CommitError::TooLarge { .. }) if bytes > self.unit_bytes_max / 2 => return Ok(()),
+            Ok(_) if bytes > self.unit_bytes_max => {
+                return broken(PROMISE, format!("a unit of {bytes} bytes was accepted"));
+            }
+            _ => {}
+        }
+        let expected = model.apply(unit, now);
+        if *answer == expected {
+            return Ok(());
+        }
+        broken(
+            PROMISE,
+            format!("answered {answer:?}; the rules say {expected:?}; {unit:?}"),
+        )
+    }
+}

@@ -1,0 +1,105 @@
+//! Promise: a unit is there whole or not at all (records, producers' sequences, state, partitions),
+//! and never without those before it.
+//!
+//! The units with an unknown outcome are taken in one by one until the model equals the view.
+
+use super::{Broken, Evidence, Unsettled, broken, difference};
+use crate::model::Model;
+use crate::view::View;
+
+const PROMISE: &str = "a unit is there whole or not at all";
+
+pub(super) fn check(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usize), Broken> {
+    let mut model = evidence.must.clone();
+    model.starts_ahead = true;
+    let mut first_difference = match outline_difference(evidence, &model, view) {
+        None => return records_equal(evidence, model, 0, view),
+        Some(difference) => difference,
+    };
+    for (count, unsettled) in evidence.unsettled.iter().enumerate() {
+        if !take_in(&mut model, unsettled) {
+            continue;
+        }
+        match outline_difference(evidence, &model, view) {
+            None => return records_equal(evidence, model, count + 1, view),
+            Some(difference) => first_difference = format!("{first_difference}; or {difference}"),
+        }
+    }
+    broken(PROMISE, first_difference)
+}
+
+fn take_in(model: &mut Model, unsettled: &Unsettled) -> bool {
+    !unsettled.refused && model.apply(&unsettled.unit, unsettled.tried_at).is_ok()
+}
+
+/// Compares everything but the records.
+fn outline_difference(evidence: &Evidence<'_>, model: &Model, view: &View) -> Option<String> {
+    if model.state != view.state {
+        let other = view
+            .state
+            .iter()
+            .find(|(key, value)| model.state.get(*key) != Some(*value));
+        let missing = model
+            .state
+            .iter()
+            .find(|(key, _)| !view.state.contains_key(*key));
+        return Some(format!("state has {other:?}, lacks {missing:?}"));
+    }
+    if !model.partitions.keys().eq(view.partitions.keys()) {
+        let ids: Vec<_> = view.partitions.keys().map(|id| id.0).collect();
+        let expected: Vec<_> = model.partitions.keys().map(|id| id.0).collect();
+        return Some(format!("partitions {ids:?} instead of {expected:?}"));
+    }
+    for (id, expected) in &model.partitions {
+        let found = &view.partitions[id];
+        let (start, end) = (found.bounds.start, found.bounds.end);
+        let moved = start > expected.start && evidence.retained.contains_key(id);
+        if end != expected.end || !(start == expected.start || moved) {
+            let (was, until) = (expected.start, expected.end);
+            return Some(format!(
+                "{id:?} has {start}..{end} instead of {was}..{until}"
+            ));
+        }
+        let producers = expected.producers.iter();
+        let producers = producers.map(|(id, known)| (*id, (known.epoch, known.expected() - 1)));
+        if !producers.eq(found.producers.iter().map(|(id, last)| (*id, *last))) {
+            let known = &found.producers;
+            return Some(format!(
+                "{id:?} knows {known:?}, expected {:?}",
+                expected.producers
+            ));
+        }
+    }
+    None
+}
+
+fn records_equal(
+    evidence: &Evidence<'_>,
+    mut model: Model,
+    count: usize,
+    view: &View,
+) -> Result<(Model, usize), Broken> {
+    for (id, found) in &view.partitions {
+        if evidence.retained.contains_key(id) {
+            model.adopt_start(*id, found.bounds.start);
+        }
+        let expected = &model.partitions[id].batches;
+        if expected.len() != found.batches.len() {
+            let (there, due) = (found.batches.len(), expected.len());
+            return broken(
+                PROMISE,
+                format!("{id:?} has {there} batches instead of {due}"),
+            );
+        }
+        for (expected, stored) in expected.iter().zip(&found.batches) {
+            if let Some(difference) = difference(expected, stored) {
+                return broken(
+                    PROMISE,
+                    format!("{id:?} at {}: {difference}", expected.base),
+                );
+            }
+        }
+    }
+    model.starts_ahead = false;
+    Ok((model, count))
+}

@@ -1,0 +1,319 @@
+//! The log as its promises describe it: a few maps, no files, no failures.
+//!
+//! Invariant: [`Model::apply`] changes everything a unit asks for or nothing, and answers as the
+//! log must. It knows nothing of journals, segments or syncs, so it shares no mistake with them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use wharf_log::batch::{self, Header};
+use wharf_log::{
+    Append, Appended, Clock, CommitError, Committed, Condition, PartitionChange, PartitionId, Unit,
+};
+use wharf_message::Timestamp;
+
+/// How many batches of a producer are remembered.
+const REMEMBERED: usize = 5;
+
+/// Everything a log holds.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// The partitions that exist.
+    pub partitions: BTreeMap<PartitionId, Partition>,
+    /// The durable key-value state.
+    pub state: BTreeMap<Bytes, Bytes>,
+    /// After which idleness a producer is forgotten.
+    pub producer_expiry: Duration,
+    /// Whether retention, which no unit asks for, may have moved starts beyond what units ask for.
+    pub starts_ahead: bool,
+}
+
+/// A partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// The first offset kept.
+    pub start: i64,
+    /// One past the last record.
+    pub end: i64,
+    /// The batches kept, in order; the first may begin before `start`.
+    pub batches: VecDeque<Batch>,
+    /// Idempotent producers by id.
+    pub producers: BTreeMap<i64, Producer>,
+}
+
+/// An appended batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The offset of its first record.
+    pub base: i64,
+    /// The offset of its last record.
+    pub last: i64,
+    /// As submitted.
+    pub bytes: Bytes,
+    /// The time of the append, when that stamps the records.
+    pub append_time: Option<Timestamp>,
+    /// The time of the newest record.
+    pub max_time: Timestamp,
+}
+
+/// An idempotent producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// The newest epoch seen.
+    pub epoch: i16,
+    /// When its last batch came.
+    pub time: Timestamp,
+    /// Its last batches, oldest first: first sequence, last sequence, base and last offset.
+    recent: VecDeque<(i32, i32, i64, i64)>,
+}
+
+impl Producer {
+    /// The sequence its next batch must have.
+    pub fn expected(&self) -> i32 {
+        self.recent.back().map_or(0, |batch| batch.1 + 1)
+    }
+}
+
+impl Model {
+    /// An empty log that forgets producers after `producer_expiry`.
+    pub fn new(producer_expiry: Duration) -> Self {
+        Self {
+            producer_expiry,
+            ..Self::default()
+        }
+    }
+
+    /// Commits `unit` at `now`, or says why not; then nothing changed.
+    pub fn apply(&mut self, unit: &Unit, now: Timestamp) -> Result<Committed, CommitError> {
+        for (index, condition) in unit.conditions.iter().enumerate() {
+            if !self.holds(condition) {
+                return Err(CommitError::ConditionFailed(index));
+            }
+        }
+        let mut staged: BTreeMap<PartitionId, Option<Partition>> = BTreeMap::new();
+        for change in &unit.partitions {
+            self.change(&mut staged, *change)?;
+        }
+        let mut committed = Committed::default();
+        for append in &unit.appends {
+            committed
+                .appends
+                .push(self.append(&mut staged, append, now)?);
+        }
+        for (id, partition) in staged {
+            match partition {
+                Some(partition) => self.partitions.insert(id, partition),
+                None => self.partitions.remove(&id),
+            };
+        }
+        for change in &unit.state {
+            match &change.value {
+                Some(value) => self.state.insert(change.key.clone(), value.clone()),
+                None => self.state.remove(&change.key),
+            };
+        }
+        Ok(committed)
+    }
+
+    /// Takes over that records before `start` went by retention.
+    pub fn adopt_start(&mut self, id: PartitionId, start: i64) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.advance(start);
+        }
+    }
+
+    fn holds(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::StateEquals { key, value } => self.state.get(key) == value.as_ref(),
+            Condition::NextOffset { partition, offset } => self
+                .partitions
+                .get(partition)
+                .is_some_and(|found| found.end == *offset),
+        }
+    }
+
+    fn staged<'a>(
+        &self,
+        staged: &'a mut BTreeMap<PartitionId, Option<Partition>>,
+        id: PartitionId,
+    ) -> &'a mut Option<Partition> {
+        staged
+            .entry(id)
+            .or_insert_with(|| self.partitions.get(&id).cloned())
+    }
+
+    fn change(
+        &self,
+        staged: &mut BTreeMap<PartitionId, Option<Partition>>,
+        change: PartitionChange,
+    ) -> Result<(), CommitError> {
+        match change {
+            PartitionChange::Create(id) => {
+                let partition = self.staged(staged, id);
+                if partition.is_some() {
+                    return Err(CommitError::PartitionExists(id));
+                }
+                *partition = Some(Partition::default());
+            }
+            PartitionChange::Remove(id) => {
+                let partition = self.staged(staged, id);
+                if partition.take().is_none() {
+                    return Err(CommitError::UnknownPartition(id));
+                }
+            }
+            PartitionChange::AdvanceStart {
+                partition: id,
+                offset,
+            } => {
+                let Some(partition) = self.staged(staged, id) else {
+                    return Err(CommitError::UnknownPartition(id));
+                };
+                let Partition { start, end, .. } = *partition;
+                let below = offset < start && !self.starts_ahead;
+                if below || offset > end {
+                    return Err(CommitError::OffsetOutOfRange { offset, start, end });
+                }
+                partition.advance(offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn append(
+        &self,
+        staged: &mut BTreeMap<PartitionId, Option<Partition>>,
+        append: &Append,
+        now: Timestamp,
+    ) -> Result<Appended, CommitError> {
+        let expiry = self.producer_expiry;
+        let Some(partition) = self.staged(staged, append.partition) else {
+            return Err(CommitError::UnknownPartition(append.partition));
+        };
+        let header = batch::header(&append.batch).expect("the workload builds valid batches");
+        let producer = partition
+            .producers
+            .get(&header.producer_id)
+            .filter(|producer| now.since(producer.time) <= expiry);
+        if let Some((base, last)) = judge(producer, &header)? {
+            return Ok(Appended {
+                base_offset: base,
+                last_offset: last,
+                log_start: partition.start,
+                append_time: None,
+                duplicate: true,
+            });
+        }
+        let known = producer.is_some();
+        Ok(partition.push(append, &header, known, now))
+    }
+}
+
+impl Partition {
+    fn advance(&mut self, start: i64) {
+        self.start = self.start.max(start);
+        while self
+            .batches
+            .front()
+            .is_some_and(|batch| batch.last < self.start)
+        {
+            self.batches.pop_front();
+        }
+    }
+
+    fn push(&mut self, append: &Append, header: &Header, known: bool, now: Timestamp) -> Appended {
+        let base = self.end;
+        let last = base + i64::from(header.last_offset_delta);
+        self.end = last + 1;
+        let append_time = (append.clock == Clock::LogAppendTime).then_some(now);
+        let max_time = append_time.unwrap_or(Timestamp::from_millis(header.max_timestamp));
+        let bytes = append.batch.clone();
+        self.batches.push_back(Batch {
+            base,
+            last,
+            bytes,
+            append_time,
+            max_time,
+        });
+        if header.producer_id >= 0 {
+            self.remember(header, known, (base, last), now);
+        }
+        Appended {
+            base_offset: base,
+            last_offset: last,
+            log_start: self.start,
+            append_time,
+            duplicate: false,
+        }
+    }
+
+    fn remember(&mut self, header: &Header, known: bool, offsets: (i64, i64), now: Timestamp) {
+        let epoch = header.producer_epoch;
+        let fresh = Producer {
+            epoch,
+            time: now,
+            recent: VecDeque::new(),
+        };
+        let producer = self
+            .producers
+            .entry(header.producer_id)
+            .or_insert_with(|| fresh.clone());
+        if !known || producer.epoch != epoch {
+            *producer = fresh;
+        }
+        producer.time = now;
+        if producer.recent.len() == REMEMBERED {
+            producer.recent.pop_front();
+        }
+        let first = header.base_sequence;
+        let last = first + header.last_offset_delta;
+        producer
+            .recent
+            .push_back((first, last, offsets.0, offsets.1));
+    }
+}
+
+/// Whether a batch is the next of its producer (`None`), a duplicate (its offsets), or refused.
+/// Sequences do not wrap here: no simulation appends 2^31 records.
+fn judge(known: Option<&Producer>, header: &Header) -> Result<Option<(i64, i64)>, CommitError> {
+    let (epoch, found) = (header.producer_epoch, header.base_sequence);
+    if header.producer_id < 0 {
+        return Ok(None);
+    }
+    let Some(producer) = known else {
+        return if found == 0 {
+            Ok(None)
+        } else {
+            Err(CommitError::UnknownProducer)
+        };
+    };
+    if epoch < producer.epoch {
+        return Err(CommitError::InvalidProducerEpoch {
+            current: producer.epoch,
+            found: epoch,
+        });
+    }
+    let expected = if epoch > producer.epoch {
+        0
+    } else {
+        producer.expected()
+    };
+    if found == expected {
+        return Ok(None);
+    }
+    if epoch == producer.epoch {
+        let last = found + header.last_offset_delta;
+        let same = |batch: &&(i32, i32, i64, i64)| (batch.0, batch.1) == (found, last);
+        if let Some(batch) = producer.recent.iter().find(same) {
+            return Ok(Some((batch.2, batch.3)));
+        }
+        if producer
+            .recent
+            .front()
+            .is_some_and(|oldest| last < oldest.0)
+        {
+            return Err(CommitError::DuplicateSequence);
+        }
+    }
+    Err(CommitError::OutOfOrderSequence { expected, found })
+}

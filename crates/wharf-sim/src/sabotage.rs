@@ -1,0 +1,169 @@
+//! Disks that break the contract of the seam, to show that the checkers notice.
+//!
+//! No simulation of the log itself uses them: what they do to acknowledged data is not the log's
+//! fault, and a simulation that finds nothing on such a disk would prove nothing elsewhere.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wharf_log::disk::simulated::Random;
+use wharf_log::disk::{Disk, DiskFile, Entry, Open};
+
+/// How a disk lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Syncs of files report success and do nothing.
+    IgnoredSyncs,
+    /// Syncs of directories report success and do nothing.
+    IgnoredDirectorySyncs,
+    /// Now and then a write reports success and does not happen.
+    LostWrites,
+    /// Now and then a write lands one block further on.
+    MisdirectedWrites,
+    /// Now and then a read has a flipped bit.
+    FlippedReads,
+    /// A new file is not empty once it is preallocated: it holds what the file removed or renamed
+    /// last did. The log must cope with this one: its recycled files look like that.
+    OldContent,
+}
+
+/// Wraps `disk` so that it lies in the given way.
+pub fn sabotaged(disk: Arc<dyn Disk>, sabotage: Sabotage, random: Random) -> Arc<dyn Disk> {
+    let shared = Arc::new(Shared {
+        sabotage,
+        random: Mutex::new(random),
+        old: Mutex::default(),
+    });
+    Arc::new(LyingDisk { disk, shared })
+}
+
+struct Shared {
+    sabotage: Sabotage,
+    random: Mutex<Random>,
+    /// What the last file that was opened held when it was opened.
+    old: Mutex<Vec<u8>>,
+}
+
+impl Shared {
+    fn strikes(&self, sabotage: Sabotage) -> bool {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sabotage == sabotage && random.one_in(40)
+    }
+}
+
+struct LyingDisk {
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+}
+
+impl LyingDisk {
+    fn keep_old_content(&self, path: &str) -> io::Result<()> {
+        if self.shared.sabotage != Sabotage::OldContent {
+            return Ok(());
+        }
+        if let Ok(file) = self.disk.open(path, Open::Existing) {
+            let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
+            file.read_at(&mut bytes, 0)?;
+            *self
+                .shared
+                .old
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = bytes;
+        }
+        Ok(())
+    }
+}
+
+impl Disk for LyingDisk {
+    fn open(&self, path: &str, mode: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(path, mode)?;
+        Ok(Arc::new(LyingFile {
+            file,
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.keep_old_content(from)?;
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.keep_old_content(path)?;
+        self.disk.remove(path)
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
+        self.disk.list(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        if self.shared.sabotage == Sabotage::IgnoredDirectorySyncs {
+            return Ok(());
+        }
+        self.disk.sync_dir(path)
+    }
+}
+
+struct LyingFile {
+    file: Arc<dyn DiskFile>,
+    shared: Arc<Shared>,
+}
+
+impl DiskFile for LyingFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, offset)?;
+        if count > 0 && self.shared.strikes(Sabotage::FlippedReads) {
+            buffer[count / 2] ^= 0x10;
+        }
+        Ok(count)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.shared.strikes(Sabotage::LostWrites) {
+            return Ok(());
+        }
+        let astray = if self.shared.strikes(Sabotage::MisdirectedWrites) {
+            4096
+        } else {
+            0
+        };
+        self.file.write_at(bytes, offset + astray)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.shared.sabotage == Sabotage::IgnoredSyncs {
+            return Ok(());
+        }
+        self.file.sync()
+    }
+
+    fn preallocate(&self, bytes: u64) -> io::Result<()> {
+        let before = self.file.len()?;
+        self.file.preallocate(bytes)?;
+        let old = self
+            .shared
+            .old
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let end = usize::try_from(bytes).unwrap_or(0).min(old.len());
+        match old.get(usize::try_from(before).unwrap_or(0)..end) {
+            Some(old) if self.shared.sabotage == Sabotage::OldContent => {
+                self.file.write_at(old, before)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.file.truncate(bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+}

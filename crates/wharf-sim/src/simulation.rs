@@ -1,0 +1,655 @@
+//! One seed: a node that is used, broken, restarted and checked, again and again.
+//!
+//! Everything runs in one thread in virtual time; the seed decides all of it. A promise found
+//! broken ends the run.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use wharf_log::disk::Disk;
+use wharf_log::disk::simulated::{Faults, Random, SimulatedDisk};
+use wharf_log::{
+    CommitError, Committed, Done, Durability, Health, Log, Observer, PartitionId, Policy,
+    Retention, Unit, batch,
+};
+use wharf_message::Timestamp;
+
+use crate::checkers::{
+    Answers, Broken, Evidence, FailStop, OncePerSequence, Unsettled, adopt_retention, body, broken,
+    check_view, read_somewhere, restart_changes_nothing,
+};
+use crate::model::Model;
+use crate::plan::{Fault, Mix, Plan, pick};
+use crate::report::Report;
+use crate::sabotage::sabotaged;
+use crate::view::View;
+use crate::workload::Workload;
+
+/// More background steps in a row than any workload here needs.
+const MAINTENANCE_STEPS_MAX: u32 = 5_000;
+/// Where virtual time begins.
+const EPOCH: i64 = 1_700_000_000_000;
+
+type Answer = Result<Committed, CommitError>;
+
+/// A unit that was handed to the log.
+#[derive(Debug)]
+struct Submitted {
+    operation: u64,
+    unit: Unit,
+    tried_at: Option<Timestamp>,
+    answer: Option<Answer>,
+}
+
+/// What the log calls back into.
+#[derive(Debug, Default)]
+struct Callbacks {
+    answers: Mutex<Vec<(u64, Answer)>>,
+    appended: Mutex<BTreeSet<PartitionId>>,
+}
+
+impl Observer for Callbacks {
+    fn appended(&self, partitions: &[PartitionId]) {
+        let mut appended = self.appended.lock().unwrap_or_else(PoisonError::into_inner);
+        appended.extend(partitions);
+    }
+}
+
+/// The settings of partitions.
+#[derive(Debug, Default)]
+struct Settings(BTreeMap<PartitionId, Retention>);
+
+impl Policy for Settings {
+    fn retention(&self, partition: PartitionId) -> Option<Retention> {
+        self.0.get(&partition).cloned()
+    }
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Orderly,
+    Kill,
+    PowerLoss,
+}
+
+pub(crate) struct Simulation {
+    random: Random,
+    mix: Mix,
+    plan: Plan,
+    disk: SimulatedDisk,
+    log: Log,
+    callbacks: Arc<Callbacks>,
+    workload: Workload,
+    settings: Settings,
+    now: Timestamp,
+    /// What every answer so far amounts to.
+    model: Model,
+    /// What a power loss must leave: everything up to the last answer that waited for a sync.
+    durable: Model,
+    /// Answered since then.
+    since: Vec<Submitted>,
+    /// Not answered, or answered that the log has stopped.
+    pending: VecDeque<Submitted>,
+    /// Batches that were sent: how many of their sendings have no outcome, and whether one had.
+    bodies: BTreeMap<Bytes, (u32, bool)>,
+    refused: BTreeSet<Bytes>,
+    once: OncePerSequence,
+    fail_stop: FailStop,
+    answers: Answers,
+    disk_failed: bool,
+    disk_may_be_full: bool,
+    pub(crate) report: Report,
+}
+
+impl Simulation {
+    pub(crate) fn start(seed: u64, plan: &Plan) -> Result<Self, Broken> {
+        let mut random = Random::new(seed);
+        let mix = Mix::draw(plan, &mut random);
+        let disk = SimulatedDisk::new(random.next_u64(), Faults::default());
+        let callbacks = Arc::new(Callbacks::default());
+        let now = Timestamp::from_millis(EPOCH);
+        let log = open(&disk, plan, &mix, &callbacks, &mut random, now)?;
+        let model = Model::new(mix.options.producer_expiry);
+        let unit_bytes_max = usize::try_from(mix.options.journal_file_bytes / 4).unwrap_or(0);
+        Ok(Self {
+            workload: Workload::new(random.fork()),
+            random,
+            mix,
+            plan: plan.clone(),
+            disk,
+            log,
+            callbacks,
+            settings: Settings::default(),
+            now,
+            durable: model.clone(),
+            model,
+            since: Vec::new(),
+            pending: VecDeque::new(),
+            bodies: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            once: OncePerSequence::default(),
+            fail_stop: FailStop::default(),
+            answers: Answers { unit_bytes_max },
+            disk_failed: false,
+            disk_may_be_full: false,
+            report: Report::default(),
+        })
+    }
+
+    /// One life of the node.
+    pub(crate) fn round(&mut self) -> Result<(), Broken> {
+        self.report.rounds += 1;
+        if self.has(Fault::MidOperation) && self.random.percent(60) {
+            let within = *pick(&[10, 60, 400], &mut self.random);
+            let at = self.disk.counters().operations + 1 + self.random.below(within);
+            self.disk.power_off_at(at);
+        }
+        for _ in 0..self.plan.steps {
+            self.report.steps += 1;
+            self.step()?;
+            if self.disk.is_off() {
+                break;
+            }
+        }
+        let ending = self.draw_ending();
+        self.end(ending)
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.mix.faults.contains(&fault)
+    }
+
+    fn draw_ending(&mut self) -> Ending {
+        if self.disk.is_off() {
+            return Ending::PowerLoss;
+        }
+        let stopped = matches!(self.log.reader.health(), Health::Poisoned { .. });
+        let mut endings = Vec::new();
+        if self.has(Fault::PowerLoss) || stopped {
+            endings.push(Ending::PowerLoss);
+        }
+        if self.has(Fault::Kill) {
+            endings.push(Ending::Kill);
+        }
+        if !stopped && (endings.is_empty() || self.random.percent(30)) {
+            return Ending::Orderly;
+        }
+        *pick(&endings, &mut self.random)
+    }
+
+    fn step(&mut self) -> Result<(), Broken> {
+        self.pass_time();
+        self.change_faults()?;
+        let burst = self.random.between(0, self.mix.burst_max);
+        for _ in 0..burst {
+            self.submit();
+        }
+        if self.random.percent(80) {
+            self.commit()?;
+        }
+        if self.random.percent(self.mix.maintenance_percent) {
+            let steps = if self.random.coin() {
+                1
+            } else {
+                MAINTENANCE_STEPS_MAX
+            };
+            self.maintain(steps)?;
+        }
+        if self.disk.is_off() {
+            return Ok(());
+        }
+        read_somewhere(&self.model, &self.log.reader, &mut self.random)?;
+        if self.random.percent(4) {
+            self.commit()?;
+            if !self.disk.is_off() {
+                self.check_running()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_time(&mut self) {
+        let millis = match self.random.below(100) {
+            0..3 => 120_000,
+            3..6 => -3_000,
+            _ => i64::try_from(self.random.below(500)).unwrap_or(0),
+        };
+        self.now = Timestamp::from_millis(self.now.as_millis() + millis);
+    }
+
+    fn change_faults(&mut self) -> Result<(), Broken> {
+        if self.has(Fault::FailedSync) && self.random.percent(1) {
+            let sync_failure_one_in = *pick(&[1, 4], &mut self.random);
+            let write_failure_one_in = *pick(&[0, 10], &mut self.random);
+            let faults = Faults {
+                sync_failure_one_in,
+                write_failure_one_in,
+                ..Faults::default()
+            };
+            self.disk.set_faults(faults);
+            self.disk_failed = true;
+        }
+        if self.has(Fault::FullDisk) && !self.disk_failed && self.random.percent(5) {
+            if self.disk_may_be_full {
+                self.disk.set_faults(Faults::default());
+                self.maintain(MAINTENANCE_STEPS_MAX)?;
+                self.disk_may_be_full = self.disk.is_off();
+            } else {
+                let spare = *pick(&[0, 5_000, 100_000], &mut self.random);
+                let capacity_bytes = Some(self.disk.used_bytes() + spare);
+                self.disk.set_faults(Faults {
+                    capacity_bytes,
+                    ..Faults::default()
+                });
+                self.disk_may_be_full = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) {
+        let (operation, unit) = self.workload.next(&self.model, &self.mix, self.now);
+        for change in &unit.partitions {
+            if let wharf_log::PartitionChange::Create(id) = change
+                && self.random.percent(self.mix.retention_percent)
+            {
+                let retention = draw_retention(&mut self.random);
+                self.settings.0.entry(*id).or_insert(retention);
+            }
+        }
+        for append in &unit.appends {
+            let body = body(&append.batch);
+            self.refused.remove(&body);
+            self.bodies.entry(body).or_default().0 += 1;
+        }
+        let callbacks = Arc::clone(&self.callbacks);
+        let done: Done = Box::new(move |answer| {
+            let mut answers = callbacks
+                .answers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            answers.push((operation, answer));
+        });
+        self.report.units += 1;
+        self.log.appender.submit(vec![(unit.clone(), done)]);
+        self.pending.push_back(Submitted {
+            operation,
+            unit,
+            tried_at: None,
+            answer: None,
+        });
+    }
+
+    fn commit(&mut self) -> Result<(), Broken> {
+        for submitted in &mut self.pending {
+            submitted.tried_at.get_or_insert(self.now);
+        }
+        self.log.committer.run_pending(self.now);
+        self.take_answers()?;
+        let unanswered = self
+            .pending
+            .iter()
+            .any(|submitted| submitted.answer.is_none());
+        if unanswered && !self.disk.is_off() {
+            return broken("units are answered by the rules", "a unit was not answered");
+        }
+        Ok(())
+    }
+
+    fn take_answers(&mut self) -> Result<(), Broken> {
+        let answers = std::mem::take(
+            &mut *self
+                .callbacks
+                .answers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for (operation, answer) in answers {
+            let submitted = self
+                .pending
+                .iter_mut()
+                .find(|one| one.operation == operation);
+            match submitted.map(|submitted| submitted.answer.replace(answer)) {
+                Some(None) => {}
+                _ => {
+                    return broken(
+                        "units are answered by the rules",
+                        "a unit was answered twice",
+                    );
+                }
+            }
+        }
+        while let Some(Some(answer)) = self.pending.front().map(|front| front.answer.clone()) {
+            let disk_failed = self.disk_failed || self.disk.is_off();
+            self.fail_stop.answered(&answer, disk_failed)?;
+            if matches!(answer, Err(CommitError::Poisoned)) {
+                return Ok(());
+            }
+            let submitted = self.pending.pop_front().expect("the front was looked at");
+            self.settle_answer(submitted, &answer)?;
+        }
+        Ok(())
+    }
+
+    fn settle_answer(&mut self, submitted: Submitted, answer: &Answer) -> Result<(), Broken> {
+        let unit = &submitted.unit;
+        let tried_at = submitted.tried_at.unwrap_or(self.now);
+        self.answers.check(
+            &mut self.model,
+            unit,
+            answer,
+            self.disk_may_be_full,
+            tried_at,
+        )?;
+        match answer {
+            Ok(committed) => self.note_committed(unit, committed)?,
+            Err(error) => {
+                self.report.refused += 1;
+                self.report.disk_full += u64::from(*error == CommitError::DiskFull);
+                for append in &unit.appends {
+                    self.workload.refused(append, &self.model);
+                }
+            }
+        }
+        for append in &unit.appends {
+            self.note_outcome(&body(&append.batch), answer.is_ok());
+        }
+        let synced = answer.is_ok() && unit.durability == Durability::Synced;
+        self.since.push(submitted);
+        if synced && self.since.len() == 1 {
+            let applied = self.durable.apply(&self.since[0].unit, tried_at);
+            assert!(
+                applied.is_ok(),
+                "what one model accepts the other accepts: {applied:?}"
+            );
+        } else if synced {
+            self.durable = self.model.clone();
+        }
+        if synced {
+            self.since.clear();
+        }
+        Ok(())
+    }
+
+    fn note_committed(&mut self, unit: &Unit, committed: &Committed) -> Result<(), Broken> {
+        self.report.committed += 1;
+        let mut told = self
+            .callbacks
+            .appended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (append, appended) in unit.appends.iter().zip(&committed.appends) {
+            let header = batch::header(&append.batch).expect("the workload builds valid batches");
+            self.once.answered(append.partition, &header, appended)?;
+            self.report.duplicates += u64::from(appended.duplicate);
+            if !appended.duplicate && !told.contains(&append.partition) {
+                let id = append.partition;
+                return broken(
+                    "readers are told of new batches",
+                    format!("{id:?} was not told"),
+                );
+            }
+        }
+        if self
+            .pending
+            .iter()
+            .all(|submitted| submitted.answer.is_none())
+        {
+            told.clear();
+        }
+        Ok(())
+    }
+
+    /// A sending of a batch has an outcome.
+    fn note_outcome(&mut self, body: &Bytes, committed: bool) {
+        let (open, ever) = self.bodies.entry(body.clone()).or_default();
+        *open = open.saturating_sub(1);
+        *ever |= committed;
+        if *open == 0 && !*ever {
+            self.refused.insert(body.clone());
+        }
+    }
+
+    fn maintain(&mut self, steps: u32) -> Result<(), Broken> {
+        for step in 1.. {
+            let more = self.log.maintenance.run(&self.settings, self.now);
+            if self.disk.is_off() {
+                return Ok(());
+            }
+            if !more || step >= steps {
+                break;
+            }
+            if step == MAINTENANCE_STEPS_MAX - 1 {
+                return broken("background work ends", format!("not after {step} steps"));
+            }
+        }
+        self.adopt_retention()
+    }
+
+    fn adopt_retention(&mut self) -> Result<(), Broken> {
+        let retained = &self.settings.0;
+        let moved = adopt_retention(&mut self.model, &self.log.reader, retained, self.now)?;
+        for id in retained.keys().filter(|_| moved > 0) {
+            if let Some(partition) = self.model.partitions.get(id) {
+                self.durable.adopt_start(*id, partition.start);
+            }
+        }
+        self.report.retention_moves += moved;
+        Ok(())
+    }
+
+    /// Compares everything readable with every answer so far, while the node runs.
+    fn check_running(&mut self) -> Result<(), Broken> {
+        let view = View::read(&self.log.reader, &mut self.random)?;
+        let unsettled = unsettled(self.pending.iter());
+        let evidence = Evidence {
+            must: &self.model,
+            unsettled: &unsettled,
+            refused: &self.refused,
+            retained: &self.settings.0,
+            now: self.now,
+        };
+        check_view(&evidence, &view)?;
+        self.report.views += 1;
+        Ok(())
+    }
+
+    fn end(&mut self, ending: Ending) -> Result<(), Broken> {
+        let before = match ending {
+            Ending::Orderly => self.stop()?,
+            Ending::Kill | Ending::PowerLoss => None,
+        };
+        let statistics = self.log.reader.statistics();
+        self.report.settled_bytes += statistics.settled_bytes;
+        self.report.frames += statistics.frames;
+        let mut power_lost = match ending {
+            Ending::PowerLoss => true,
+            Ending::Kill => false,
+            Ending::Orderly => self.random.coin(),
+        };
+        power_lost |= self.disk.is_off();
+        self.disk = if power_lost {
+            self.disk.crash()
+        } else {
+            self.disk.kill()
+        };
+        self.disk.set_faults(Faults::default());
+        self.reopen(&mut power_lost)?;
+        if power_lost {
+            self.report.power_losses += 1;
+        } else {
+            self.report.kills += 1;
+        }
+        self.check_restart(power_lost, before.as_ref())
+    }
+
+    /// Stops in good order; what was readable then, unless the machine died meanwhile.
+    fn stop(&mut self) -> Result<Option<View>, Broken> {
+        self.log.appender.close();
+        self.commit()?;
+        let finished = self.log.maintenance.finish(self.now);
+        if self.disk.is_off() || self.disk_failed {
+            return Ok(None);
+        }
+        self.adopt_retention()?;
+        match finished {
+            Ok(()) => {}
+            Err(_) if self.disk_may_be_full => return Ok(None),
+            Err(error) => return broken("an orderly restart changes nothing", error.to_string()),
+        }
+        self.report.orderly_stops += 1;
+        View::read(&self.log.reader, &mut self.random).map(Some)
+    }
+
+    /// Opens the log again; the machine may die while it recovers.
+    fn reopen(&mut self, power_lost: &mut bool) -> Result<(), Broken> {
+        let mut dies = self.has(Fault::MidOperation) && self.random.percent(40);
+        loop {
+            if dies {
+                let at = self.disk.counters().operations + 1 + self.random.below(12);
+                self.disk.power_off_at(at);
+            }
+            self.callbacks = Arc::new(Callbacks::default());
+            let Self {
+                disk,
+                plan,
+                mix,
+                callbacks,
+                random,
+                now,
+                ..
+            } = self;
+            let opened = open(disk, plan, mix, callbacks, random, *now);
+            if self.disk.is_off() {
+                self.report.deaths_in_recovery += 1;
+                self.disk = self.disk.crash();
+                *power_lost = true;
+                dies = self.random.percent(30);
+                continue;
+            }
+            self.log = opened?;
+            return Ok(());
+        }
+    }
+
+    fn check_restart(&mut self, power_lost: bool, before: Option<&View>) -> Result<(), Broken> {
+        if self.plan.sabotage.is_none() && !self.log.recovery.damaged.is_empty() {
+            let damaged = &self.log.recovery.damaged;
+            return broken("a torn tail is no damage", format!("{damaged:?}"));
+        }
+        let answered = std::mem::take(&mut self.since);
+        let pending = std::mem::take(&mut self.pending);
+        let (must, open) = if power_lost {
+            (&self.durable, unsettled(answered.iter().chain(&pending)))
+        } else {
+            (&self.model, unsettled(pending.iter()))
+        };
+        let view = View::read(&self.log.reader, &mut self.random)?;
+        if let Some(before) = before {
+            restart_changes_nothing(before, &view, &self.log.recovery)?;
+        }
+        let evidence = Evidence {
+            must,
+            unsettled: &open,
+            refused: &self.refused,
+            retained: &self.settings.0,
+            now: self.now,
+        };
+        let (model, kept) = check_view(&evidence, &view)?;
+        let last_kept = kept.checked_sub(1).map(|last| open[last].operation);
+        self.report.units_kept_unanswered += u64::try_from(kept).unwrap_or(0);
+        self.report.units_lost_unanswered += u64::try_from(open.len() - kept).unwrap_or(0);
+        self.durable = model.clone();
+        self.model = model;
+        self.start_again(&answered, &pending, last_kept);
+        Ok(())
+    }
+
+    /// Lets clients and bookkeeping go on from what is there.
+    fn start_again(
+        &mut self,
+        answered: &[Submitted],
+        pending: &VecDeque<Submitted>,
+        last_kept: Option<u64>,
+    ) {
+        for submitted in answered.iter().chain(pending) {
+            let kept = last_kept.is_some_and(|last| submitted.operation <= last);
+            let open = pending
+                .iter()
+                .any(|one| one.operation == submitted.operation);
+            for append in submitted.unit.appends.iter().filter(|_| open) {
+                self.note_outcome(&body(&append.batch), kept);
+            }
+        }
+        let there: BTreeSet<Bytes> = self
+            .model
+            .partitions
+            .values()
+            .flat_map(|partition| partition.batches.iter().map(|batch| body(&batch.bytes)))
+            .collect();
+        for append in answered
+            .iter()
+            .chain(pending)
+            .flat_map(|one| &one.unit.appends)
+        {
+            let body = body(&append.batch);
+            if there.contains(&body) {
+                self.refused.remove(&body);
+                self.bodies.insert(body, (0, true));
+            }
+        }
+        let partitions = &self.model.partitions;
+        self.once
+            .restarted(|id| partitions.get(&id).map(|partition| partition.end));
+        self.fail_stop = FailStop::default();
+        self.disk_failed = self.plan.sabotage.is_some();
+        self.disk_may_be_full = false;
+        let unanswered = pending.iter().flat_map(|submitted| &submitted.unit.appends);
+        self.workload.restarted(unanswered, &self.model);
+    }
+}
+
+/// The units whose outcome is open, as checkers need them.
+fn unsettled<'a>(submitted: impl Iterator<Item = &'a Submitted>) -> Vec<Unsettled> {
+    let open = submitted.map(|submitted| Unsettled {
+        operation: submitted.operation,
+        unit: submitted.unit.clone(),
+        tried_at: submitted.tried_at.unwrap_or(Timestamp::ZERO),
+        refused: submitted.tried_at.is_none()
+            || matches!(&submitted.answer, Some(Err(error)) if *error != CommitError::Poisoned),
+    });
+    open.collect()
+}
+
+fn open(
+    disk: &SimulatedDisk,
+    plan: &Plan,
+    mix: &Mix,
+    callbacks: &Arc<Callbacks>,
+    random: &mut Random,
+    now: Timestamp,
+) -> Result<Log, Broken> {
+    let mut seam: Arc<dyn Disk> = Arc::new(disk.clone());
+    if let Some(sabotage) = plan.sabotage {
+        seam = sabotaged(seam, sabotage, random.fork());
+    }
+    let observer: Arc<dyn Observer> = Arc::<Callbacks>::clone(callbacks);
+    match Log::open(seam, mix.options.clone(), observer, now) {
+        Ok(log) => Ok(log),
+        Err(error) => broken("a log opens after any crash", format!("{error:?}")),
+    }
+}
+
+fn draw_retention(random: &mut Random) -> Retention {
+    Retention {
+        bytes: random.coin().then(|| random.between(1_000, 40_000)),
+        age: random
+            .coin()
+            .then(|| Duration::from_secs(random.between(10, 300))),
+        segment_bytes: random.between(2_000, 30_000),
+        segment_age: Duration::from_secs(random.between(5, 600)),
+    }
+}

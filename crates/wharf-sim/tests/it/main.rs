@@ -1,0 +1,4 @@
+//! The simulator keeps finding nothing where nothing is wrong, and something where something is.
+
+mod sabotage;
+mod seeds;
