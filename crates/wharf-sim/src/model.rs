@@ -64,14 +64,26 @@ pub struct Producer {
     pub epoch: i16,
     /// When its last batch came.
     pub time: Timestamp,
-    /// Its last batches, oldest first: first sequence, last sequence, base and last offset.
-    recent: VecDeque<(i32, i32, i64, i64)>,
+    /// Its last batches, oldest first.
+    recent: VecDeque<Recent>,
+}
+
+/// A batch that its producer may repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recent {
+    first_sequence: i32,
+    last_sequence: i32,
+    base: i64,
+    last: i64,
+    max_time: Timestamp,
 }
 
 impl Producer {
     /// The sequence its next batch must have.
     pub fn expected(&self) -> i32 {
-        self.recent.back().map_or(0, |batch| batch.1 + 1)
+        self.recent
+            .back()
+            .map_or(0, |batch| batch.last_sequence + 1)
     }
 }
 
@@ -195,12 +207,12 @@ impl Model {
             .producers
             .get(&header.producer_id)
             .filter(|producer| now.since(producer.time) <= expiry);
-        if let Some((base, last)) = judge(producer, &header)? {
+        if let Some(first) = judge(producer, &header)? {
             return Ok(Appended {
-                base_offset: base,
-                last_offset: last,
+                base_offset: first.base,
+                last_offset: first.last,
                 log_start: partition.start,
-                append_time: None,
+                append_time: (append.clock == Clock::LogAppendTime).then_some(first.max_time),
                 duplicate: true,
             });
         }
@@ -236,7 +248,16 @@ impl Partition {
             max_time,
         });
         if header.producer_id >= 0 {
-            self.remember(header, known, (base, last), now);
+            let first_sequence = header.base_sequence;
+            let last_sequence = first_sequence + header.last_offset_delta;
+            let recent = Recent {
+                first_sequence,
+                last_sequence,
+                base,
+                last,
+                max_time,
+            };
+            self.remember(header, known, recent, now);
         }
         Appended {
             base_offset: base,
@@ -247,7 +268,7 @@ impl Partition {
         }
     }
 
-    fn remember(&mut self, header: &Header, known: bool, offsets: (i64, i64), now: Timestamp) {
+    fn remember(&mut self, header: &Header, known: bool, recent: Recent, now: Timestamp) {
         let epoch = header.producer_epoch;
         let fresh = Producer {
             epoch,
@@ -265,17 +286,13 @@ impl Partition {
         if producer.recent.len() == REMEMBERED {
             producer.recent.pop_front();
         }
-        let first = header.base_sequence;
-        let last = first + header.last_offset_delta;
-        producer
-            .recent
-            .push_back((first, last, offsets.0, offsets.1));
+        producer.recent.push_back(recent);
     }
 }
 
-/// Whether a batch is the next of its producer (`None`), a duplicate (its offsets), or refused.
+/// Whether a batch is the next of its producer (`None`), a duplicate (what it was then), or refused.
 /// Sequences do not wrap here: no simulation appends 2^31 records.
-fn judge(known: Option<&Producer>, header: &Header) -> Result<Option<(i64, i64)>, CommitError> {
+fn judge(known: Option<&Producer>, header: &Header) -> Result<Option<Recent>, CommitError> {
     let (epoch, found) = (header.producer_epoch, header.base_sequence);
     if header.producer_id < 0 {
         return Ok(None);
@@ -303,15 +320,12 @@ fn judge(known: Option<&Producer>, header: &Header) -> Result<Option<(i64, i64)>
     }
     if epoch == producer.epoch {
         let last = found + header.last_offset_delta;
-        let same = |batch: &&(i32, i32, i64, i64)| (batch.0, batch.1) == (found, last);
+        let same = |batch: &&Recent| (batch.first_sequence, batch.last_sequence) == (found, last);
         if let Some(batch) = producer.recent.iter().find(same) {
-            return Ok(Some((batch.2, batch.3)));
+            return Ok(Some(*batch));
         }
-        if producer
-            .recent
-            .front()
-            .is_some_and(|oldest| last < oldest.0)
-        {
+        let oldest = producer.recent.front();
+        if oldest.is_some_and(|oldest| last < oldest.first_sequence) {
             return Err(CommitError::DuplicateSequence);
         }
     }

@@ -98,7 +98,7 @@ impl Mix {
 
 fn draw_options(random: &mut Random) -> Options {
     Options {
-        journal_file_bytes: *pick(&[64 << 10, 128 << 10, 256 << 10], random),
+        journal_file_bytes: *pick(&[128 << 10, 256 << 10], random),
         journal_files_max: *pick(&[1, 2, 4], random),
         group_bytes_max: *pick(&[4 << 10, 16 << 10, 64 << 10], random),
         tail_bytes_max: *pick(&[0, 8 << 10, 1 << 20], random),

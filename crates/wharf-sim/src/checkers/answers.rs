@@ -42,7 +42,27 @@ impl Answers {
         }
         broken(
             PROMISE,
-            format!("answered {answer:?}; the rules say {expected:?}; {unit:?}"),
+            format!(
+                "answered {answer:?}; the rules say {expected:?}; {}",
+                describe(unit)
+            ),
         )
     }
+}
+
+/// A unit in one line, without the records' bytes.
+fn describe(unit: &Unit) -> String {
+    let append = |append: &wharf_log::Append| {
+        let header = wharf_log::batch::header(&append.batch);
+        format!("{:?} {:?} {header:?}", append.partition, append.clock)
+    };
+    let appends: Vec<String> = unit.appends.iter().map(append).collect();
+    let keys: Vec<_> = unit.state.iter().map(|change| &change.key).collect();
+    let Unit {
+        conditions,
+        partitions,
+        durability,
+        ..
+    } = unit;
+    format!("{durability:?} {conditions:?} {partitions:?} {appends:?} {keys:?}")
 }
