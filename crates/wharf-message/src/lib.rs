@@ -4,11 +4,13 @@
 //! `Subscribe` with the library). Nothing here opens a socket or a file or reads a clock.
 
 pub mod code;
+pub mod ledger;
 mod name;
 mod principal;
 mod time;
 
 pub use code::Code;
-pub use name::{InvalidName, TopicName};
+pub use ledger::Ledger;
+pub use name::{InvalidName, TOPIC_NAME_BYTES_MAX, TopicName};
 pub use principal::Principal;
 pub use time::Timestamp;
