@@ -51,7 +51,10 @@ async fn answer(call: Call, request: InitProducerIdRequest) -> InitProducerIdRes
 
 async fn init(call: &Call, request: &InitProducerIdRequest) -> Result<ProducerIdentity, Error> {
     let refuse = |kind, sentence| Err(Error::new(kind, sentence));
-    if request.transactional_id.is_some() {
+    if let Some(id) = &request.transactional_id {
+        if id.is_empty() {
+            return refuse(ErrorKind::InvalidRequest, "the transactional id is empty");
+        }
         let timeout = u64::try_from(request.transaction_timeout_ms).unwrap_or(0);
         let allowed = 1..=TRANSACTION_TIMEOUT_MAX.as_millis();
         if !allowed.contains(&u128::from(timeout)) {

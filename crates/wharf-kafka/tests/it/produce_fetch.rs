@@ -1,0 +1,644 @@
+//! Records in, records out, and the questions about offsets, in every version.
+
+use bytes::Bytes;
+use futures_util::future::join;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{
+    FetchRequest, FetchResponse, InitProducerIdRequest, ListOffsetsRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, TopicName, TransactionalId,
+};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+use wharf_broker::CreateTopic;
+use wharf_kafka::Outcome;
+use wharf_log::batch::{Producer, Record, build, header};
+use wharf_message::Timestamp;
+
+use crate::support::{Node, START, frame, read};
+
+/// Where the attributes of a batch are.
+const ATTRIBUTES_AT: usize = 21;
+
+/// A topic as a request of some version names it.
+#[derive(Clone, Copy)]
+struct Named {
+    name: &'static str,
+    id: Uuid,
+}
+
+impl Named {
+    fn name(self) -> TopicName {
+        TopicName(StrBytes::from_static_str(self.name))
+    }
+}
+
+fn create(node: &Node, name: &'static str, configs: &[(&str, &str)]) -> Named {
+    let configs = configs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), Some((*v).to_owned())));
+    let topic = CreateTopic {
+        name: name.to_owned(),
+        partitions: Some(2),
+        replication: None,
+        assignment: Vec::new(),
+        configs: configs.collect(),
+    };
+    let topic = node
+        .run(node.broker.create_topic(&node.cx, topic, false))
+        .unwrap();
+    Named { name, id: topic.id }
+}
+
+fn nowhere() -> Named {
+    Named {
+        name: "nowhere",
+        id: Uuid::from_u128(4711),
+    }
+}
+
+fn batch_of(values: &[&'static str], producer: Option<Producer>) -> Bytes {
+    let record = |value: &'static str| Record {
+        timestamp: Timestamp::from_millis(START),
+        value: Some(Bytes::from_static(value.as_bytes())),
+        ..Record::default()
+    };
+    let records: Vec<Record> = values.iter().copied().map(record).collect();
+    build(&records, producer)
+}
+
+fn produce_request(version: i16, topic: Named, partition: i32, records: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData::default()
+        .with_index(partition)
+        .with_records(Some(records));
+    let mut produced = TopicProduceData::default().with_partition_data(vec![data]);
+    if version >= 13 {
+        produced.topic_id = topic.id;
+    } else {
+        produced.name = topic.name();
+    }
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(1000)
+        .with_topic_data(vec![produced])
+}
+
+fn produce_with(node: &Node, version: i16, request: &ProduceRequest) -> PartitionProduceResponse {
+    let answer = node.ask(version, request);
+    let [topic] = &answer.responses[..] else {
+        panic!("one topic")
+    };
+    assert_eq!(topic.name, request.topic_data[0].name);
+    assert_eq!(topic.topic_id, request.topic_data[0].topic_id);
+    let [partition] = &topic.partition_responses[..] else {
+        panic!("one partition")
+    };
+    partition.clone()
+}
+
+fn produce(node: &Node, version: i16, topic: Named, records: Bytes) -> PartitionProduceResponse {
+    produce_with(node, version, &produce_request(version, topic, 0, records))
+}
+
+fn fetch_request(version: i16, topic: Named, partition: i32, offset: i64) -> FetchRequest {
+    let partition = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
+    let mut fetched = FetchTopic::default().with_partitions(vec![partition]);
+    if version >= 13 {
+        fetched.topic_id = topic.id;
+    } else {
+        fetched.topic = topic.name();
+    }
+    FetchRequest::default()
+        .with_max_bytes(1 << 20)
+        .with_min_bytes(1)
+        .with_topics(vec![fetched])
+}
+
+fn only(answer: &FetchResponse) -> &PartitionData {
+    assert_eq!(answer.error_code, 0);
+    let [topic] = &answer.responses[..] else {
+        panic!("one topic")
+    };
+    let [partition] = &topic.partitions[..] else {
+        panic!("one partition")
+    };
+    partition
+}
+
+fn fetch(node: &Node, version: i16, topic: Named, offset: i64) -> PartitionData {
+    only(&node.ask(version, &fetch_request(version, topic, 0, offset))).clone()
+}
+
+/// The first and last offset of every batch.
+fn offsets(mut records: Bytes) -> Vec<(i64, i64)> {
+    let mut offsets = Vec::new();
+    while !records.is_empty() {
+        let header = header(&records).unwrap();
+        let batch = records.split_to(header.batch_bytes());
+        assert!(wharf_log::batch::verify(&batch).is_ok());
+        offsets.push((header.base_offset, header.last_offset()));
+    }
+    offsets
+}
+
+#[test]
+fn what_is_produced_in_every_version_is_fetched_in_every_version() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let mut expected = Vec::new();
+    for (index, version) in (3..=13).enumerate() {
+        let base = index as i64 * 2;
+        let answer = produce(&node, version, topic, batch_of(&["one", "two"], None));
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (0, base),
+            "v{version}"
+        );
+        assert_eq!(answer.log_append_time_ms, -1);
+        assert_eq!(answer.log_start_offset, if version >= 5 { 0 } else { -1 });
+        assert!(answer.error_message.is_none() && answer.record_errors.is_empty());
+        expected.push((base, base + 1));
+    }
+    let end = expected.len() as i64 * 2;
+    for version in 4..=18 {
+        let data = fetch(&node, version, topic, 0);
+        assert_eq!(
+            (data.error_code, data.high_watermark),
+            (0, end),
+            "v{version}"
+        );
+        assert_eq!(data.last_stable_offset, end);
+        assert_eq!(data.log_start_offset, if version >= 5 { 0 } else { -1 });
+        assert_eq!(data.preferred_read_replica, -1);
+        assert_eq!(offsets(data.records.unwrap()), expected, "v{version}");
+    }
+}
+
+#[test]
+fn a_fetch_inside_a_batch_answers_the_whole_batch() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    produce(&node, 9, topic, batch_of(&["a", "b", "c"], None));
+    produce(&node, 9, topic, batch_of(&["d"], None));
+    let data = fetch(&node, 12, topic, 2);
+    assert_eq!(offsets(data.records.unwrap()), [(0, 2), (3, 3)]);
+    let beyond = fetch(&node, 12, topic, 5);
+    assert_eq!(beyond.error_code, ResponseError::OffsetOutOfRange.code());
+    assert_eq!(beyond.records.as_deref(), Some(&b""[..]));
+}
+
+#[test]
+fn a_fetch_at_the_end_waits_as_long_as_asked_and_answers_nothing() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let request = fetch_request(12, topic, 0, 0).with_max_wait_ms(500);
+    let before = node.now();
+    let answer = node.ask(12, &request);
+    assert_eq!(only(&answer).records.as_deref(), Some(&b""[..]));
+    assert_eq!(node.now() - before, 500);
+}
+
+#[test]
+fn a_waiting_fetch_is_answered_by_the_next_produce() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let request = fetch_request(12, topic, 0, 0).with_max_wait_ms(30_000);
+    let before = node.now();
+    let waiting = node.service.handle(&node.cx, frame(12, &request)).unwrap();
+    let Outcome::Answer(waiting) = waiting else {
+        panic!("a fetch waits its turn")
+    };
+    let produced = produce_request(9, topic, 0, batch_of(&["a"], None));
+    let produced = node.service.handle(&node.cx, frame(9, &produced)).unwrap();
+    let Outcome::Queued(produced) = produced else {
+        panic!("a produce is queued")
+    };
+    let (fetched, produced) = node.run(join(waiting, produced));
+    assert!(produced.is_ok());
+    let answer = read::<FetchRequest>(12, 12, fetched.unwrap().parts.concat().into());
+    assert_eq!(offsets(only(&answer).records.clone().unwrap()), [(0, 0)]);
+    assert_eq!(node.now(), before);
+}
+
+#[test]
+fn produce_requests_keep_their_order_before_anyone_waits_for_them() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let queue = |value| {
+        let request = produce_request(9, topic, 0, batch_of(&[value], None));
+        node.service.handle(&node.cx, frame(9, &request)).unwrap()
+    };
+    let mut queued: Vec<Outcome> = ["a", "b", "c"].into_iter().map(queue).collect();
+    queued.reverse();
+    let base = |outcome| {
+        let answer = node.finish(outcome).unwrap().unwrap();
+        read::<ProduceRequest>(9, 9, answer).responses[0].partition_responses[0].base_offset
+    };
+    let bases: Vec<i64> = queued.into_iter().map(base).collect();
+    assert_eq!(bases, [2, 1, 0]);
+}
+
+#[test]
+fn acks_zero_answers_nothing_and_still_writes() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    for version in 3..=13 {
+        let request = produce_request(version, topic, 0, batch_of(&["a"], None)).with_acks(0);
+        assert_eq!(
+            node.send(frame(version, &request)).unwrap(),
+            None,
+            "v{version}"
+        );
+    }
+    let one = produce_request(13, topic, 0, batch_of(&["a"], None)).with_acks(1);
+    assert_eq!(produce_with(&node, 13, &one).base_offset, 11);
+}
+
+#[test]
+fn acks_zero_that_failed_ends_the_connection() {
+    let node = Node::new();
+    let request = produce_request(9, nowhere(), 0, batch_of(&["a"], None)).with_acks(0);
+    let ended = node.send(frame(9, &request)).unwrap_err();
+    assert_eq!(
+        ended.0,
+        "records sent with acks=0 were refused: UnknownTopicOrPartition"
+    );
+}
+
+#[test]
+fn acks_that_do_not_exist_are_refused_and_nothing_is_written() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    for (version, acks) in [(3, 2), (9, -2), (13, i16::MAX)] {
+        let request = produce_request(version, topic, 0, batch_of(&["a"], None)).with_acks(acks);
+        let refused = produce_with(&node, version, &request);
+        assert_eq!(
+            refused.error_code,
+            ResponseError::InvalidRequiredAcks.code()
+        );
+        assert_eq!(refused.base_offset, -1);
+    }
+    assert_eq!(fetch(&node, 12, topic, 0).high_watermark, 0);
+}
+
+#[test]
+fn a_transactional_id_is_refused_and_nothing_is_written() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let id = Some(TransactionalId(StrBytes::from_static_str("t")));
+    let request = produce_request(9, topic, 0, batch_of(&["a"], None)).with_transactional_id(id);
+    let refused = produce_with(&node, 9, &request);
+    assert_eq!(refused.error_code, ResponseError::InvalidRequest.code());
+    assert_eq!(
+        refused.error_message.as_deref(),
+        Some("transactions are not supported")
+    );
+    assert_eq!(fetch(&node, 12, topic, 0).high_watermark, 0);
+}
+
+#[test]
+fn a_wrong_checksum_is_a_corrupt_message_with_a_sentence_where_there_is_room() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    for version in 3..=13 {
+        let mut damaged = batch_of(&["a"], None).to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        let refused = produce(&node, version, topic, damaged.into());
+        assert_eq!(
+            refused.error_code,
+            ResponseError::CorruptMessage.code(),
+            "v{version}"
+        );
+        assert_eq!(refused.base_offset, -1);
+        assert_eq!(refused.error_message.is_some(), version >= 8, "v{version}");
+    }
+    assert_eq!(fetch(&node, 12, topic, 0).high_watermark, 0);
+}
+
+#[test]
+fn batches_that_are_none_are_refused_one_by_one() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let mut old = batch_of(&["a"], None).to_vec();
+    old[16] = 1;
+    let two = [batch_of(&["a"], None), batch_of(&["b"], None)].concat();
+    let whole = batch_of(&["a"], None);
+    for bad in [
+        Bytes::new(),
+        Bytes::from_static(b"x"),
+        old.into(),
+        two.into(),
+        whole.slice(..whole.len() - 1),
+    ] {
+        let refused = produce(&node, 9, topic, bad.clone());
+        assert_ne!(refused.error_code, 0, "{bad:?}");
+        assert_ne!(
+            refused.error_code,
+            ResponseError::UnknownServerError.code(),
+            "{bad:?}"
+        );
+    }
+    let mut request = produce_request(9, topic, 0, Bytes::new());
+    request.topic_data[0].partition_data[0].records = None;
+    assert_ne!(produce_with(&node, 9, &request).error_code, 0);
+    assert_eq!(fetch(&node, 12, topic, 0).high_watermark, 0);
+}
+
+#[test]
+fn one_bad_partition_does_not_keep_the_others_from_being_written() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let mut request = produce_request(9, topic, 7, batch_of(&["a"], None));
+    let second = produce_request(9, topic, 1, batch_of(&["b"], None));
+    request.topic_data[0]
+        .partition_data
+        .extend(second.topic_data[0].partition_data.clone());
+    let answer = node.ask(9, &request);
+    let partitions = &answer.responses[0].partition_responses;
+    let results: Vec<_> = partitions.iter().map(|p| (p.index, p.error_code)).collect();
+    let unknown = ResponseError::UnknownTopicOrPartition.code();
+    assert_eq!(results, [(7, unknown), (1, 0)]);
+}
+
+#[test]
+fn unknown_topics_are_refused_by_name_and_by_id() {
+    let node = Node::new();
+    for (version, error) in [
+        (12, ResponseError::UnknownTopicOrPartition),
+        (13, ResponseError::UnknownTopicId),
+    ] {
+        let refused = produce(&node, version, nowhere(), batch_of(&["a"], None));
+        assert_eq!(refused.error_code, error.code());
+        assert_eq!(fetch(&node, version, nowhere(), 0).error_code, error.code());
+    }
+}
+
+#[test]
+fn zstd_needs_the_version_that_knows_it() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let mut zstd = batch_of(&["a"], None).to_vec();
+    zstd[ATTRIBUTES_AT + 1] = 4;
+    let zstd = Bytes::from(zstd);
+    let unsupported = ResponseError::UnsupportedCompressionType.code();
+    assert_eq!(
+        produce(&node, 6, topic, zstd.clone()).error_code,
+        unsupported
+    );
+    let corrupt = ResponseError::CorruptMessage.code();
+    assert_eq!(produce(&node, 7, topic, zstd).error_code, corrupt);
+}
+
+#[test]
+fn a_duplicate_of_an_idempotent_producer_answers_with_the_original_offset() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let init = InitProducerIdRequest::default().with_transactional_id(None);
+    let producer = node.ask(2, &init);
+    assert_eq!(producer.error_code, 0);
+    let batch = |sequence| {
+        let (id, epoch) = (producer.producer_id.0, producer.producer_epoch);
+        batch_of(
+            &["a", "b"],
+            Some(Producer {
+                id,
+                epoch,
+                sequence,
+            }),
+        )
+    };
+    assert_eq!(produce(&node, 9, topic, batch(0)).base_offset, 0);
+    assert_eq!(produce(&node, 9, topic, batch(2)).base_offset, 2);
+    let again = produce(&node, 9, topic, batch(0));
+    assert_eq!((again.error_code, again.base_offset), (0, 0));
+    let gap = produce(&node, 9, topic, batch(40));
+    assert_eq!(
+        gap.error_code,
+        ResponseError::OutOfOrderSequenceNumber.code()
+    );
+    assert_eq!(fetch(&node, 12, topic, 0).high_watermark, 4);
+}
+
+#[test]
+fn append_time_is_told_where_the_topic_asks_for_it() {
+    let node = Node::new();
+    let topic = create(
+        &node,
+        "stamped",
+        &[("message.timestamp.type", "LogAppendTime")],
+    );
+    let answer = produce(&node, 9, topic, batch_of(&["a"], None));
+    assert_eq!(answer.log_append_time_ms, node.now());
+}
+
+#[test]
+fn a_session_answers_only_what_is_new() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    for version in 7..=18 {
+        let end = fetch(&node, version, topic, 0).high_watermark;
+        let first = fetch_request(version, topic, 0, end).with_session_epoch(0);
+        let answer = node.ask(version, &first);
+        let session = answer.session_id;
+        assert_ne!(session, 0, "v{version}");
+        assert_eq!(only(&answer).records.as_deref(), Some(&b""[..]));
+        let next = |epoch| {
+            let request = fetch_request(version, topic, 0, end).with_topics(Vec::new());
+            node.ask(
+                version,
+                &request.with_session_id(session).with_session_epoch(epoch),
+            )
+        };
+        assert!(next(1).responses.is_empty(), "v{version}");
+        produce(&node, 9, topic, batch_of(&["a"], None));
+        let news = next(2);
+        assert_eq!(news.session_id, session);
+        assert_eq!(offsets(only(&news).records.clone().unwrap()), [(end, end)]);
+        let stale = next(2);
+        assert_eq!(
+            stale.error_code,
+            ResponseError::InvalidFetchSessionEpoch.code()
+        );
+    }
+}
+
+#[test]
+fn a_partition_can_leave_a_session_and_an_unknown_session_is_refused() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let first = fetch_request(12, topic, 0, 0).with_session_epoch(0);
+    let session = node.ask(12, &first).session_id;
+    produce(&node, 9, topic, batch_of(&["a"], None));
+    let forgotten = ForgottenTopic::default()
+        .with_topic(topic.name())
+        .with_partitions(vec![0]);
+    let forget = first
+        .clone()
+        .with_topics(Vec::new())
+        .with_session_id(session)
+        .with_session_epoch(1)
+        .with_forgotten_topics_data(vec![forgotten]);
+    assert!(node.ask(12, &forget).responses.is_empty());
+    let unknown = first
+        .clone()
+        .with_session_id(session + 1000)
+        .with_session_epoch(1);
+    let refused = node.ask(12, &unknown);
+    assert_eq!(
+        refused.error_code,
+        ResponseError::FetchSessionIdNotFound.code()
+    );
+    assert!(refused.responses.is_empty());
+}
+
+#[test]
+fn a_session_begun_with_names_does_not_go_on_with_ids() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let session = node
+        .ask(12, &fetch_request(12, topic, 0, 0).with_session_epoch(0))
+        .session_id;
+    produce(&node, 9, topic, batch_of(&["a"], None));
+    let by_id = fetch_request(13, topic, 0, 0).with_topics(Vec::new());
+    let refused = node.ask(13, &by_id.with_session_id(session).with_session_epoch(1));
+    assert_eq!(
+        refused.error_code,
+        ResponseError::FetchSessionTopicIdError.code()
+    );
+    assert!(refused.responses.is_empty());
+}
+
+fn list(node: &Node, version: i16, timestamp: i64) -> ListOffsetsPartitionResponse {
+    let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
+    let name = TopicName(StrBytes::from_static_str("orders"));
+    let topic = ListOffsetsTopic::default()
+        .with_name(name)
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default()
+        .with_replica_id((-1).into())
+        .with_topics(vec![topic]);
+    let answer = node.ask_as(version, version.min(10), &request);
+    answer.topics[0].partitions[0].clone()
+}
+
+#[test]
+fn offsets_are_listed_by_end_and_by_time_in_every_version() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    let at = |millis: i64| Record {
+        timestamp: Timestamp::from_millis(START + millis),
+        value: Some(Bytes::from_static(b"v")),
+        ..Record::default()
+    };
+    produce(&node, 9, topic, build(&[at(10), at(20)], None));
+    produce(&node, 9, topic, build(&[at(40), at(30)], None));
+    for version in 1..=11 {
+        let epoch = if version >= 4 { 0 } else { -1 };
+        let found = |timestamp| {
+            let found = list(&node, version, timestamp);
+            (
+                found.error_code,
+                found.offset,
+                found.timestamp,
+                found.leader_epoch,
+            )
+        };
+        assert_eq!(found(-1), (0, 4, -1, epoch), "v{version}");
+        assert_eq!(found(-2), (0, 0, -1, epoch), "v{version}");
+        for (asked, offset, time) in [(0, 0, 10), (START + 11, 1, 20), (START + 21, 2, 40)] {
+            assert_eq!(
+                found(asked),
+                (0, offset, START + time, epoch),
+                "v{version} {asked}"
+            );
+        }
+        assert_eq!(found(START + 41), (0, -1, -1, -1), "v{version}");
+        let unsupported = (ResponseError::UnsupportedVersion.code(), -1, -1, -1);
+        let newest = (0, 2, START + 40, epoch);
+        assert_eq!(
+            found(-3),
+            if version >= 7 { newest } else { unsupported },
+            "v{version}"
+        );
+        let earliest = (0, 0, -1, epoch);
+        assert_eq!(
+            found(-4),
+            if version >= 8 { earliest } else { unsupported },
+            "v{version}"
+        );
+        let none = (0, -1, -1, -1);
+        assert_eq!(
+            found(-5),
+            if version >= 9 { none } else { unsupported },
+            "v{version}"
+        );
+        assert_eq!(
+            found(-6),
+            if version >= 11 { none } else { unsupported },
+            "v{version}"
+        );
+        assert_eq!(found(-7), unsupported);
+    }
+}
+
+#[test]
+fn a_partition_asked_for_twice_or_not_there_is_refused() {
+    let node = Node::new();
+    create(&node, "orders", &[]);
+    let partition = |index| {
+        ListOffsetsPartition::default()
+            .with_partition_index(index)
+            .with_timestamp(-1)
+    };
+    let name = TopicName(StrBytes::from_static_str("orders"));
+    let topic = ListOffsetsTopic::default()
+        .with_name(name)
+        .with_partitions(vec![partition(0), partition(1), partition(0), partition(9)]);
+    let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+    let answer = node.ask(6, &request);
+    let errors: Vec<i16> = answer.topics[0]
+        .partitions
+        .iter()
+        .map(|p| p.error_code)
+        .collect();
+    let twice = ResponseError::InvalidRequest.code();
+    let unknown = ResponseError::UnknownTopicOrPartition.code();
+    assert_eq!(errors, [twice, 0, twice, unknown]);
+}
+
+#[test]
+fn the_only_leader_epoch_ends_at_the_high_watermark() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[]);
+    produce(&node, 9, topic, batch_of(&["a", "b", "c"], None));
+    for version in 2..=4 {
+        let end = |current, epoch| {
+            let partition = OffsetForLeaderPartition::default()
+                .with_current_leader_epoch(current)
+                .with_leader_epoch(epoch);
+            let asked = OffsetForLeaderTopic::default()
+                .with_topic(topic.name())
+                .with_partitions(vec![partition]);
+            let request = OffsetForLeaderEpochRequest::default().with_topics(vec![asked]);
+            let answer = node.ask(version, &request);
+            let found = answer.topics[0].partitions[0].clone();
+            (found.error_code, found.leader_epoch, found.end_offset)
+        };
+        assert_eq!(end(-1, 0), (0, 0, 3), "v{version}");
+        assert_eq!(end(0, 0), (0, 0, 3), "v{version}");
+        assert_eq!(end(0, 5), (0, -1, -1), "v{version}");
+        let unknown = ResponseError::UnknownLeaderEpoch.code();
+        assert_eq!(end(5, 0), (unknown, -1, -1), "v{version}");
+    }
+}
