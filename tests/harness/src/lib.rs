@@ -8,4 +8,4 @@ mod group;
 mod node;
 
 pub use group::{Group, interrupted, kill_groups_on_interrupt};
-pub use node::Node;
+pub use node::{Launch, Node};

@@ -3,10 +3,10 @@
 //! A node is handed out only once it said that it is ready, with the addresses it chose itself, so
 //! no test guesses a port or waits for a fixed time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,91 @@ use crate::Group;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// The longest a node may take to drain when asked to stop.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The `wharf` binary.
+    pub binary: PathBuf,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where what it says on stderr is appended.
+    pub log: PathBuf,
+    /// The Kafka listener; port 0 lets it choose.
+    pub kafka_listen: String,
+    /// More arguments for the command line.
+    pub arguments: Vec<String>,
+}
+
+impl Launch {
+    /// A node of `binary` over `data` on ports of its own choice.
+    pub fn new(binary: &Path, data: &Path, log: &Path) -> Self {
+        Self {
+            binary: binary.to_owned(),
+            data: data.to_owned(),
+            log: log.to_owned(),
+            kafka_listen: "127.0.0.1:0".to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    fn spawn(&self) -> Result<Group> {
+        if let Some(folder) = self.log.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let errors = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
+        Group::spawn(
+            Command::new(&self.binary)
+                .arg("serve")
+                .arg("--data")
+                .arg(&self.data)
+                .args(["--kafka-listen", &self.kafka_listen])
+                .args(["--http-listen", "127.0.0.1:0", "--ready-json"])
+                .args(&self.arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(errors),
+        )
+    }
+
+    /// Starts the node and kills it (SIGKILL) after `life`, ready or not.
+    pub fn start_and_kill(&self, life: Duration) -> Result<()> {
+        let mut group = self.spawn()?;
+        let line = lines(&mut group)?;
+        // A ready line does not end the wait, and neither does the end of the output.
+        let deadline = Instant::now() + life;
+        while line
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .is_ok()
+        {}
+        group.kill()?;
+        Ok(())
+    }
+
+    /// Starts the node and waits until it is ready.
+    pub fn start(&self) -> Result<Node> {
+        let began = Instant::now();
+        let mut group = self.spawn()?;
+        let line = first_line(&mut group)
+            .with_context(|| format!("the node did not start; see {}", self.log.display()))?;
+        let ready: serde_json::Value = serde_json::from_str(&line)
+            .with_context(|| format!("the ready line is not JSON: {line}"))?;
+        let address = |key: &str| match ready.get(key).and_then(serde_json::Value::as_str) {
+            Some(address) => Ok(address.to_owned()),
+            None => bail!("the ready line has no \"{key}\": {line}"),
+        };
+        Ok(Node {
+            kafka: address("kafka")?,
+            http: address("http")?,
+            started_in: began.elapsed(),
+            group,
+            log: self.log.clone(),
+        })
+    }
+}
 
 /// A running node.
 #[derive(Debug)]
@@ -34,48 +119,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts `binary serve` over `data` and waits until it is ready. What it says on stderr is
-    /// appended to `log`. `arguments` are added to the command line.
-    pub fn start(binary: &Path, data: &Path, log: &Path, arguments: &[String]) -> Result<Self> {
-        if let Some(folder) = log.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let errors = OpenOptions::new().create(true).append(true).open(log)?;
-        let began = Instant::now();
-        let mut group = Group::spawn(
-            Command::new(binary)
-                .arg("serve")
-                .arg("--data")
-                .arg(data)
-                .args([
-                    "--kafka-listen",
-                    "127.0.0.1:0",
-                    "--http-listen",
-                    "127.0.0.1:0",
-                ])
-                .arg("--ready-json")
-                .args(arguments)
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(errors),
-        )?;
-        let line = first_line(&mut group)
-            .with_context(|| format!("the node did not become ready; see {}", log.display()))?;
-        let ready: serde_json::Value = serde_json::from_str(&line)
-            .with_context(|| format!("the ready line is not JSON: {line}"))?;
-        let address = |key: &str| match ready.get(key).and_then(serde_json::Value::as_str) {
-            Some(address) => Ok(address.to_owned()),
-            None => bail!("the ready line has no \"{key}\": {line}"),
-        };
-        Ok(Self {
-            kafka: address("kafka")?,
-            http: address("http")?,
-            started_in: began.elapsed(),
-            group,
-            log: log.to_owned(),
-        })
-    }
-
     /// The node's process id.
     pub fn id(&mut self) -> u32 {
         self.group.child().id()
@@ -108,39 +151,27 @@ impl Node {
             None => bail!("the node did not stop within {STOPPED_WITHIN:?}"),
         }
     }
-
-    /// Whether the node has ended by itself, and how.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.group.ended()?)
-    }
-
-    /// What the node said on stderr so far.
-    pub fn log(&self) -> Result<File> {
-        Ok(File::open(&self.log)?)
-    }
 }
 
-/// The first line of the child's stdout. What follows is read and dropped, so that the child never
-/// blocks on a full pipe.
-fn first_line(group: &mut Group) -> Result<String> {
-    let stdout = group
-        .child()
-        .stdout
-        .take()
-        .context("the child's stdout is not piped")?;
+/// The lines of the child's stdout. What nobody takes is dropped, so that the child never blocks on
+/// a full pipe.
+fn lines(group: &mut Group) -> Result<mpsc::Receiver<String>> {
+    let stdout = group.child().stdout.take();
+    let stdout = stdout.context("the child's stdout is not piped")?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             let Ok(line) = line else { return };
-            // Nobody listens after the first line.
             sender.send(line).ok();
         }
     });
-    match receiver.recv_timeout(READY_WITHIN) {
+    Ok(receiver)
+}
+
+fn first_line(group: &mut Group) -> Result<String> {
+    match lines(group)?.recv_timeout(READY_WITHIN) {
         Ok(line) => Ok(line),
         Err(mpsc::RecvTimeoutError::Timeout) => bail!("no ready line within {READY_WITHIN:?}"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            bail!("it ended before: {}", group.wait()?)
-        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended before: {}", group.wait()?),
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use harness::Node;
+use harness::Launch;
 
 use super::{Outcome, counted};
 use crate::workspace::Workspace;
@@ -142,7 +142,7 @@ impl<'a> Context<'a> {
     fn against_a_node(&self, name: &str, mut command: Command) -> Result<Outcome> {
         let log = self.workspace.log(name);
         let data = self.scratch.join(name.replace('/', "-"));
-        let node = Node::start(self.wharf()?, &data, &log.with_extension("server.log"), &[])?;
+        let node = Launch::new(self.wharf()?, &data, &log.with_extension("server.log")).start()?;
         command.arg(&node.kafka);
         let mut outcome = counted(self.workspace, &log, command)?;
         match node.stop() {
