@@ -26,6 +26,14 @@ use harness::{Launch, Node};
 use crate::load::Shared;
 use crate::random::Random;
 
+/// Small journal files, so that they are settled and used again many times in one run.
+const CONFIG: &str = "\
+[log]
+journal-file-size = \"5MiB\"
+journal-files-max = 2
+[groups]
+initial-rebalance-delay = \"100ms\"
+";
 /// How many findings of one check are printed.
 const FINDINGS_SHOWN: usize = 20;
 
@@ -104,6 +112,9 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
     std::fs::create_dir_all(&options.scratch)?;
     let data = options.scratch.join("data");
     let mut launch = Launch::new(&options.wharf, &data, &options.scratch.join("server.log"));
+    let config = options.scratch.join("wharf.toml");
+    std::fs::write(&config, CONFIG)?;
+    launch.arguments = vec!["--config".to_owned(), config.display().to_string()];
     let mut node = launch.start()?;
     // The clients outlive the node, so it comes back to the same port every time.
     launch.kafka_listen.clone_from(&node.kafka);

@@ -142,7 +142,10 @@ impl<'a> Context<'a> {
     fn against_a_node(&self, name: &str, mut command: Command) -> Result<Outcome> {
         let log = self.workspace.log(name);
         let data = self.scratch.join(name.replace('/', "-"));
-        let node = Launch::new(self.wharf()?, &data, &log.with_extension("server.log")).start()?;
+        let mut launch = Launch::new(self.wharf()?, &data, &log.with_extension("server.log"));
+        let config = self.workspace.root.join("compat/wharf.toml");
+        launch.arguments = vec!["--config".to_owned(), config.display().to_string()];
+        let node = launch.start()?;
         command.arg(&node.kafka);
         let mut outcome = counted(self.workspace, &log, command)?;
         match node.stop() {
