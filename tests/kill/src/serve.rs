@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -72,14 +72,16 @@ fn topics(shared: &Shared) -> Result<BTreeMap<String, i64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answers = runtime.block_on(client.describe_configs(&asked, &options))?;
     let mut found = BTreeMap::new();
-    for (name, answer) in names.into_iter().zip(answers) {
-        // Deleted between the two questions.
-        let Ok(resource) = answer else { continue };
+    // A topic that was deleted between the two questions has no answer.
+    for resource in answers.into_iter().flatten() {
+        let OwnedResourceSpecifier::Topic(name) = &resource.specifier else {
+            bail!("asked for topics, answered with {:?}", resource.specifier);
+        };
         let value = resource
             .get("retention.ms")
             .and_then(|entry| entry.value.as_deref());
         let value = value.with_context(|| format!("{name} has no retention time"))?;
-        found.insert(name.to_owned(), value.parse()?);
+        found.insert(name.clone(), value.parse()?);
     }
     Ok(found)
 }
