@@ -53,7 +53,7 @@ impl Broker {
                 .with(&group, step)
                 .ok_or_else(|| refusal(ErrorKind::UnknownMemberId))
         };
-        let answer = match answer {
+        match answer {
             Ok(answer) => answer.await.unwrap_or_else(|_canceled| {
                 Err(JoinRefused {
                     error: stopping(),
@@ -61,8 +61,7 @@ impl Broker {
                 })
             }),
             Err(error) => Err(JoinRefused { error, member }),
-        };
-        answer
+        }
     }
 
     fn new_member(&self, cx: &Context, join: &Join) -> String {
@@ -110,7 +109,7 @@ impl Broker {
             .with(group, |_, group, now| group.machine.leave(&leaving, now))
             .unwrap_or_else(|| {
                 Ok(leaving
-                    .iter()
+                    .into_iter()
                     .map(|_| Err(refusal(ErrorKind::UnknownMemberId)))
                     .collect())
             })

@@ -7,12 +7,13 @@
 //! a lost connection does in Kafka: the member's deadlines see to it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use futures_channel::oneshot;
 use futures_util::future::{self, FutureExt};
-use wharf_log::{Appender, CommitError, Committed, Reader, StateChange, Unit};
+use wharf_log::{Appender, CommitError, Reader, StateChange, Unit};
 use wharf_message::Timestamp;
 
 use super::alarm::Alarms;
@@ -274,32 +275,36 @@ impl Inner {
     /// Carries out the machine's effects, plans what time will bring, and forgets a group of
     /// which nothing is left.
     fn settle(self: &Arc<Self>, cell: &Arc<Cell>, group: &mut Group) {
-        for effect in group.machine.take_effects() {
-            // Whoever stopped waiting for an answer does not need it.
-            match effect {
-                Effect::Joined(ticket, result) => {
-                    drop(
-                        group
-                            .joins
-                            .remove(&ticket)
-                            .map(|waiter| waiter.send(result)),
-                    );
-                }
-                Effect::Synced(ticket, result) => {
-                    drop(
-                        group
-                            .syncs
-                            .remove(&ticket)
-                            .map(|waiter| waiter.send(result)),
-                    );
-                }
-                Effect::Store(token, record) => self.store(cell, group, token, &record),
+        loop {
+            let effects = group.machine.take_effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.carry_out(cell, group, effect);
             }
         }
         if group.machine.is_idle() && group.offsets.is_empty() && !group.is_stored {
             return self.forget(cell, group);
         }
         self.plan(cell, group);
+    }
+
+    /// Whoever stopped waiting for an answer does not need it.
+    fn carry_out(self: &Arc<Self>, cell: &Arc<Cell>, group: &mut Group, effect: Effect) {
+        match effect {
+            Effect::Joined(ticket, result) => {
+                if let Some(waiter) = group.joins.remove(&ticket) {
+                    waiter.send(result).ok();
+                }
+            }
+            Effect::Synced(ticket, result) => {
+                if let Some(waiter) = group.syncs.remove(&ticket) {
+                    waiter.send(result).ok();
+                }
+            }
+            Effect::Store(token, record) => self.store(cell, group, token, &record),
+        }
     }
 
     /// Sets the group's alarm.
@@ -381,12 +386,15 @@ impl Inner {
             value: Some(record.encode()),
         };
         // The machine waits for the outcome, nobody else.
-        drop(
-            self.submit(cell, vec![change], move |_inner, group, result, now| {
+        drop(self.submit(
+            cell,
+            group,
+            vec![change],
+            move |_inner, group, result, now| {
                 group.machine.stored(token, result, now);
                 group.planned = None;
-            }),
-        );
+            },
+        ));
     }
 
     /// Writes offsets; they become visible when they are durable.
@@ -397,7 +405,7 @@ impl Inner {
         commits: Vec<Commit>,
     ) -> Outcome {
         let changes = group.offsets.commit(&cell.name, &commits);
-        self.submit(cell, changes, move |inner, group, result, _now| {
+        self.submit(cell, group, changes, move |inner, group, result, _now| {
             let retention = inner.options.offsets_retention;
             let expiry = commits.iter().map(|commit| {
                 let by_default = commit.record.committed_at.after(retention);
@@ -418,7 +426,7 @@ impl Inner {
     ) -> Outcome {
         let changes = offsets::removal(&cell.name, &keys);
         group.removals += 1;
-        self.submit(cell, changes, move |_inner, group, result, now| {
+        self.submit(cell, group, changes, move |_inner, group, result, now| {
             group.removals -= 1;
             group.planned = None;
             group.retry_at = result.is_err().then(|| now.after(RETRY_AFTER));
@@ -443,6 +451,7 @@ impl Inner {
         let at = cell.clone();
         Ok(self.submit(
             cell,
+            group,
             changes,
             move |inner, group, result, now| match result {
                 Ok(()) => inner.forget(&at, group),
@@ -455,33 +464,51 @@ impl Inner {
     }
 
     /// Submits state changes of a group; `applied` and what follows from it happen under the
-    /// group's lock, in the committer's thread, in the order of the log.
+    /// group's lock, in the committer's thread, in the order of the log. A closed log refuses at
+    /// once, in this thread, which holds the lock already.
     fn submit(
         self: &Arc<Self>,
         cell: &Arc<Cell>,
+        group: &mut Group,
         state: Vec<StateChange>,
         applied: impl FnOnce(&Arc<Self>, &mut Group, Result<(), Error>, Timestamp) + Send + 'static,
     ) -> Outcome {
-        let (inner, cell) = (self.clone(), cell.clone());
         let unit = Unit {
             state,
             ..Unit::default()
         };
-        submit(
-            &self.appender,
-            unit,
-            move |result: &Result<Committed, CommitError>| {
-                let result = result
-                    .as_ref()
-                    .map(|_| ())
-                    .map_err(|error| Error::from(error.clone()));
-                let mut group = lock(&cell.group);
-                applied(&inner, &mut group, result, inner.runtime.now());
-                if !group.is_gone {
-                    inner.settle(&cell, &mut group);
-                }
-            },
-        )
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let applied = Arc::new(Mutex::new(Some(applied)));
+        let (refused, later) = (is_closed.clone(), applied.clone());
+        let (inner, cell) = (self.clone(), cell.clone());
+        let outcome = submit(&self.appender, unit, move |result| {
+            if *result == Err(CommitError::Closed) {
+                return refused.store(true, Ordering::Release);
+            }
+            let Some(applied) = lock(&later).take() else {
+                return;
+            };
+            let result = result
+                .as_ref()
+                .map(|_| ())
+                .map_err(|error| Error::from(error.clone()));
+            let mut group = lock(&cell.group);
+            applied(&inner, &mut group, result, inner.runtime.now());
+            if !group.is_gone {
+                inner.settle(&cell, &mut group);
+            }
+        });
+        if is_closed.load(Ordering::Acquire)
+            && let Some(applied) = lock(&applied).take()
+        {
+            applied(
+                self,
+                group,
+                Err(CommitError::Closed.into()),
+                self.runtime.now(),
+            );
+        }
+        outcome
     }
 }
 

@@ -380,6 +380,7 @@ impl Broker {
                         drop(view);
                         // Fetches waiting for the topic learn that it is gone.
                         shared.fetch.wake(&before.partitions);
+                        shared.groups.topic_deleted(before.name.as_str());
                     }
                 }
             },

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod fetching;
+mod groups;
 mod listing;
 mod producing;
 mod settings;

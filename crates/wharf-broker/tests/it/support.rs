@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use wharf_broker::{Broker, Context, CreateTopic, Options, Runtime, Topic, Wakeups};
 use wharf_log::disk::simulated::{Faults, SimulatedDisk};
-use wharf_log::{Committer, Log, Maintenance};
+use wharf_log::{Appender, Committer, Log, Maintenance};
 use wharf_message::{Principal, Timestamp};
 
 /// When every test starts.
@@ -100,6 +100,11 @@ impl TestRuntime {
             work();
         }
         progressed
+    }
+
+    /// Whether anything waits for a time to come.
+    pub fn has_timers(&self) -> bool {
+        self.next_timer().is_some()
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -230,6 +235,7 @@ pub struct World {
     pub runtime: TestRuntime,
     options: Options,
     log_options: wharf_log::Options,
+    appender: Appender,
     committer: RefCell<Committer>,
     maintenance: RefCell<Maintenance>,
     /// While set, nothing is committed.
@@ -275,7 +281,7 @@ impl World {
         let runtime = TestRuntime::new(now, counter);
         let broker = Broker::open(
             options.clone(),
-            log.appender,
+            log.appender.clone(),
             log.reader,
             &wakeups,
             Arc::new(runtime.clone()),
@@ -287,6 +293,7 @@ impl World {
             runtime,
             options,
             log_options,
+            appender: log.appender,
             committer: RefCell::new(log.committer),
             maintenance: RefCell::new(log.maintenance),
             held: Cell::new(false),
@@ -394,6 +401,11 @@ impl World {
     /// Keeps the committer from committing (or lets it again).
     pub fn hold_commits(&self, held: bool) {
         self.held.set(held);
+    }
+
+    /// The log takes nothing more, as when the node stops.
+    pub fn close_log(&self) {
+        self.appender.close();
     }
 
     /// Lets the log's background work run until nothing is due.

@@ -206,13 +206,15 @@ impl Members {
 
     /// Replaces what the member said at its last join.
     pub(super) fn set_terms(&mut self, id: &str, terms: Terms) {
-        let Some(member) = self.members.get_mut(id) else {
+        if !self.contains(id) {
             return;
-        };
-        self.bytes = self.bytes - member.terms.bytes() + terms.bytes();
-        let old = std::mem::replace(&mut member.terms, terms.clone());
-        self.discount(&old);
+        }
         self.count(&terms);
+        if let Some(member) = self.members.get_mut(id) {
+            self.bytes = self.bytes - member.terms.bytes() + terms.bytes();
+            let old = std::mem::replace(&mut member.terms, terms);
+            self.discount(&old);
+        }
     }
 
     /// The member waits in this join now, or in none; returns the one it waited in.
