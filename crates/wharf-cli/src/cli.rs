@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
-use crate::{config, explain, serve};
+use crate::{config, consume, demo, explain, group, ingest, produce, serve, topic};
 
 /// The command did what it was asked.
 pub(crate) const DONE: u8 = 0;
@@ -60,7 +60,10 @@ impl std::error::Error for Usage {}
 #[command(arg_required_else_help = true, subcommand_required = true)]
 #[command(after_help = "\
 Examples:
+  wharf demo                            a node, and a shop of five services on it
   wharf serve                           run a node on this machine
+  wharf topic create orders             create a topic
+  wharf consume orders --until end      print what is in it
   wharf config show --origin            every setting and where its value comes from
   wharf explain WHARF-1003              what an error means and what to do
 
@@ -114,6 +117,19 @@ pub(crate) struct Globals {
 enum Command {
     /// Run a node on this machine
     Serve(serve::Arguments),
+    /// Start a node and run a shop of five services on it
+    Demo(demo::Demo),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Send messages: one per line of stdin or a file
+    Produce(produce::Produce),
+    /// Print the records of a topic
+    Consume(consume::Consume),
+    /// List, describe, reset and delete consumer groups
+    Group(group::Command),
+    /// Send the rows of a CSV or JSON Lines file to a topic, each once
+    Ingest(ingest::Ingest),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -139,6 +155,12 @@ struct Completions {
 pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Serve(arguments) => serve::run(arguments, &cli.globals),
+        Command::Demo(demo) => demo.run(),
+        Command::Topic(command) => topic::run(command),
+        Command::Produce(produce) => produce.run(),
+        Command::Consume(consume) => consume.run(),
+        Command::Group(command) => group::run(command),
+        Command::Ingest(ingest) => ingest.run(),
         Command::Config(command) => config::run(command),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Completions(Completions { shell }) => {

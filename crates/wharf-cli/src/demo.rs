@@ -11,6 +11,9 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::cli::Outcome;
+use wharf_server::Node;
+use wharf_server::config::{Address, Config, Period};
+
 use crate::output;
 
 /// Start a node and run a shop of five services on it.
@@ -37,4 +40,111 @@ pub(crate) struct Demo {
     /// Keep the data in this directory [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+}
+
+impl Demo {
+    /// Runs `wharf demo`.
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        tokio::runtime::Runtime::new()?.block_on(self.open_shop())
+    }
+
+    async fn open_shop(self) -> anyhow::Result<Outcome> {
+        let temporary = tempfile::Builder::new().prefix("wharf-demo-").tempdir()?;
+        let data = self.keep.clone().unwrap_or_else(|| temporary.path().join("data"));
+        let node = start_node(&data).await?;
+        let broker = node.kafka_address().to_string();
+        let endless = self.orders.is_none() && self.duration.is_none();
+        output::note(&introduction(&broker, &node.http_address().to_string(), &data, endless))?;
+
+        let (close, stop) = watch::channel(false);
+        let interrupted = tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                close.send_replace(true);
+            } else {
+                std::future::pending::<()>().await;
+            }
+            // Held so that the shop does not take a dropped sender for a stop.
+            close.closed().await;
+        });
+        let options = shop::Options {
+            broker,
+            orders: self.orders,
+            duration: self.duration,
+            per_second: self.rate,
+            seed: self.seed,
+        };
+        let mut screen = Screen::default();
+        let summary = shop::run(options, stop, |snapshot| screen.show(snapshot)).await;
+        interrupted.abort();
+        let stopped = node.shutdown().await;
+        let summary = summary?;
+        stopped?;
+        output::text(&format!("\n{}", shop::view::summary(&summary)))?;
+        if self.keep.is_some() {
+            output::note(&format!("the data is kept in {}", data.display()))?;
+        }
+        Ok(if summary.adds_up() { Outcome::Done } else { Outcome::Negative })
+    }
+}
+
+/// A node on the usual ports where they are free, on others where they are not.
+async fn start_node(data: &std::path::Path) -> anyhow::Result<Node> {
+    let mut config = Config::default();
+    config.node.data = data.to_path_buf();
+    // The five services start together; nobody else is expected to join them.
+    config.groups.initial_rebalance_delay = Period(Duration::from_millis(200));
+    for (section, address) in
+        [("kafka", &mut config.kafka.listen), ("http", &mut config.http.listen)]
+    {
+        let usual = address.to_string();
+        if std::net::TcpListener::bind(&usual).is_err() {
+            output::note(&format!("{usual} is in use, so {section} listens on a free port"))?;
+            *address = Address::new("127.0.0.1", 0);
+        }
+    }
+    Ok(Node::start(config).await.context("the demo's node did not start")?)
+}
+
+fn introduction(kafka: &str, http: &str, data: &std::path::Path, endless: bool) -> String {
+    let mut text = format!(
+        "Wharf runs at {kafka}; metrics at http://{http}/metrics; data in {}.\n\
+         Look in from another terminal, with any Kafka client:\n\n\
+         \x20 kcat -b {kafka} -t shop.outcomes -C -o end\n\
+         \x20 python3 -c \"from kafka import KafkaConsumer; [print(m.key, m.value) for m in \
+         KafkaConsumer('shop.outcomes', bootstrap_servers='{kafka}')]\"\n\
+         \x20 wharf group describe shipping --broker {kafka}\n",
+        data.display()
+    );
+    if endless {
+        text.push_str("\nCtrl-C closes the shop and adds up.\n");
+    }
+    text
+}
+
+/// The live table on stderr: redrawn in place on a terminal, every fifth time elsewhere.
+#[derive(Debug, Default)]
+struct Screen {
+    live: shop::view::Live,
+    lines: usize,
+    shown: u64,
+}
+
+impl Screen {
+    fn show(&mut self, snapshot: &shop::Snapshot) {
+        let table = self.live.table(snapshot);
+        let mut stderr = anstream::stderr().lock();
+        let terminal = std::io::stderr().is_terminal();
+        self.shown += 1;
+        if !terminal && self.shown % 5 != 1 {
+            return;
+        }
+        let up = if terminal && self.lines > 0 {
+            format!("\x1b[{}A\x1b[J", self.lines)
+        } else {
+            String::new()
+        };
+        self.lines = table.lines().count();
+        // Nobody is left to look when stderr is gone; the shop goes on and the summary says it all.
+        drop(write!(stderr, "{up}{table}"));
+    }
 }

@@ -4,12 +4,25 @@
 //! never ends the process itself but returns an [`cli::Outcome`], which becomes the exit code here:
 //! 0 done, 1 a negative answer, 2 wrong usage, 3 could not run.
 
+mod assignment;
 mod cli;
+mod client;
 mod config;
+mod confirm;
+mod consume;
+mod deliver;
+mod demo;
 mod explain;
+mod group;
+mod ingest;
 mod logging;
 mod output;
 mod serve;
+mod pace;
+mod place;
+mod produce;
+mod record;
+mod topic;
 
 use std::process::ExitCode;
 

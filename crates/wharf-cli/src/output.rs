@@ -122,6 +122,12 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says something to the person, on stderr.
+pub(crate) fn note(text: &str) -> anyhow::Result<()> {
+    writeln!(anstream::stderr().lock(), "{text}")?;
+    Ok(())
+}
+
 /// Prints a problem to stderr: what happened, why, what to do.
 pub(crate) fn print_problem(problem: &Problem) -> io::Result<()> {
     let code = problem

@@ -28,7 +28,7 @@ pub(super) struct State {
     pub(super) topic: String,
     key: Option<String>,
     /// A hash of the file's beginning, and how many bytes of it were hashed.
-    fingerprint: (u64, Uuid),
+    fingerprint: (u64, String),
     /// The end offset of each partition when the ingest began: earlier messages are not its own.
     pub(super) partitions: Vec<(i32, i64)>,
     /// Everything before this is acknowledged.
@@ -44,11 +44,11 @@ pub(super) fn path_beside(file: &Path) -> PathBuf {
     name.into()
 }
 
-fn fingerprint(file: &Path, bytes: u64) -> anyhow::Result<(u64, Uuid)> {
+fn fingerprint(file: &Path, bytes: u64) -> anyhow::Result<(u64, String)> {
     let mut beginning = Vec::new();
     let open = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let read = open.take(bytes).read_to_end(&mut beginning)?;
-    Ok((u64::try_from(read)?, Uuid::new_v5(&Uuid::NAMESPACE_OID, &beginning)))
+    Ok((u64::try_from(read)?, Uuid::new_v5(&Uuid::NAMESPACE_OID, &beginning).to_string()))
 }
 
 impl State {
