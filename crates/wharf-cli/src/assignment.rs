@@ -36,14 +36,18 @@ fn number(bytes: &mut &[u8]) -> Option<i32> {
 mod tests {
     use super::*;
 
-    const ASSIGNMENT: &[u8] = b"\0\x01\0\0\0\x01\0\x02ab\0\0\0\x02\0\0\0\0\0\0\0\x05\xff\xff\xff\xff";
+    const ASSIGNMENT: &[u8] =
+        b"\0\x01\0\0\0\x01\0\x02ab\0\0\0\x02\0\0\0\0\0\0\0\x05\xff\xff\xff\xff";
 
     #[test]
     fn an_assignment_is_read_and_rubbish_is_none() {
         let expected = vec![("ab".to_owned(), 0), ("ab".to_owned(), 5)];
         assert_eq!(partitions(ASSIGNMENT), expected);
         for length in 0..ASSIGNMENT.len() - 4 {
-            assert!(partitions(&ASSIGNMENT[..length]).is_empty(), "cut at {length}");
+            assert!(
+                partitions(&ASSIGNMENT[..length]).is_empty(),
+                "cut at {length}"
+            );
         }
         assert!(partitions(b"\0\0\x7f\xff\xff\xff\xff\xff").is_empty());
     }

@@ -127,6 +127,7 @@ enum Command {
     /// Print the records of a topic
     Consume(consume::Consume),
     /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
     Group(group::Command),
     /// Send the rows of a CSV or JSON Lines file to a topic, each once
     Ingest(ingest::Ingest),

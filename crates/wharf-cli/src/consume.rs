@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use rdkafka::error::KafkaError;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -30,10 +30,20 @@ pub(crate) struct Consume {
     topic: String,
     /// Where to start: beginning, end, an offset, -N (the last N) or @TIME.
     /// With --group only where the group has committed nothing
-    #[arg(long, value_name = "PLACE", default_value = "beginning", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        default_value = "beginning",
+        allow_hyphen_values = true
+    )]
     from: Place,
     /// Where to stop, as at the start of the command [default: go on]
-    #[arg(long, value_name = "PLACE", allow_hyphen_values = true, conflicts_with = "group")]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        allow_hyphen_values = true,
+        conflicts_with = "group"
+    )]
     until: Option<Place>,
     /// Stop after so many records
     #[arg(short = 'n', long)]
@@ -82,7 +92,9 @@ impl Consume {
         let bounded = self.until.is_some();
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 && !(bounded && open.is_empty()) {
-            let Some(message) = consumer.poll(Duration::from_secs(1)) else { continue };
+            let Some(message) = consumer.poll(Duration::from_secs(1)) else {
+                continue;
+            };
             let message = match message {
                 Ok(message) => message,
                 Err(KafkaError::PartitionEOF(partition)) => {
@@ -112,19 +124,34 @@ impl Consume {
     /// Starts at the places asked for; the end of each partition that has something to read.
     fn assign(&self, consumer: &BaseConsumer) -> anyhow::Result<BTreeMap<i32, i64>> {
         let metadata = self.connection.metadata(consumer, Some(&self.topic))?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+        let topic = metadata
+            .topics()
+            .iter()
+            .find(|topic| topic.name() == self.topic);
         let all: Vec<i32> = topic
-            .map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id))
+            .map(|topic| {
+                topic
+                    .partitions()
+                    .iter()
+                    .map(rdkafka::metadata::MetadataPartition::id)
+            })
             .into_iter()
             .flatten()
             .collect();
         if let Some(unknown) = self.partition.iter().find(|wanted| !all.contains(wanted)) {
             return Err(Usage(format!("{} has no partition {unknown}", self.topic)).into());
         }
-        let chosen = if self.partition.is_empty() { all } else { self.partition.clone() };
+        let chosen = if self.partition.is_empty() {
+            all
+        } else {
+            self.partition.clone()
+        };
         let extents = place::extents(consumer, &self.topic, &chosen)?;
         let from = self.from.resolve(consumer, &self.topic, &extents)?;
-        let until = self.until.unwrap_or(Place::End).resolve(consumer, &self.topic, &extents)?;
+        let until = self
+            .until
+            .unwrap_or(Place::End)
+            .resolve(consumer, &self.topic, &extents)?;
         let mut assigned = TopicPartitionList::new();
         let mut open = BTreeMap::new();
         for ((extent, from), until) in extents.iter().zip(from).zip(until) {
@@ -144,7 +171,8 @@ impl Consume {
             Place::Beginning => "earliest",
             Place::End => "latest",
             _ => {
-                let message = "with --group, --from is beginning or end; `wharf group reset` moves a group";
+                let message =
+                    "with --group, --from is beginning or end; `wharf group reset` moves a group";
                 return Err(Usage(message.to_owned()).into());
             }
         };
@@ -154,7 +182,8 @@ impl Consume {
         config.set("enable.auto.offset.store", "false");
         config.set("auto.commit.interval.ms", "1000");
         let consumer: StreamConsumer = self.connection.create(&config)?;
-        self.connection.metadata(&self.connection.observer(group)?, Some(&self.topic))?;
+        self.connection
+            .metadata(&self.connection.observer(group)?, Some(&self.topic))?;
         consumer.subscribe(&[&self.topic])?;
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
@@ -173,7 +202,10 @@ impl Consume {
             }
         }
         match consumer.commit_consumer_state(CommitMode::Sync) {
-            Err(error) if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::NoOffset) => {
+            Err(error)
+                if error.rdkafka_error_code()
+                    != Some(rdkafka::types::RDKafkaErrorCode::NoOffset) =>
+            {
                 Err(self.connection.explain(&error))
             }
             _ => Ok(Outcome::Done),
@@ -183,6 +215,12 @@ impl Consume {
 
 fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode as Code;
-    let passing = [Code::BrokerTransportFailure, Code::AllBrokersDown, Code::OperationTimedOut];
-    error.rdkafka_error_code().is_some_and(|code| passing.contains(&code))
+    let passing = [
+        Code::BrokerTransportFailure,
+        Code::AllBrokersDown,
+        Code::OperationTimedOut,
+    ];
+    error
+        .rdkafka_error_code()
+        .is_some_and(|code| passing.contains(&code))
 }

@@ -64,18 +64,27 @@ impl<R: Receipts> Sender<R> {
         config.set("queue.buffering.max.kbytes", "65536");
         adjust(&mut config);
         let failed = Arc::new(Mutex::new(None));
-        let callback = Callback { receipts, failed: Arc::clone(&failed) };
-        let producer = config.create_with_context(callback).map_err(|error| match error {
-            KafkaError::ClientConfig(_, what, name, value) => anyhow::Error::from(
-                crate::cli::Usage(format!("{name}={value} cannot be used: {what}")),
-            ),
-            other => other.into(),
-        })?;
+        let callback = Callback {
+            receipts,
+            failed: Arc::clone(&failed),
+        };
+        let producer = config
+            .create_with_context(callback)
+            .map_err(|error| match error {
+                KafkaError::ClientConfig(_, what, name, value) => anyhow::Error::from(
+                    crate::cli::Usage(format!("{name}={value} cannot be used: {what}")),
+                ),
+                other => other.into(),
+            })?;
         Ok(Self { producer, failed })
     }
 
     /// Queues a message, waiting while the queue is full.
-    pub(crate) fn send(&self, mut record: Record<'_>, connection: &Connection) -> anyhow::Result<()> {
+    pub(crate) fn send(
+        &self,
+        mut record: Record<'_>,
+        connection: &Connection,
+    ) -> anyhow::Result<()> {
         loop {
             self.check(connection)?;
             match self.producer.send(record) {
@@ -102,7 +111,9 @@ impl<R: Receipts> Sender<R> {
 
     fn check(&self, connection: &Connection) -> anyhow::Result<()> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.as_ref().map_or(Ok(()), |error| Err(explain(error, connection)))
+        failed
+            .as_ref()
+            .map_or(Ok(()), |error| Err(explain(error, connection)))
     }
 }
 

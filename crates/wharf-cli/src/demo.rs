@@ -50,11 +50,19 @@ impl Demo {
 
     async fn open_shop(self) -> anyhow::Result<Outcome> {
         let temporary = tempfile::Builder::new().prefix("wharf-demo-").tempdir()?;
-        let data = self.keep.clone().unwrap_or_else(|| temporary.path().join("data"));
+        let data = self
+            .keep
+            .clone()
+            .unwrap_or_else(|| temporary.path().join("data"));
         let node = start_node(&data).await?;
         let broker = node.kafka_address().to_string();
         let endless = self.orders.is_none() && self.duration.is_none();
-        output::note(&introduction(&broker, &node.http_address().to_string(), &data, endless))?;
+        output::note(&introduction(
+            &broker,
+            &node.http_address().to_string(),
+            &data,
+            endless,
+        ))?;
 
         let (close, stop) = watch::channel(false);
         let interrupted = tokio::spawn(async move {
@@ -83,7 +91,11 @@ impl Demo {
         if self.keep.is_some() {
             output::note(&format!("the data is kept in {}", data.display()))?;
         }
-        Ok(if summary.adds_up() { Outcome::Done } else { Outcome::Negative })
+        Ok(if summary.adds_up() {
+            Outcome::Done
+        } else {
+            Outcome::Negative
+        })
     }
 }
 
@@ -93,16 +105,21 @@ async fn start_node(data: &std::path::Path) -> anyhow::Result<Node> {
     config.node.data = data.to_path_buf();
     // The five services start together; nobody else is expected to join them.
     config.groups.initial_rebalance_delay = Period(Duration::from_millis(200));
-    for (section, address) in
-        [("kafka", &mut config.kafka.listen), ("http", &mut config.http.listen)]
-    {
+    for (section, address) in [
+        ("kafka", &mut config.kafka.listen),
+        ("http", &mut config.http.listen),
+    ] {
         let usual = address.to_string();
         if std::net::TcpListener::bind(&usual).is_err() {
-            output::note(&format!("{usual} is in use, so {section} listens on a free port"))?;
+            output::note(&format!(
+                "{usual} is in use, so {section} listens on a free port"
+            ))?;
             *address = Address::new("127.0.0.1", 0);
         }
     }
-    Ok(Node::start(config).await.context("the demo's node did not start")?)
+    Ok(Node::start(config)
+        .await
+        .context("the demo's node did not start")?)
 }
 
 fn introduction(kafka: &str, http: &str, data: &std::path::Path, endless: bool) -> String {

@@ -169,7 +169,9 @@ fn groups(
     consumer: &BaseConsumer,
     group: Option<&str>,
 ) -> anyhow::Result<GroupList> {
-    consumer.fetch_group_list(group, PATIENCE).map_err(|error| connection.explain(&error))
+    consumer
+        .fetch_group_list(group, PATIENCE)
+        .map_err(|error| connection.explain(&error))
 }
 
 /// One group, which must exist.
@@ -196,8 +198,9 @@ fn committed(
             asked.add_partition(topic, *partition);
         }
     }
-    let answered =
-        consumer.committed_offsets(asked, PATIENCE).map_err(|error| connection.explain(&error))?;
+    let answered = consumer
+        .committed_offsets(asked, PATIENCE)
+        .map_err(|error| connection.explain(&error))?;
     let elements = answered.elements();
     let known = elements.iter().filter_map(|one| match one.offset() {
         Offset::Offset(offset) => Some((
@@ -211,9 +214,17 @@ fn committed(
 
 fn partitions_by_topic(metadata: &rdkafka::metadata::Metadata) -> BTreeMap<String, Vec<i32>> {
     let ids = |topic: &rdkafka::metadata::MetadataTopic| {
-        topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()
+        topic
+            .partitions()
+            .iter()
+            .map(rdkafka::metadata::MetadataPartition::id)
+            .collect()
     };
-    metadata.topics().iter().map(|topic| (topic.name().to_owned(), ids(topic))).collect()
+    metadata
+        .topics()
+        .iter()
+        .map(|topic| (topic.name().to_owned(), ids(topic)))
+        .collect()
 }
 
 impl List {
@@ -253,7 +264,10 @@ impl Describe {
         let mut owners = BTreeMap::new();
         let mut members = Vec::new();
         for member in info.members() {
-            let assigned = member.assignment().map(assignment::partitions).unwrap_or_default();
+            let assigned = member
+                .assignment()
+                .map(assignment::partitions)
+                .unwrap_or_default();
             members.push(MemberRow {
                 member: member.id().to_owned(),
                 client: member.client_id().to_owned(),
@@ -261,7 +275,11 @@ impl Describe {
                 partitions: assigned.len(),
             });
             let client = member.client_id();
-            owners.extend(assigned.into_iter().map(|partition| (partition, client.to_owned())));
+            owners.extend(
+                assigned
+                    .into_iter()
+                    .map(|partition| (partition, client.to_owned())),
+            );
         }
         let topics = partitions_by_topic(&metadata);
         let committed = committed(&self.connection, &consumer, &topics)?;
@@ -281,7 +299,9 @@ impl Describe {
                     offset: offset.map(|(offset, _)| *offset),
                     end,
                     lag: offset.map(|(offset, _)| (end - offset).max(0)),
-                    metadata: offset.map(|(_, metadata)| metadata.clone()).unwrap_or_default(),
+                    metadata: offset
+                        .map(|(_, metadata)| metadata.clone())
+                        .unwrap_or_default(),
                     client,
                 });
             }
@@ -303,14 +323,19 @@ impl Description {
         if format != Format::Table {
             return output::one(format, self);
         }
-        let protocol = if self.protocol.is_empty() { "-" } else { &self.protocol };
+        let protocol = if self.protocol.is_empty() {
+            "-"
+        } else {
+            &self.protocol
+        };
         output::text(&format!(
             "{}: {}, {} members, protocol {protocol}\n\n",
             self.group,
             self.state,
             self.members.len()
         ))?;
-        let shown = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
+        let shown =
+            |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
         let header = ["TOPIC", "PARTITION", "OFFSET", "END", "LAG", "CLIENT"];
         output::rows(format, &header, &self.partitions, |row| {
             vec![
@@ -326,14 +351,19 @@ impl Description {
             return Ok(());
         }
         output::text("\n")?;
-        output::rows(format, &["MEMBER", "CLIENT", "HOST", "PARTITIONS"], &self.members, |row| {
-            vec![
-                row.member.clone(),
-                row.client.clone(),
-                row.host.clone(),
-                row.partitions.to_string(),
-            ]
-        })
+        output::rows(
+            format,
+            &["MEMBER", "CLIENT", "HOST", "PARTITIONS"],
+            &self.members,
+            |row| {
+                vec![
+                    row.member.clone(),
+                    row.client.clone(),
+                    row.host.clone(),
+                    row.partitions.to_string(),
+                ]
+            },
+        )
     }
 }
 
@@ -357,11 +387,17 @@ impl Reset {
         if members > 0 {
             return Err(not_empty(&self.group, members));
         }
-        let all = partitions_by_topic(&metadata).remove(&self.topic).unwrap_or_default();
+        let all = partitions_by_topic(&metadata)
+            .remove(&self.topic)
+            .unwrap_or_default();
         if let Some(unknown) = self.partition.iter().find(|wanted| !all.contains(wanted)) {
             return Err(Usage(format!("{} has no partition {unknown}", self.topic)).into());
         }
-        let chosen = if self.partition.is_empty() { all } else { self.partition.clone() };
+        let chosen = if self.partition.is_empty() {
+            all
+        } else {
+            self.partition.clone()
+        };
         let extents = place::extents(&consumer, &self.topic, &chosen)?;
         let targets = self.to.resolve(&consumer, &self.topic, &extents)?;
         let asked = BTreeMap::from([(self.topic.clone(), chosen.clone())]);
@@ -370,8 +406,15 @@ impl Reset {
             .iter()
             .zip(targets)
             .map(|(&partition, to)| {
-                let from = committed.get(&(self.topic.clone(), partition)).map(|(offset, _)| *offset);
-                Move { topic: self.topic.clone(), partition, from, to }
+                let from = committed
+                    .get(&(self.topic.clone(), partition))
+                    .map(|(offset, _)| *offset);
+                Move {
+                    topic: self.topic.clone(),
+                    partition,
+                    from,
+                    to,
+                }
             })
             .collect();
         if !self.dry_run {
@@ -380,7 +423,12 @@ impl Reset {
         let header = ["TOPIC", "PARTITION", "FROM", "TO"];
         output::rows(self.output.format, &header, &moves, |row| {
             let from = row.from.map_or("-".to_owned(), |offset| offset.to_string());
-            vec![row.topic.clone(), row.partition.to_string(), from, row.to.to_string()]
+            vec![
+                row.topic.clone(),
+                row.partition.to_string(),
+                from,
+                row.to.to_string(),
+            ]
         })?;
         if self.dry_run {
             output::note("nothing was changed (--dry-run)")?;
@@ -394,7 +442,9 @@ fn commit(connection: &Connection, consumer: &BaseConsumer, moves: &[Move]) -> a
     for one in moves {
         offsets.add_partition_offset(&one.topic, one.partition, Offset::Offset(one.to))?;
     }
-    consumer.commit(&offsets, CommitMode::Sync).map_err(|error| connection.explain(&error))
+    consumer
+        .commit(&offsets, CommitMode::Sync)
+        .map_err(|error| connection.explain(&error))
 }
 
 impl Delete {

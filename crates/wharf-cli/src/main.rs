@@ -17,11 +17,11 @@ mod group;
 mod ingest;
 mod logging;
 mod output;
-mod serve;
 mod pace;
 mod place;
 mod produce;
 mod record;
+mod serve;
 mod topic;
 
 use std::process::ExitCode;

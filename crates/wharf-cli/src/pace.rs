@@ -13,7 +13,10 @@ impl Pace {
     /// At most `per_second` turns per second.
     pub(crate) fn new(per_second: u64) -> Self {
         let gap = Duration::from_nanos(1_000_000_000 / per_second.max(1));
-        Self { gap, next: Instant::now() }
+        Self {
+            gap,
+            next: Instant::now(),
+        }
     }
 
     /// Waits for the next turn.

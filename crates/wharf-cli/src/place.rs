@@ -56,7 +56,9 @@ fn instant(text: &str) -> Result<i64, String> {
     };
     if let Some(ago) = text.strip_prefix('-') {
         let ago = humantime::parse_duration(ago).map_err(|error| error.to_string())?;
-        return Ok(millis(SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH)));
+        return Ok(millis(
+            SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH),
+        ));
     }
     if let Ok(number) = text.parse::<i64>() {
         return Ok(number);
@@ -90,7 +92,11 @@ pub(crate) fn extents(
         let (start, end) = consumer
             .fetch_watermarks(topic, partition, PATIENCE)
             .with_context(|| format!("the offsets of {topic}[{partition}] cannot be read"))?;
-        Ok(Extent { partition, start, end })
+        Ok(Extent {
+            partition,
+            start,
+            end,
+        })
     };
     partitions.iter().map(ask).collect()
 }
@@ -112,7 +118,9 @@ impl Place {
         }
         let answered = consumer.offsets_for_times(asked, PATIENCE)?;
         let found = |extent: &Extent| {
-            let offset = answered.find_partition(topic, extent.partition).map(|one| one.offset());
+            let offset = answered
+                .find_partition(topic, extent.partition)
+                .map(|one| one.offset());
             match offset {
                 Some(Offset::Offset(offset)) => offset,
                 _ => extent.end,
@@ -151,7 +159,11 @@ mod tests {
 
     #[test]
     fn a_place_stays_within_what_is_kept() {
-        let extent = Extent { partition: 0, start: 10, end: 20 };
+        let extent = Extent {
+            partition: 0,
+            start: 10,
+            end: 20,
+        };
         assert_eq!(Place::At(3).within(&extent), 10);
         assert_eq!(Place::At(30).within(&extent), 20);
         assert_eq!(Place::Last(4).within(&extent), 16);

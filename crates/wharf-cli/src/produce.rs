@@ -86,11 +86,16 @@ impl Produce {
             None => Box::new(io::stdin()),
         };
         let count = Arc::new(Count::default());
-        let compression = self.compression.to_possible_value().map(|value| value.get_name().to_owned());
+        let compression = self
+            .compression
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned());
         let sender = Sender::open(&self.connection, Arc::clone(&count), |config| {
             config.set("compression.type", compression.as_deref().unwrap_or("none"));
         })?;
-        let sent = self.send(&sender, BufReader::new(input)).and_then(|()| sender.finish(&self.connection));
+        let sent = self
+            .send(&sender, BufReader::new(input))
+            .and_then(|()| sender.finish(&self.connection));
         let acknowledged = count.0.load(Ordering::Relaxed);
         output::note(&format!("{acknowledged} messages acknowledged"))?;
         sent.map(|()| Outcome::Done)
@@ -116,7 +121,11 @@ impl Produce {
             if read == 0 && !(self.whole && number == 0) {
                 return Ok(());
             }
-            let content = if self.whole { line.as_slice() } else { line.trim_ascii_end_of_line() };
+            let content = if self.whole {
+                line.as_slice()
+            } else {
+                line.trim_ascii_end_of_line()
+            };
             if let Some(pace) = &mut pace {
                 pace.wait();
             }
@@ -128,7 +137,12 @@ impl Produce {
         }
     }
 
-    fn send_one(&self, sender: &Sender<Count>, content: &[u8], number: usize) -> anyhow::Result<()> {
+    fn send_one(
+        &self,
+        sender: &Sender<Count>,
+        content: &[u8],
+        number: usize,
+    ) -> anyhow::Result<()> {
         let (key, value) = match &self.key_separator {
             Some(separator) => split(content, separator.as_bytes()).with_context(|| {
                 format!("line {} has no key separator {separator:?}", number + 1)
@@ -145,7 +159,10 @@ impl Produce {
         if !self.headers.is_empty() {
             let mut headers = OwnedHeaders::new_with_capacity(self.headers.len());
             for (key, value) in &self.headers {
-                headers = headers.insert(Header { key, value: Some(value) });
+                headers = headers.insert(Header {
+                    key,
+                    value: Some(value),
+                });
             }
             record = record.headers(headers);
         }
@@ -157,7 +174,9 @@ fn split<'a>(line: &'a [u8], separator: &[u8]) -> Option<(Option<&'a [u8]>, &'a 
     if separator.is_empty() {
         return None;
     }
-    let at = line.windows(separator.len()).position(|window| window == separator)?;
+    let at = line
+        .windows(separator.len())
+        .position(|window| window == separator)?;
     let (key, rest) = line.split_at(at);
     Some((Some(key), rest.get(separator.len()..).unwrap_or_default()))
 }
@@ -180,7 +199,10 @@ mod tests {
 
     #[test]
     fn a_line_is_split_at_the_first_separator() {
-        assert_eq!(split(b"a::b::c", b"::"), Some((Some(&b"a"[..]), &b"b::c"[..])));
+        assert_eq!(
+            split(b"a::b::c", b"::"),
+            Some((Some(&b"a"[..]), &b"b::c"[..]))
+        );
         assert_eq!(split(b"abc", b":"), None);
         assert_eq!(b"x \r\n".to_vec().trim_ascii_end_of_line(), b"x ");
     }

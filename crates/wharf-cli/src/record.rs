@@ -25,13 +25,18 @@ impl Content {
     pub(crate) fn new(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Bytes { base64: STANDARD.encode(bytes) },
+            Err(_) => Self::Bytes {
+                base64: STANDARD.encode(bytes),
+            },
         }
     }
 
     fn show(&self) -> String {
         match self {
-            Self::Text(text) => text.escape_debug().collect::<String>().replace("\\\"", "\""),
+            Self::Text(text) => text
+                .escape_debug()
+                .collect::<String>()
+                .replace("\\\"", "\""),
             Self::Bytes { base64 } => format!("base64:{base64}"),
         }
     }
@@ -90,7 +95,8 @@ impl Record {
     }
 
     fn line(&self) -> String {
-        let shown = |content: &Option<Content>| content.as_ref().map_or("null".to_owned(), Content::show);
+        let shown =
+            |content: &Option<Content>| content.as_ref().map_or("null".to_owned(), Content::show);
         let mut line = format!(
             "{}[{}] {:>8}  {}  {}  {}",
             self.topic,

@@ -188,8 +188,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
 
 impl Create {
     fn run(self) -> anyhow::Result<Outcome> {
-        let mut topic =
-            NewTopic::new(&self.name, self.partitions.unwrap_or(-1), TopicReplication::Fixed(-1));
+        let mut topic = NewTopic::new(
+            &self.name,
+            self.partitions.unwrap_or(-1),
+            TopicReplication::Fixed(-1),
+        );
         for (name, value) in &self.settings {
             topic = topic.set(name, value);
         }
@@ -211,7 +214,11 @@ impl Create {
 }
 
 fn partitions(topic: &MetadataTopic) -> Vec<i32> {
-    topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()
+    topic
+        .partitions()
+        .iter()
+        .map(rdkafka::metadata::MetadataPartition::id)
+        .collect()
 }
 
 fn is_internal(name: &str) -> bool {
@@ -235,9 +242,18 @@ impl List {
             });
         }
         rows.sort_by(|a, b| a.name.cmp(&b.name));
-        output::rows(self.output.format, &["TOPIC", "PARTITIONS", "RECORDS"], &rows, |row| {
-            vec![row.name.clone(), row.partitions.to_string(), row.records.to_string()]
-        })?;
+        output::rows(
+            self.output.format,
+            &["TOPIC", "PARTITIONS", "RECORDS"],
+            &rows,
+            |row| {
+                vec![
+                    row.name.clone(),
+                    row.partitions.to_string(),
+                    row.records.to_string(),
+                ]
+            },
+        )?;
         Ok(Outcome::Done)
     }
 }
@@ -247,9 +263,16 @@ impl Describe {
         let consumer = self.connection.observer("wharf-cli")?;
         let metadata = self.connection.metadata(&consumer, Some(&self.name))?;
         let admin = self.connection.admin()?;
-        let mut description =
-            Description { name: self.name.clone(), partitions: Vec::new(), settings: Vec::new() };
-        for topic in metadata.topics().iter().filter(|topic| topic.name() == self.name) {
+        let mut description = Description {
+            name: self.name.clone(),
+            partitions: Vec::new(),
+            settings: Vec::new(),
+        };
+        for topic in metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.name() == self.name)
+        {
             let extents = place::extents(&consumer, topic.name(), &partitions(topic))?;
             for (partition, extent) in topic.partitions().iter().zip(extents) {
                 description.partitions.push(PartitionRow {
@@ -262,23 +285,40 @@ impl Describe {
             }
         }
         description.settings = settings(&self.connection, &admin, &self.name)?;
-        description.settings.retain(|row| self.all || row.source == "topic");
+        description
+            .settings
+            .retain(|row| self.all || row.source == "topic");
         if self.output.format != Format::Table {
             output::one(self.output.format, &description)?;
             return Ok(Outcome::Done);
         }
         let header = ["PARTITION", "LEADER", "START", "END", "RECORDS"];
         output::rows(Format::Table, &header, &description.partitions, |row| {
-            [i64::from(row.partition), i64::from(row.leader), row.start, row.end, row.records]
-                .iter()
-                .map(ToString::to_string)
-                .collect()
+            [
+                i64::from(row.partition),
+                i64::from(row.leader),
+                row.start,
+                row.end,
+                row.records,
+            ]
+            .iter()
+            .map(ToString::to_string)
+            .collect()
         })?;
         if !description.settings.is_empty() {
             output::text("\n")?;
-            output::rows(Format::Table, &["SETTING", "VALUE", "FROM"], &description.settings, |row| {
-                vec![row.name.clone(), row.value.clone().unwrap_or_default(), row.source.to_owned()]
-            })?;
+            output::rows(
+                Format::Table,
+                &["SETTING", "VALUE", "FROM"],
+                &description.settings,
+                |row| {
+                    vec![
+                        row.name.clone(),
+                        row.value.clone().unwrap_or_default(),
+                        row.source.to_owned(),
+                    ]
+                },
+            )?;
         }
         Ok(Outcome::Done)
     }
@@ -313,7 +353,9 @@ fn settings(
 impl Alter {
     fn run(self) -> anyhow::Result<Outcome> {
         if self.set.is_empty() && self.unset.is_empty() && self.partitions.is_none() {
-            return Err(Usage("say what to change: --set, --unset or --partitions".to_owned()).into());
+            return Err(
+                Usage("say what to change: --set, --unset or --partitions".to_owned()).into(),
+            );
         }
         let admin = self.connection.admin()?;
         if !self.set.is_empty() || !self.unset.is_empty() {
@@ -328,7 +370,11 @@ impl Alter {
                 result.map_err(|(name, code)| refused(&name, code))?;
             }
         }
-        let done = if self.dry_run { "would be altered" } else { "altered" };
+        let done = if self.dry_run {
+            "would be altered"
+        } else {
+            "altered"
+        };
         output::note(&format!("{} {done}", self.name))?;
         Ok(Outcome::Done)
     }
@@ -371,7 +417,11 @@ impl Delete {
             let records: i64 = extents.iter().map(|extent| extent.end - extent.start).sum();
             if self.dry_run {
                 output::note(&format!("{name} would be deleted with {records} records"))?;
-            } else if !confirm::destroy(self.yes, name, &format!("deleting {name} with {records} records"))? {
+            } else if !confirm::destroy(
+                self.yes,
+                name,
+                &format!("deleting {name} with {records} records"),
+            )? {
                 output::note("nothing was deleted")?;
                 return Ok(Outcome::Negative);
             }

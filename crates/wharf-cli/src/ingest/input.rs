@@ -55,13 +55,24 @@ pub(super) struct Input {
 }
 
 enum Rows {
-    Csv { reader: Box<csv::Reader<File>>, names: csv::StringRecord, record: csv::StringRecord },
-    Jsonl { reader: BufReader<File>, line: Vec<u8> },
+    Csv {
+        reader: Box<csv::Reader<File>>,
+        names: csv::StringRecord,
+        record: csv::StringRecord,
+    },
+    Jsonl {
+        reader: BufReader<File>,
+        line: Vec<u8>,
+    },
 }
 
 impl Input {
     /// Opens `path` at `position`, which an earlier [`Input::position`] gave.
-    pub(super) fn open(path: &Path, format: FileFormat, position: Position) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        format: FileFormat,
+        position: Position,
+    ) -> anyhow::Result<Self> {
         let cannot = || format!("{} cannot be read", path.display());
         let file = File::open(path).with_context(cannot)?;
         let bytes_total = file.metadata().with_context(cannot)?.len();
@@ -69,11 +80,20 @@ impl Input {
             FileFormat::Csv => open_csv(file, position).with_context(cannot)?,
             FileFormat::Jsonl => {
                 let mut reader = BufReader::new(file);
-                reader.seek(SeekFrom::Start(position.byte)).with_context(cannot)?;
-                Rows::Jsonl { reader, line: Vec::new() }
+                reader
+                    .seek(SeekFrom::Start(position.byte))
+                    .with_context(cannot)?;
+                Rows::Jsonl {
+                    reader,
+                    line: Vec::new(),
+                }
             }
         };
-        Ok(Self { rows, position, bytes_total })
+        Ok(Self {
+            rows,
+            position,
+            bytes_total,
+        })
     }
 
     /// The file's size in bytes.
@@ -90,7 +110,11 @@ impl Input {
     pub(super) fn next(&mut self, key: Option<&str>) -> Option<Result<Row, Invalid>> {
         let line = self.position.line + 1;
         let read = match &mut self.rows {
-            Rows::Csv { reader, names, record } => {
+            Rows::Csv {
+                reader,
+                names,
+                record,
+            } => {
                 let read = next_csv(reader, names, record, key);
                 let place = reader.position();
                 self.position.byte = place.byte();
@@ -117,7 +141,11 @@ impl Input {
         };
         let number = self.position.row;
         self.position.row += 1;
-        let line = line.max(if matches!(self.rows, Rows::Jsonl { .. }) { self.position.line } else { line });
+        let line = line.max(if matches!(self.rows, Rows::Jsonl { .. }) {
+            self.position.line
+        } else {
+            line
+        });
         Some(match read {
             Ok((key, value)) => Ok(Row { number, key, value }),
             Err(reason) => Err(Invalid { line, reason }),
@@ -125,7 +153,10 @@ impl Input {
     }
 
     fn invalid(&self, reason: String) -> Invalid {
-        Invalid { line: self.position.line + 1, reason }
+        Invalid {
+            line: self.position.line + 1,
+            reason,
+        }
     }
 }
 
@@ -134,10 +165,17 @@ fn open_csv(file: File, position: Position) -> anyhow::Result<Rows> {
     let names = reader.headers()?.clone();
     if position.byte > 0 {
         let mut place = csv::Position::new();
-        place.set_byte(position.byte).set_line(position.line + 1).set_record(position.row);
+        place
+            .set_byte(position.byte)
+            .set_line(position.line + 1)
+            .set_record(position.row);
         reader.seek(place)?;
     }
-    Ok(Rows::Csv { reader: Box::new(reader), names, record: csv::StringRecord::new() })
+    Ok(Rows::Csv {
+        reader: Box::new(reader),
+        names,
+        record: csv::StringRecord::new(),
+    })
 }
 
 type Read = Result<(Option<Vec<u8>>, Vec<u8>), String>;
@@ -171,11 +209,14 @@ fn next_csv(
 fn json_row(content: &[u8], key: Option<&str>) -> Read {
     let Some(key) = key else {
         // Checked, and sent as it is.
-        serde_json::from_slice::<serde::de::IgnoredAny>(content).map_err(|error| error.to_string())?;
+        serde_json::from_slice::<serde::de::IgnoredAny>(content)
+            .map_err(|error| error.to_string())?;
         return Ok((None, content.to_vec()));
     };
     let document: Value = serde_json::from_slice(content).map_err(|error| error.to_string())?;
-    let found = key.split('.').try_fold(&document, |value, name| value.get(name));
+    let found = key
+        .split('.')
+        .try_fold(&document, |value, name| value.get(name));
     let bytes = match found {
         Some(Value::String(text)) => text.as_bytes().to_vec(),
         Some(Value::Null) | None => return Err(format!("the field {key:?} is missing")),
@@ -201,7 +242,9 @@ mod tests {
             Ok(row) => format!(
                 "{}:{}:{}",
                 row.number,
-                row.key.map(|key| String::from_utf8(key).unwrap()).unwrap_or_default(),
+                row.key
+                    .map(|key| String::from_utf8(key).unwrap())
+                    .unwrap_or_default(),
                 String::from_utf8(row.value).unwrap()
             ),
             Err(invalid) => invalid.to_string(),

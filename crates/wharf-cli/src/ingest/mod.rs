@@ -98,7 +98,9 @@ struct Report {
 
 impl Receipts for Mutex<Tracker> {
     fn acknowledged(&self, number: usize, _partition: i32) {
-        self.lock().unwrap_or_else(PoisonError::into_inner).acknowledged(number);
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .acknowledged(number);
     }
 }
 
@@ -115,7 +117,13 @@ impl Ingest {
                 known.check(&self.file, &self.topic, self.key.as_deref(), &partitions)?;
                 known
             }
-            None => State::begin(&self.file, &self.topic, self.key.as_deref(), &consumer, &partitions)?,
+            None => State::begin(
+                &self.file,
+                &self.topic,
+                self.key.as_deref(),
+                &consumer,
+                &partitions,
+            )?,
         };
         state.save(&state_path)?;
         let arrived = resume::arrived(&self.connection, &state)?;
@@ -132,7 +140,14 @@ impl Ingest {
         report.seconds = started.elapsed().as_secs_f64();
         std::fs::remove_file(&state_path)
             .with_context(|| format!("{} cannot be removed", state_path.display()))?;
-        let header = ["TOPIC", "ROWS", "SENT", "ALREADY THERE", "INVALID", "SECONDS"];
+        let header = [
+            "TOPIC",
+            "ROWS",
+            "SENT",
+            "ALREADY THERE",
+            "INVALID",
+            "SECONDS",
+        ];
         output::rows(self.output.format, &header, &[report], |report| {
             vec![
                 report.topic.clone(),
@@ -147,7 +162,11 @@ impl Ingest {
     }
 
     fn file_format(&self) -> anyhow::Result<FileFormat> {
-        let ending = self.file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let ending = self
+            .file
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default();
         match (self.format, ending.to_ascii_lowercase().as_str()) {
             (Some(format), _) => Ok(format),
             (None, "csv") => Ok(FileFormat::Csv),
@@ -177,8 +196,16 @@ impl Ingest {
             }
         }
         let metadata = self.connection.metadata(consumer, Some(&self.topic))?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-        let ids = topic.map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id));
+        let topic = metadata
+            .topics()
+            .iter()
+            .find(|topic| topic.name() == self.topic);
+        let ids = topic.map(|topic| {
+            topic
+                .partitions()
+                .iter()
+                .map(rdkafka::metadata::MetadataPartition::id)
+        });
         let mut ids: Vec<i32> = ids.into_iter().flatten().collect();
         ids.sort_unstable();
         Ok(ids)
@@ -268,9 +295,18 @@ impl Work<'_> {
     ) -> anyhow::Result<()> {
         let row_number = row.number.to_string();
         let headers = OwnedHeaders::new_with_capacity(3)
-            .insert(Header { key: "content-type", value: Some("application/json") })
-            .insert(Header { key: ID_HEADER, value: Some(&self.state.id) })
-            .insert(Header { key: ROW_HEADER, value: Some(&row_number) });
+            .insert(Header {
+                key: "content-type",
+                value: Some("application/json"),
+            })
+            .insert(Header {
+                key: ID_HEADER,
+                value: Some(&self.state.id),
+            })
+            .insert(Header {
+                key: ROW_HEADER,
+                value: Some(&row_number),
+            });
         let mut record = Record::with_opaque_to(&self.ingest.topic, number)
             .partition(partition)
             .payload(&row.value)
@@ -312,14 +348,20 @@ fn murmur2(data: &[u8]) -> u32 {
     let mut hash = 0x9747_b28c ^ length;
     let mut words = data.chunks_exact(4);
     for word in &mut words {
-        let mut mixed = word.iter().rev().fold(0, |acc, byte| acc << 8 | u32::from(*byte));
+        let mut mixed = word
+            .iter()
+            .rev()
+            .fold(0, |acc, byte| acc << 8 | u32::from(*byte));
         mixed = mixed.wrapping_mul(M);
         mixed ^= mixed >> 24;
         hash = hash.wrapping_mul(M) ^ mixed.wrapping_mul(M);
     }
     let rest = words.remainder();
     if !rest.is_empty() {
-        hash ^= rest.iter().rev().fold(0, |acc, byte| acc << 8 | u32::from(*byte));
+        hash ^= rest
+            .iter()
+            .rev()
+            .fold(0, |acc, byte| acc << 8 | u32::from(*byte));
         hash = hash.wrapping_mul(M);
     }
     hash ^= hash >> 13;
@@ -360,7 +402,10 @@ mod tests {
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
             ("abc", 479_470_107),
         ] {
             assert_eq!(murmur2(text.as_bytes()).cast_signed(), hash, "{text}");

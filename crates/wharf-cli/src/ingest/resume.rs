@@ -31,10 +31,17 @@ pub(super) fn arrived(connection: &Connection, state: &State) -> anyhow::Result<
     config.set("enable.auto.commit", "false");
     config.set("enable.partition.eof", "true");
     let consumer: BaseConsumer = connection.create(&config)?;
-    let ids: Vec<i32> = state.partitions.iter().map(|(partition, _)| *partition).collect();
+    let ids: Vec<i32> = state
+        .partitions
+        .iter()
+        .map(|(partition, _)| *partition)
+        .collect();
     let mut assigned = TopicPartitionList::new();
     let mut open = BTreeMap::new();
-    for (extent, (_, begun)) in place::extents(&consumer, &state.topic, &ids)?.iter().zip(&state.partitions) {
+    for (extent, (_, begun)) in place::extents(&consumer, &state.topic, &ids)?
+        .iter()
+        .zip(&state.partitions)
+    {
         let from = extent.start.max(*begun);
         if from < extent.end {
             assigned.add_partition_offset(&state.topic, extent.partition, Offset::Offset(from))?;
@@ -53,7 +60,10 @@ pub(super) fn arrived(connection: &Connection, state: &State) -> anyhow::Result<
                     let last = arrived.0.entry(message.partition()).or_insert(row);
                     *last = row.max(*last);
                 }
-                if open.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
+                if open
+                    .get(&message.partition())
+                    .is_some_and(|end| message.offset() + 1 >= *end)
+                {
                     open.remove(&message.partition());
                 }
             }
@@ -70,7 +80,10 @@ pub(super) fn arrived(connection: &Connection, state: &State) -> anyhow::Result<
 fn row_of(message: &impl Message, id: &str) -> Option<u64> {
     let headers = message.headers()?;
     let value = |name: &str| {
-        headers.iter().find(|header| header.key == name).and_then(|header| header.value)
+        headers
+            .iter()
+            .find(|header| header.key == name)
+            .and_then(|header| header.value)
     };
     if value(ID_HEADER)? != id.as_bytes() {
         return None;

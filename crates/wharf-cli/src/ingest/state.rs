@@ -48,7 +48,10 @@ fn fingerprint(file: &Path, bytes: u64) -> anyhow::Result<(u64, String)> {
     let mut beginning = Vec::new();
     let open = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let read = open.take(bytes).read_to_end(&mut beginning)?;
-    Ok((u64::try_from(read)?, Uuid::new_v5(&Uuid::NAMESPACE_OID, &beginning).to_string()))
+    Ok((
+        u64::try_from(read)?,
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, &beginning).to_string(),
+    ))
 }
 
 impl State {
@@ -66,7 +69,10 @@ impl State {
             topic: topic.to_owned(),
             key: key.map(ToOwned::to_owned),
             fingerprint: fingerprint(file, FINGERPRINT_BYTES)?,
-            partitions: extents.iter().map(|extent| (extent.partition, extent.end)).collect(),
+            partitions: extents
+                .iter()
+                .map(|extent| (extent.partition, extent.end))
+                .collect(),
             position: Position::default(),
             invalid: 0,
         })
@@ -92,7 +98,8 @@ impl State {
         draft.push(".new");
         let draft = PathBuf::from(draft);
         let mut file = File::create(&draft).with_context(cannot)?;
-        file.write_all(serde_json::to_string_pretty(self)?.as_bytes()).with_context(cannot)?;
+        file.write_all(serde_json::to_string_pretty(self)?.as_bytes())
+            .with_context(cannot)?;
         file.sync_all().with_context(cannot)?;
         fs::rename(&draft, path).with_context(cannot)
     }
@@ -105,15 +112,23 @@ impl State {
         key: Option<&str>,
         partitions: &[i32],
     ) -> anyhow::Result<()> {
-        let known: Vec<i32> = self.partitions.iter().map(|(partition, _)| *partition).collect();
-        let size = fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?.len();
+        let known: Vec<i32> = self
+            .partitions
+            .iter()
+            .map(|(partition, _)| *partition)
+            .collect();
+        let size = fs::metadata(file)
+            .with_context(|| format!("{} cannot be read", file.display()))?
+            .len();
         let changed = if self.topic != topic {
             format!("it went to the topic {:?}", self.topic)
         } else if self.key.as_deref() != key {
             format!("its key was {:?}", self.key.as_deref().unwrap_or("none"))
         } else if known != partitions {
             format!("the topic had {} partitions", known.len())
-        } else if size < self.position.byte || fingerprint(file, self.fingerprint.0)? != self.fingerprint {
+        } else if size < self.position.byte
+            || fingerprint(file, self.fingerprint.0)? != self.fingerprint
+        {
             "the file has changed".to_owned()
         } else {
             return Ok(());
@@ -156,19 +171,30 @@ struct Begun {
 impl Tracker {
     /// A row is being sent; the number to acknowledge it with. `after` is the place after it.
     pub(super) fn sent(&mut self, after: Position) -> usize {
-        self.rows.push_back(Begun { after, done: false, invalid: false });
+        self.rows.push_back(Begun {
+            after,
+            done: false,
+            invalid: false,
+        });
         self.first + self.rows.len() - 1
     }
 
     /// A row needs no sending.
     pub(super) fn skipped(&mut self, after: Position, invalid: bool) {
-        self.rows.push_back(Begun { after, done: true, invalid });
+        self.rows.push_back(Begun {
+            after,
+            done: true,
+            invalid,
+        });
         self.settle();
     }
 
     /// The row with this number arrived.
     pub(super) fn acknowledged(&mut self, number: usize) {
-        if let Some(row) = number.checked_sub(self.first).and_then(|index| self.rows.get_mut(index)) {
+        if let Some(row) = number
+            .checked_sub(self.first)
+            .and_then(|index| self.rows.get_mut(index))
+        {
             row.done = true;
         }
         self.settle();
@@ -196,7 +222,11 @@ mod tests {
     use super::*;
 
     fn after(row: u64) -> Position {
-        Position { row, byte: row * 10, line: row }
+        Position {
+            row,
+            byte: row * 10,
+            line: row,
+        }
     }
 
     #[test]
