@@ -60,10 +60,20 @@ pub(crate) async fn run(
         advance(&mut handled, &batch)?;
         consumer.commit(&handled, CommitMode::Async)?;
     }
-    if handled.count() > 0 {
-        consumer.commit(&handled, CommitMode::Sync)?;
-    }
-    Ok(())
+    leave(consumer, handled).await
+}
+
+/// Commits and leaves the group. The client library blocks in both, so neither is done on a task:
+/// a broker in the same process needs the tasks to answer.
+async fn leave(consumer: StreamConsumer, handled: TopicPartitionList) -> anyhow::Result<()> {
+    let work = move || {
+        if handled.count() > 0 {
+            consumer.commit(&handled, CommitMode::Sync)?;
+        }
+        drop(consumer);
+        Ok(())
+    };
+    tokio::task::spawn_blocking(work).await?
 }
 
 /// The next messages: waits for one, then takes what is there.
