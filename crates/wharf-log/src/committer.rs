@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wharf_message::Timestamp;
@@ -21,7 +22,7 @@ use crate::journal::JournalFile;
 use crate::plan::{Plan, Planned, unit_bytes};
 use crate::queue::Waiting;
 use crate::shared::{Cut, Effect, Shared, count};
-use crate::sync::{read, write};
+use crate::sync::write;
 use crate::{
     CommitError, Committed, Done, Durability, Health, Observer, Options, PartitionId, Unit,
 };
@@ -178,6 +179,7 @@ impl Committer {
             return Err(self.break_down(&error));
         }
         self.sequence += 1;
+        self.shared.unsynced.store(true, Ordering::Release);
         self.ended = ends(&planned.entries);
         count(&self.shared.counters.frames, 1);
         if sync {
@@ -247,6 +249,7 @@ impl Committer {
         }
         count(&self.shared.counters.syncs, 1);
         self.synced = self.sequence;
+        self.shared.unsynced.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -285,10 +288,7 @@ impl Committer {
     /// Whether the active file is given up early, because the index must shrink and only sealed
     /// files can be settled.
     fn should_seal(&self) -> bool {
-        let batches = self
-            .shared
-            .index_batches
-            .load(std::sync::atomic::Ordering::Relaxed);
+        let batches = self.shared.index_batches.load(Ordering::Relaxed);
         batches > self.shared.options.index_batches_max
             && self.position > 0
             && self.shared.journal.numbers().len() == 1
@@ -306,9 +306,7 @@ impl Committer {
         match shared.journal.take_ready() {
             Ok(file) => {
                 self.full_since = None;
-                if *read(&shared.health) == Health::DiskFull {
-                    shared.set_health(Health::Writable);
-                }
+                shared.disk_has_space();
                 Ok(file)
             }
             Err(error) if is_full(&error) => {

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use crate::PartitionId;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::frame::{self, ALIGNMENT, Entry, Header, Parsed};
+use crate::settle::{DAMAGED, damaged_path};
 use crate::sync::lock;
 
 /// The directory of journal files.
@@ -199,6 +200,11 @@ impl Journal {
         content.files.insert(file.number, file);
     }
 
+    /// Start-up: a file that nothing refers to any more.
+    pub(crate) fn adopt_retired(&self, file: Arc<JournalFile>) {
+        lock(&self.content).retired.push(file);
+    }
+
     /// Start-up: a file that holds none and comes after all that do.
     pub(crate) fn adopt_ready(&self, file: Arc<JournalFile>) {
         let mut content = lock(&self.content);
@@ -316,21 +322,35 @@ impl Journal {
         }
     }
 
-    /// Gives retired files that no reader holds a new number, or removes them when there are enough.
-    /// Call only after a snapshot that was cut after they were retired is durable.
-    pub(crate) fn recycle(&self) -> io::Result<()> {
+    /// Gives retired files that no reader holds a new number, or removes them when there are enough;
+    /// those in `damaged` are set aside. Call only after a snapshot that was cut after they were
+    /// retired is durable.
+    pub(crate) fn recycle(&self, damaged: &BTreeSet<u64>) -> io::Result<()> {
         let retired = std::mem::take(&mut lock(&self.content).retired);
         let mut result = Ok(());
         for file in retired {
-            if result.is_ok() && Arc::strong_count(&file) == 1 {
+            if result.is_ok() && damaged.contains(&file.number) {
+                result = self.set_aside(file.number);
+            } else if result.is_ok() && Arc::strong_count(&file) == 1 {
                 result = self.recycle_one(&file);
-                if result.is_ok() {
-                    continue;
-                }
+            } else {
+                lock(&self.content).retired.push(file);
+                continue;
             }
-            lock(&self.content).retired.push(file);
+            if result.is_err() {
+                lock(&self.content).retired.push(file);
+            }
         }
         result
+    }
+
+    /// Keeps a file that holds damage where nothing touches it any more.
+    fn set_aside(&self, number: u64) -> io::Result<()> {
+        self.disk.create_dir(DAMAGED)?;
+        self.disk.sync_dir("")?;
+        self.disk.rename(&path(number), &damaged_path(number))?;
+        self.disk.sync_dir(DAMAGED)?;
+        self.disk.sync_dir(DIRECTORY)
     }
 
     fn recycle_one(&self, file: &JournalFile) -> io::Result<()> {
@@ -358,10 +378,11 @@ impl Journal {
         !lock(&self.content).retired.is_empty()
     }
 
-    /// Takes a retired file out without recycling it: it holds damage and is set aside.
-    pub(crate) fn set_aside(&self, number: u64) {
+    pub(crate) fn retired_numbers(&self) -> Vec<u64> {
         lock(&self.content)
             .retired
-            .retain(|file| file.number != number);
+            .iter()
+            .map(|file| file.number)
+            .collect()
     }
 }

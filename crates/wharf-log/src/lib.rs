@@ -17,8 +17,11 @@ mod producers;
 mod queue;
 mod reader;
 mod recover;
+mod retention;
 mod segment;
+mod settle;
 mod shared;
+mod snapshot;
 mod sync;
 mod tail;
 mod unit;
@@ -187,15 +190,16 @@ impl Log {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(disk, options.checked()));
-        let (end, recovery) = recover::recover(&shared)?;
+        let recovered = recover::recover(&shared)?;
+        retention::expire_producers(&shared, now);
         Ok(Self {
             appender: Appender {
                 shared: Arc::clone(&shared),
             },
-            committer: Committer::new(Arc::clone(&shared), observer, end),
+            committer: Committer::new(Arc::clone(&shared), observer, recovered.end),
             reader: Reader::new(Arc::clone(&shared)),
-            maintenance: Maintenance::new(shared, now),
-            recovery,
+            maintenance: Maintenance::new(shared, recovered.snapshot),
+            recovery: recovered.recovery,
         })
     }
 }

@@ -5,7 +5,7 @@
 //! frames after it count. What is cut is wiped before anything is written, so that it can never be
 //! taken for a frame again. Nothing is deleted here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -17,25 +17,127 @@ use crate::frame::{ALIGNMENT, AppendEntry, Entry, Header};
 use crate::journal::{self, Found, JournalFile, ReadFrame, find_frame, read_frame};
 use crate::reader::intact;
 use crate::shared::{Cut, Effect, Lost, Shared};
-use crate::sync::{lock, write};
-use crate::{DamagedRange, OpenError, Recovery};
+use crate::snapshot::{self, Snapshot};
+use crate::sync::{lock, read, write};
+use crate::{DamagedRange, OpenError, Reader, Recovery, segment};
 
-/// Opens, replays, cuts. Returns where the committer goes on.
-pub(crate) fn recover(shared: &Arc<Shared>) -> Result<(End, Recovery), OpenError> {
+/// What start-up found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// Where the committer goes on.
+    pub(crate) end: End,
+    pub(crate) recovery: Recovery,
+    /// The cut of the snapshot.
+    pub(crate) snapshot: Cut,
+}
+
+/// Opens, replays, cuts.
+pub(crate) fn recover(shared: &Arc<Shared>) -> Result<Recovered, OpenError> {
     let disk = &shared.disk;
-    for directory in [journal::DIRECTORY] {
+    for directory in [journal::DIRECTORY, segment::DIRECTORY, snapshot::DIRECTORY] {
         disk.create_dir(directory)
             .map_err(|source| failed(directory, source))?;
     }
     disk.sync_dir("").map_err(|source| failed("", source))?;
     let files = open_files(shared)?;
-    let cut = Cut::default();
-    let mut replay = Replay::new(shared, &files, cut);
+    let snapshot = snapshot::load(&**disk, |snapshot| covered(snapshot, &files))?;
+    let from = match snapshot {
+        Some(snapshot) => {
+            let cut = snapshot.cut;
+            snapshot::install(shared, snapshot);
+            cut
+        }
+        None => {
+            check_beginning(shared, &files)?;
+            Cut::default()
+        }
+    };
+    let needed = needed(shared);
+    let mut replay = Replay::new(shared, &files, from);
     replay.run()?;
-    let end = replay.finish()?;
+    let end = replay.finish(|number| number < from.file && !needed.contains(&number))?;
     let mut recovery = replay.recovery;
-    recovery.damaged = crate::Reader::new(Arc::clone(shared)).damaged();
-    Ok((end, recovery))
+    recovery.damaged = Reader::new(Arc::clone(shared)).damaged();
+    Ok(Recovered {
+        end,
+        recovery,
+        snapshot: from,
+    })
+}
+
+/// Whether the journal still has the batches that a snapshot refers to, and what followed it.
+fn covered(snapshot: &Snapshot, files: &Files) -> Result<(), String> {
+    let missing = |number| format!("it needs {}, which is missing", journal::path(number));
+    for (_, data) in &snapshot.partitions {
+        for batch in &data.index {
+            if !files.contains_key(&batch.file) {
+                return Err(missing(batch.file));
+            }
+        }
+    }
+    let cut = snapshot.cut;
+    if cut.sequence == 0 || files.contains_key(&cut.file) {
+        return Ok(());
+    }
+    // The file of the cut may be recycled once it is sealed; then the next one goes on from it.
+    match files
+        .range(cut.file..)
+        .next()
+        .map(|(_, file)| read_frame(file, 0))
+    {
+        Some(Ok(Found::Frame(frame))) if frame.header.sequence > cut.sequence + 1 => {
+            Err(missing(cut.file))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A log without a snapshot is new: its journal begins with the first frame, it has no segments.
+fn check_beginning(shared: &Shared, files: &Files) -> Result<(), OpenError> {
+    let reason = |reason: &str| {
+        Err(OpenError::Snapshot {
+            path: snapshot::DIRECTORY.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    let segments = shared
+        .disk
+        .list(segment::DIRECTORY)
+        .map_err(|source| failed(segment::DIRECTORY, source))?;
+    if !segments.is_empty() {
+        return reason("there is none, but there are segments");
+    }
+    if let Some((_, file)) = files.iter().next()
+        && let Ok(Found::Frame(frame)) = read_frame(file, 0)
+        && frame.header.sequence != 1
+    {
+        return reason("there is none, but the journal does not begin with the first frame");
+    }
+    Ok(())
+}
+
+/// The journal files that the log's memory refers to.
+fn needed(shared: &Shared) -> BTreeSet<u64> {
+    let mut needed = BTreeSet::new();
+    for partition in shared.table.all() {
+        let data = read(&partition.data);
+        needed.extend(data.index.iter().map(|batch| batch.file));
+        needed.extend(
+            data.damaged
+                .iter()
+                .filter_map(|range| journal_number(&range.path)),
+        );
+    }
+    needed.extend(
+        read(&shared.lost)
+            .iter()
+            .filter_map(|range| journal_number(&range.path)),
+    );
+    needed
+}
+
+fn journal_number(path: &str) -> Option<u64> {
+    journal::number(path.strip_prefix(journal::DIRECTORY)?.strip_prefix('/')?)
 }
 
 fn failed(path: &str, source: io::Error) -> OpenError {
@@ -312,7 +414,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Wipes what follows the last frame and hands the files over.
-    fn finish(&mut self) -> Result<End, OpenError> {
+    fn finish(&mut self, retired: impl Fn(u64) -> bool) -> Result<End, OpenError> {
         let (file, from) = self.after_cut();
         if let Some(file) = file {
             self.wipe(&file, from)?;
@@ -320,7 +422,9 @@ impl<'a> Replay<'a> {
         let mut active = None;
         for (number, file) in self.files {
             self.shared.journal.used_up_to(*number);
-            if *number <= self.cut.file {
+            if retired(*number) {
+                self.shared.journal.adopt_retired(Arc::clone(file));
+            } else if *number <= self.cut.file {
                 self.shared.journal.adopt(Arc::clone(file));
                 active = Some(Arc::clone(file)).filter(|_| *number == self.cut.file);
             } else if file.bytes == self.shared.options.journal_file_bytes {

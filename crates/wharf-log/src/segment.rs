@@ -24,7 +24,7 @@ pub(crate) const DIRECTORY: &str = "segments";
 /// How far apart index entries are, at least.
 pub(crate) const INDEX_INTERVAL: u64 = 64 << 10;
 /// The size of an index entry on disk.
-const ENTRY_BYTES: usize = 32;
+pub(crate) const ENTRY_BYTES: usize = 32;
 /// How many index entries of all open segments are kept in memory at most (24 bytes each).
 const INDEX_ENTRIES_MAX: usize = 4 << 20;
 /// How much is read at once when walking headers.

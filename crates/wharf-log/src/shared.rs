@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::Bytes;
@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     /// Batches in all partitions' journal indexes.
     pub(crate) index_batches: AtomicUsize,
     pub(crate) chores: Mutex<Chores>,
+    /// Whether frames were written that are not synced (all their units asked for that).
+    pub(crate) unsynced: AtomicBool,
     /// Raised when maintenance has something to do.
     pub(crate) work: Signal,
 }
@@ -132,6 +134,7 @@ impl Shared {
             counters: Counters::default(),
             index_batches: AtomicUsize::new(0),
             chores: Mutex::default(),
+            unsynced: AtomicBool::new(false),
             work: Signal::default(),
         }
     }
@@ -182,6 +185,25 @@ impl Shared {
 
     pub(crate) fn set_health(&self, health: Health) {
         *write(&self.health) = health;
+    }
+
+    /// A journal file could be made: the disk is not full (any more).
+    pub(crate) fn disk_has_space(&self) {
+        if *read(&self.health) == Health::DiskFull {
+            self.set_health(Health::Writable);
+        }
+    }
+
+    /// Makes the frames durable that took effect without having been synced.
+    pub(crate) fn sync_journal(&self) -> std::io::Result<()> {
+        if !self.unsynced.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Frames in earlier files were synced when the committer left those.
+        let number = lock(&self.cut).file;
+        self.journal
+            .file(number)
+            .map_or(Ok(()), |file| file.file.sync())
     }
 
     /// Stops the log for good.

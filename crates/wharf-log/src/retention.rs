@@ -1,0 +1,178 @@
+//! Retention: which records are no longer kept, and the files that go with them.
+//!
+//! Invariants: the start of a partition moves only through the committer, like any other change; a
+//! file is removed only when a durable start or removal says that nobody can ask for it. Age is told
+//! by the records' newest time, so a clock that jumps back deletes nothing. Compaction will find its
+//! place beside this module: it, too, will act on settled segments only.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use wharf_message::Timestamp;
+
+use crate::partition::{Data, Partition};
+use crate::segment;
+use crate::shared::Shared;
+use crate::sync::{lock, read, write};
+use crate::{PartitionChange, PartitionId, Policy, Retention, Unit};
+
+/// How many batches of a journal index are given up at once; the rest follows at the next check.
+const BATCHES_PER_CHECK: usize = 4096;
+
+/// Asks the committer to move the starts of partitions whose oldest records are due.
+pub(crate) fn request(shared: &Shared, policy: &dyn Policy, now: Timestamp) {
+    let mut units = Vec::new();
+    for partition in shared.table.all() {
+        let Some(retention) = policy.retention(partition.id) else {
+            continue;
+        };
+        if let Some(offset) = new_start(&read(&partition.data), &retention, now) {
+            let change = PartitionChange::AdvanceStart {
+                partition: partition.id,
+                offset,
+            };
+            let unit = Unit {
+                partitions: vec![change],
+                ..Unit::default()
+            };
+            // Refused when the partition went meanwhile, or its start is further already: fine.
+            let done: crate::Done = Box::new(|_outcome| {});
+            units.push((unit, done));
+        }
+    }
+    // A closed log needs no retention.
+    let _closed = shared.queue.push(units);
+}
+
+/// The offset below which nothing has to be kept, if it is above the start.
+fn new_start(data: &Data, retention: &Retention, now: Timestamp) -> Option<i64> {
+    if retention.bytes.is_none() && retention.age.is_none() {
+        return None;
+    }
+    let segments = data
+        .segments
+        .iter()
+        .map(|piece| (piece.last_offset, piece.max_timestamp, piece.bytes));
+    let batches = data.index.iter().take(BATCHES_PER_CHECK);
+    let batches = batches.map(|piece| {
+        (
+            piece.last_offset(),
+            piece.max_timestamp,
+            u64::from(piece.bytes),
+        )
+    });
+    let mut left = data.bytes();
+    let mut start = data.start;
+    for (last_offset, max_timestamp, bytes) in segments.chain(batches) {
+        let rest = left.saturating_sub(bytes);
+        let too_much = retention.bytes.is_some_and(|limit| rest >= limit);
+        // Records without a time have no age.
+        let too_old = max_timestamp >= 0
+            && retention
+                .age
+                .is_some_and(|age| now.since(Timestamp::from_millis(max_timestamp)) > age);
+        if !too_much && !too_old {
+            break;
+        }
+        left = rest;
+        start = last_offset + 1;
+    }
+    (start > data.start).then_some(start)
+}
+
+/// Removes the files of what is gone for good. Returns whether there was any.
+pub(crate) fn remove_files(shared: &Shared) -> io::Result<bool> {
+    let chores = std::mem::take(&mut *lock(&shared.chores));
+    if chores.removed.is_empty() && chores.advanced.is_empty() {
+        return Ok(false);
+    }
+    let result = shared.sync_journal().and_then(|()| {
+        chores
+            .removed
+            .iter()
+            .try_for_each(|id| shared.disk.remove(&segment::directory(*id)))?;
+        chores
+            .advanced
+            .iter()
+            .try_for_each(|id| match shared.table.get(*id) {
+                Some(partition) => remove_segments(shared, &partition),
+                None => Ok(()),
+            })
+    });
+    if result.is_err() {
+        // All of it again next time: removing twice does no harm.
+        let mut again = lock(&shared.chores);
+        again.removed.extend(chores.removed);
+        again.advanced.extend(chores.advanced);
+    }
+    result.map(|()| true)
+}
+
+/// Removes the segments that lie wholly below the start.
+fn remove_segments(shared: &Shared, partition: &Partition) -> io::Result<()> {
+    let gone = {
+        let mut data = write(&partition.data);
+        let start = data.start;
+        let count = data
+            .segments
+            .partition_point(|segment| segment.last_offset < start);
+        data.segments.drain(..count).collect::<Vec<_>>()
+    };
+    for segment in gone {
+        shared.segments.forget(partition.id, segment.base_offset);
+        shared
+            .disk
+            .remove(&segment::log_path(partition.id, segment.base_offset))?;
+        shared
+            .disk
+            .remove(&segment::index_path(partition.id, segment.base_offset))?;
+    }
+    Ok(())
+}
+
+/// Forgets idle producers.
+pub(crate) fn expire_producers(shared: &Shared, now: Timestamp) {
+    let expiry = shared.options.producer_expiry;
+    for partition in shared.table.all() {
+        if read(&partition.data).producers.is_none() {
+            continue;
+        }
+        let mut data = write(&partition.data);
+        if let Some(producers) = &mut data.producers {
+            producers.expire(now, expiry);
+            if producers.is_empty() {
+                data.producers = None;
+            }
+        }
+    }
+}
+
+/// Removes what an earlier process left behind in a partition's directory: segments that a crash
+/// kept from being removed, or that an interrupted settling began.
+pub(crate) fn sweep(shared: &Shared, directory: &str) -> io::Result<()> {
+    let Some(id) = u64::from_str_radix(directory, 16).ok().map(PartitionId) else {
+        return Ok(());
+    };
+    if segment::directory(id) != format!("{}/{directory}", segment::DIRECTORY) {
+        return Ok(());
+    }
+    let path = segment::directory(id);
+    let Some(partition) = shared.table.get(id) else {
+        return shared.disk.remove(&path);
+    };
+    let known: BTreeSet<String> = read(&partition.data)
+        .segments
+        .iter()
+        .flat_map(|segment| {
+            let base = segment.base_offset;
+            [segment::log_path(id, base), segment::index_path(id, base)]
+        })
+        .collect();
+    for entry in shared.disk.list(&path)? {
+        let path = format!("{path}/{}", entry.name);
+        if !known.contains(&path) && (path.ends_with(".log") || path.ends_with(".idx")) {
+            shared.disk.remove(&path)?;
+        }
+    }
+    Ok(())
+}

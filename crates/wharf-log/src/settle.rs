@@ -1,0 +1,452 @@
+//! Settling: the live batches of the oldest journal file move to their partitions' segments.
+//!
+//! Invariants: partitions learn of the new segment bytes only after those are synced, and the
+//! journal file goes only after a snapshot that knows them is durable; so a crash at any point
+//! leaves either the journal file in charge (what was written beyond the segments' valid lengths is
+//! cut and written again) or the segments. Damaged batches are left out, their file is set aside.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use wharf_message::Timestamp;
+
+use crate::disk::{DiskFile, Open};
+use crate::journal::{self, JournalFile};
+use crate::partition::{BatchRef, Partition, Segment};
+use crate::reader::intact;
+use crate::segment::{self, Indexer};
+use crate::shared::{Shared, count};
+use crate::sync::{lock, read, write};
+use crate::{DamagedRange, PartitionId, Policy};
+
+/// How much is read and written at once.
+const COPY_BYTES: usize = 1 << 20;
+/// The directory of journal files that hold damage and are kept.
+pub(crate) const DAMAGED: &str = "damaged";
+/// Where segments are rolled when nothing is known of the partition's settings.
+const SEGMENT_BYTES: u64 = 1 << 30;
+
+/// Where a journal file that holds damage is kept.
+pub(crate) fn damaged_path(number: u64) -> String {
+    format!("{DAMAGED}/{number:016x}.wal")
+}
+
+/// Why maintenance stopped.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Nothing is broken; the next call may succeed.
+    Later(io::Error),
+    /// A write or sync failed: what the disk holds is unknown.
+    Broken(io::Error),
+}
+
+impl Trouble {
+    /// A failed write or sync; a full disk breaks nothing.
+    pub(crate) fn write(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Later(error),
+            _ => Self::Broken(error),
+        }
+    }
+}
+
+/// What becomes of one partition.
+struct Settled {
+    partition: Arc<Partition>,
+    /// The changed or new segments.
+    segments: Vec<Segment>,
+    damaged: Vec<DamagedRange>,
+}
+
+/// Settles journal file `number`, which is sealed and the oldest.
+pub(crate) fn settle(
+    shared: &Shared,
+    policy: &dyn Policy,
+    number: u64,
+    now: Timestamp,
+) -> Result<(), Trouble> {
+    let Some(file) = shared.journal.file(number) else {
+        return Ok(());
+    };
+    let mut work = Work {
+        shared,
+        policy,
+        file: &file,
+        now,
+        new_names: BTreeSet::new(),
+        undo: Vec::new(),
+    };
+    let mut settled = Vec::new();
+    for id in shared.journal.touched(number) {
+        let Some(partition) = shared.table.get(id) else {
+            continue;
+        };
+        match work.partition(&partition) {
+            Ok(one) => settled.push(one),
+            Err(trouble) => {
+                work.give_back();
+                return Err(trouble);
+            }
+        }
+    }
+    work.sync_names()?;
+    for one in settled {
+        take_over(shared, number, one);
+    }
+    rename_damage(shared, number);
+    shared.journal.retire(number);
+    Ok(())
+}
+
+/// Lets a partition's new segments count instead of its journal entries.
+fn take_over(shared: &Shared, number: u64, settled: Settled) {
+    let Settled {
+        partition,
+        segments,
+        damaged,
+    } = settled;
+    for segment in &segments {
+        shared.segments.forget(partition.id, segment.base_offset);
+    }
+    let mut data = write(&partition.data);
+    for segment in segments {
+        match data.segments.last_mut() {
+            Some(last) if last.base_offset == segment.base_offset => *last = segment,
+            _ => data.segments.push(segment),
+        }
+    }
+    for range in damaged {
+        data.note_damage(range);
+    }
+    shared.index_shrank(data.drop_index_front(|batch| batch.file <= number));
+    if data
+        .segments
+        .first()
+        .is_some_and(|segment| segment.last_offset < data.start)
+    {
+        lock(&shared.chores).advanced.insert(partition.id);
+    }
+}
+
+/// Damage in a settled journal file is found where the file will be kept.
+fn rename_damage(shared: &Shared, number: u64) {
+    let (old, new) = (journal::path(number), damaged_path(number));
+    let rename = |ranges: &mut Vec<DamagedRange>| {
+        for range in ranges.iter_mut().filter(|range| range.path == old) {
+            range.path.clone_from(&new);
+        }
+    };
+    rename(&mut write(&shared.lost));
+    for partition in shared.table.all() {
+        if !read(&partition.data).damaged.is_empty() {
+            rename(&mut write(&partition.data).damaged);
+        }
+    }
+}
+
+struct Work<'a> {
+    shared: &'a Shared,
+    policy: &'a dyn Policy,
+    file: &'a JournalFile,
+    now: Timestamp,
+    /// Directories in which names were created.
+    new_names: BTreeSet<String>,
+    /// Files written, with the length they had (`None`: they did not exist).
+    undo: Vec<(String, Option<u64>)>,
+}
+
+impl Work<'_> {
+    fn partition(&mut self, partition: &Arc<Partition>) -> Result<Settled, Trouble> {
+        let (last, batches) = {
+            let data = read(&partition.data);
+            let number = self.file.number;
+            let mine = data.index.iter().take_while(|batch| batch.file <= number);
+            (
+                data.segments.last().copied(),
+                mine.copied().collect::<Vec<BatchRef>>(),
+            )
+        };
+        let mut settled = Settled {
+            partition: Arc::clone(partition),
+            segments: Vec::new(),
+            damaged: Vec::new(),
+        };
+        let Some(first) = batches.first() else {
+            return Ok(settled);
+        };
+        let retention = self.policy.retention(partition.id);
+        let roll = Roll {
+            bytes: retention
+                .as_ref()
+                .map_or(SEGMENT_BYTES, |retention| retention.segment_bytes),
+            age: retention.map_or(u64::MAX, |retention| {
+                u64::try_from(retention.segment_age.as_millis()).unwrap_or(u64::MAX)
+            }),
+        };
+        let mut writer = match last.filter(|last| !roll.due(last, first, self.now)) {
+            Some(segment) => self.resume(partition.id, segment)?,
+            None => self.create(partition.id, first)?,
+        };
+        for run in runs(&batches) {
+            let bytes = run.iter().map(|batch| batch.bytes as usize).sum();
+            let position = u64::from(run[0].position);
+            let bytes = self.file.read(position, bytes).map_err(Trouble::Later)?;
+            let mut at = 0;
+            for batch in run {
+                let content = bytes.slice(at..at + batch.bytes as usize);
+                at += content.len();
+                if !intact(&content, batch.base_offset) {
+                    settled.damaged.push(self.damage(partition.id, batch));
+                    continue;
+                }
+                if roll.due(&writer.segment, batch, self.now) && writer.segment.bytes > 0 {
+                    settled.segments.push(writer.finish()?);
+                    writer = self.create(partition.id, batch)?;
+                }
+                writer.add(batch, &content)?;
+            }
+        }
+        settled.segments.push(writer.finish()?);
+        // A segment in which nothing could be written does not exist.
+        settled.segments.retain(|segment| segment.bytes > 0);
+        let bytes = batches.iter().map(|batch| u64::from(batch.bytes)).sum();
+        count(&self.shared.counters.settled_bytes, bytes);
+        Ok(settled)
+    }
+
+    fn damage(&self, partition: PartitionId, batch: &BatchRef) -> DamagedRange {
+        DamagedRange {
+            partition: Some(partition),
+            first: batch.base_offset,
+            last: batch.last_offset(),
+            path: journal::path(self.file.number),
+            position: u64::from(batch.position),
+        }
+    }
+
+    /// Goes on with a segment at its valid length.
+    fn resume(&mut self, partition: PartitionId, segment: Segment) -> Result<Writer, Trouble> {
+        let open = self
+            .shared
+            .segments
+            .open(partition, &segment)
+            .map_err(Trouble::Later)?;
+        let path = segment::log_path(partition, segment.base_offset);
+        let file = self
+            .shared
+            .disk
+            .open(&path, Open::Existing)
+            .map_err(Trouble::Later)?;
+        let index = self.open_index(partition, segment.base_offset)?;
+        let index_bytes = (open.index.len() * segment::ENTRY_BYTES) as u64;
+        for (file, bytes) in [(&file, segment.bytes), (&index, index_bytes)] {
+            if file.len().map_err(Trouble::Later)? > bytes {
+                file.truncate(bytes).map_err(Trouble::write)?;
+            }
+        }
+        self.undo.push((path, Some(segment.bytes)));
+        let indexer = Indexer::resume(open.index.last(), segment.max_timestamp);
+        let mut writer = Writer::new(segment, indexer, file, index);
+        // The index is rewritten where it had to be completed from the batches.
+        writer.rewrite_index(&open.index)?;
+        Ok(writer)
+    }
+
+    fn open_index(
+        &mut self,
+        partition: PartitionId,
+        base_offset: i64,
+    ) -> Result<Arc<dyn DiskFile>, Trouble> {
+        let path = segment::index_path(partition, base_offset);
+        match self.shared.disk.open(&path, Open::Existing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.new_names.insert(segment::directory(partition));
+                self.shared
+                    .disk
+                    .open(&path, Open::New)
+                    .map_err(Trouble::write)
+            }
+            other => other.map_err(Trouble::Later),
+        }
+    }
+
+    /// Begins a segment with `first`. What an interrupted settling left under its name goes.
+    fn create(&mut self, partition: PartitionId, first: &BatchRef) -> Result<Writer, Trouble> {
+        let disk = &self.shared.disk;
+        let directory = segment::directory(partition);
+        disk.create_dir(&directory).map_err(Trouble::write)?;
+        self.new_names.insert(segment::DIRECTORY.to_owned());
+        self.new_names.insert(directory);
+        let open = |path: &str| {
+            disk.remove(path)
+                .and_then(|()| disk.open(path, Open::New))
+                .map_err(Trouble::write)
+        };
+        let (log, index) = (
+            segment::log_path(partition, first.base_offset),
+            segment::index_path(partition, first.base_offset),
+        );
+        let (file, index_file) = (open(&log)?, open(&index)?);
+        self.undo.extend([(log, None), (index, None)]);
+        let segment = Segment {
+            base_offset: first.base_offset,
+            last_offset: first.base_offset - 1,
+            bytes: 0,
+            first_timestamp: first.max_timestamp,
+            max_timestamp: i64::MIN,
+        };
+        Ok(Writer::new(segment, Indexer::new(), file, index_file))
+    }
+
+    /// Makes the names of new files and directories durable.
+    fn sync_names(&self) -> Result<(), Trouble> {
+        let sync = |directory: &String| self.shared.disk.sync_dir(directory);
+        self.new_names
+            .iter()
+            .try_for_each(sync)
+            .map_err(Trouble::write)
+    }
+
+    /// After a failure: what was written is of no use and may fill the disk. Best effort: what stays
+    /// lies beyond the valid lengths and is cut by the next attempt.
+    fn give_back(&self) {
+        for (path, bytes) in &self.undo {
+            let _already_failing = match bytes {
+                None => self.shared.disk.remove(path),
+                Some(bytes) => self
+                    .shared
+                    .disk
+                    .open(path, Open::Existing)
+                    .and_then(|file| file.truncate(*bytes)),
+            };
+        }
+    }
+}
+
+/// When a new segment begins.
+struct Roll {
+    bytes: u64,
+    /// Milliseconds.
+    age: u64,
+}
+
+impl Roll {
+    /// Whether `batch` goes into a segment after `segment`.
+    fn due(&self, segment: &Segment, batch: &BatchRef, now: Timestamp) -> bool {
+        // By the records' own time; by the clock for records that come without one.
+        let time = if batch.max_timestamp < 0 {
+            now.as_millis()
+        } else {
+            batch.max_timestamp
+        };
+        let age = u64::try_from(time.saturating_sub(segment.first_timestamp)).unwrap_or(0);
+        let aged = segment.first_timestamp >= 0 && age > self.age;
+        segment.bytes > 0 && (segment.bytes + u64::from(batch.bytes) > self.bytes || aged)
+    }
+}
+
+/// Splits batches into runs that adjoin in the journal and are read at once.
+fn runs(batches: &[BatchRef]) -> Vec<&[BatchRef]> {
+    let mut runs = Vec::new();
+    let mut start = 0;
+    let mut bytes = 0;
+    for at in 0..batches.len() {
+        bytes += batches[at].bytes as usize;
+        let ends = batches.get(at + 1).is_none_or(|next| {
+            !batches[at].adjoins(next) || bytes + next.bytes as usize > COPY_BYTES
+        });
+        if ends {
+            runs.push(&batches[start..=at]);
+            (start, bytes) = (at + 1, 0);
+        }
+    }
+    runs
+}
+
+/// Writes one segment.
+struct Writer {
+    segment: Segment,
+    indexer: Indexer,
+    file: Arc<dyn DiskFile>,
+    index: Arc<dyn DiskFile>,
+    /// Where the index goes on.
+    index_bytes: u64,
+    buffer: BytesMut,
+    /// Where the buffer goes.
+    buffer_at: u64,
+    index_buffer: BytesMut,
+}
+
+impl Writer {
+    fn new(
+        segment: Segment,
+        indexer: Indexer,
+        file: Arc<dyn DiskFile>,
+        index: Arc<dyn DiskFile>,
+    ) -> Self {
+        Self {
+            segment,
+            indexer,
+            file,
+            index,
+            index_bytes: 0,
+            buffer: BytesMut::new(),
+            buffer_at: segment.bytes,
+            index_buffer: BytesMut::new(),
+        }
+    }
+
+    fn rewrite_index(&mut self, entries: &[segment::IndexEntry]) -> Result<(), Trouble> {
+        let on_disk = self.index.len().map_err(Trouble::Later)?;
+        let kept = usize::try_from(on_disk / segment::ENTRY_BYTES as u64).unwrap_or(usize::MAX);
+        let kept = kept.min(entries.len());
+        // The last entry on disk is written again: it may be the one that was broken.
+        let kept = kept.saturating_sub(1);
+        self.index_bytes = (kept * segment::ENTRY_BYTES) as u64;
+        for entry in &entries[kept..] {
+            entry.encode(&mut self.index_buffer);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, batch: &BatchRef, content: &Bytes) -> Result<(), Trouble> {
+        let position = self.segment.bytes;
+        if let Some(entry) = self
+            .indexer
+            .next(batch.base_offset, position, batch.max_timestamp)
+        {
+            entry.encode(&mut self.index_buffer);
+        }
+        self.buffer.put_slice(content);
+        self.segment.bytes += content.len() as u64;
+        self.segment.last_offset = batch.last_offset();
+        self.segment.max_timestamp = self.segment.max_timestamp.max(batch.max_timestamp);
+        if self.buffer.len() >= COPY_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Trouble> {
+        self.file
+            .write_at(&self.buffer, self.buffer_at)
+            .map_err(Trouble::write)?;
+        self.buffer_at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and syncs.
+    fn finish(mut self) -> Result<Segment, Trouble> {
+        self.flush()?;
+        self.index
+            .write_at(&self.index_buffer, self.index_bytes)
+            .map_err(Trouble::write)?;
+        self.file.sync().map_err(Trouble::write)?;
+        self.index.sync().map_err(Trouble::write)?;
+        Ok(self.segment)
+    }
+}
