@@ -399,10 +399,12 @@ fn plan_without_appends(
 /// Tells everybody the outcome, in the order in which the units came.
 fn answer(shared: &Shared, group: Vec<Judged>, failure: Option<Failure>) {
     for judged in group {
+        // Refusals, too, may have been judged on units that were not committed after all.
         let outcome = match (&failure, judged.outcome) {
-            (Some(Failure::Broken), Ok(_)) => Err(CommitError::Poisoned),
-            (Some(Failure::Full), Ok(_)) => Err(CommitError::DiskFull),
-            (_, outcome) => outcome,
+            (_, Err(error @ CommitError::TooLarge { .. })) => Err(error),
+            (Some(Failure::Broken), _) => Err(CommitError::Poisoned),
+            (Some(Failure::Full), _) => Err(CommitError::DiskFull),
+            (None, outcome) => outcome,
         };
         if outcome.is_ok() {
             count(&shared.counters.units, 1);

@@ -5,10 +5,11 @@
 //! frames after it count. What is cut is wiped before anything is written, so that it can never be
 //! taken for a frame again. Nothing is deleted here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wharf_message::Timestamp;
 
 use crate::committer::End;
@@ -38,7 +39,11 @@ pub(crate) fn recover(shared: &Arc<Shared>) -> Result<Recovered, OpenError> {
         disk.create_dir(directory)
             .map_err(|source| failed(directory, source))?;
     }
-    disk.sync_dir("").map_err(|source| failed("", source))?;
+    // Names that a killed process made or changed may not be durable yet; what follows relies on them.
+    for directory in ["", journal::DIRECTORY, snapshot::DIRECTORY] {
+        disk.sync_dir(directory)
+            .map_err(|source| failed(directory, source))?;
+    }
     let files = open_files(shared)?;
     let snapshot = snapshot::load(&**disk, |snapshot| covered(snapshot, &files))?;
     let from = match snapshot {
@@ -92,7 +97,7 @@ fn covered(snapshot: &Snapshot, files: &Files) -> Result<(), String> {
     }
 }
 
-/// A log without a snapshot is new: its journal begins with the first frame, it has no segments.
+/// A log without a snapshot is new: its journal begins with the first frame or is empty.
 fn check_beginning(shared: &Shared, files: &Files) -> Result<(), OpenError> {
     let reason = |reason: &str| {
         Err(OpenError::Snapshot {
@@ -104,16 +109,16 @@ fn check_beginning(shared: &Shared, files: &Files) -> Result<(), OpenError> {
         .disk
         .list(segment::DIRECTORY)
         .map_err(|source| failed(segment::DIRECTORY, source))?;
-    if !segments.is_empty() {
-        return reason("there is none, but there are segments");
+    let first = files.values().next().map(|file| read_frame(file, 0));
+    match first {
+        // Segments may be there: the first settling was interrupted before its snapshot.
+        Some(Ok(Found::Frame(frame))) if frame.header.sequence == 1 => Ok(()),
+        Some(Ok(Found::Frame(_))) => {
+            reason("there is none, but the journal does not begin with the first frame")
+        }
+        _ if segments.is_empty() => Ok(()),
+        _ => reason("there is none, but there are segments"),
     }
-    if let Some((_, file)) = files.iter().next()
-        && let Ok(Found::Frame(frame)) = read_frame(file, 0)
-        && frame.header.sequence != 1
-    {
-        return reason("there is none, but the journal does not begin with the first frame");
-    }
-    Ok(())
 }
 
 /// The journal files that the log's memory refers to.
@@ -184,7 +189,18 @@ struct Replay<'a> {
     cut: Cut,
     /// Set once a frame could not be read: later frames fill the gaps it left.
     lost: Option<Lost>,
+    /// The last frames, as long as no later one says that they are durable.
+    unproven: VecDeque<Unproven>,
     recovery: Recovery,
+}
+
+/// A frame that was read back but may be in the operating system's cache only: its process was
+/// killed before a sync, or the sync failed.
+struct Unproven {
+    sequence: u64,
+    file: Arc<JournalFile>,
+    position: u64,
+    frame: Bytes,
 }
 
 /// What follows the last frame.
@@ -215,6 +231,7 @@ impl<'a> Replay<'a> {
             files,
             cut,
             lost: None,
+            unproven: VecDeque::new(),
             recovery: Recovery::default(),
         }
     }
@@ -348,7 +365,7 @@ impl<'a> Replay<'a> {
         };
     }
 
-    fn apply(&mut self, file: &JournalFile, position: u64, frame: &ReadFrame) {
+    fn apply(&mut self, file: &Arc<JournalFile>, position: u64, frame: &ReadFrame) {
         let header = &frame.header;
         let end = position + header.padded_bytes();
         let cut = Cut {
@@ -377,8 +394,42 @@ impl<'a> Replay<'a> {
                 }
             }
         }
+        while self
+            .unproven
+            .front()
+            .is_some_and(|one| one.sequence <= header.synced)
+        {
+            self.unproven.pop_front();
+        }
+        if frame.payload_intact {
+            self.unproven.push_back(Unproven {
+                sequence: header.sequence,
+                file: Arc::clone(file),
+                position,
+                frame: frame.frame.clone(),
+            });
+        }
         self.cut = cut;
         self.recovery.frames_replayed += 1;
+    }
+
+    /// Makes the last frames durable before anybody sees them. They are written again, because after
+    /// a failed sync the operating system takes pages for clean that never reached the disk.
+    fn prove(&mut self) -> Result<(), OpenError> {
+        let mut written: BTreeMap<u64, Arc<JournalFile>> = BTreeMap::new();
+        for unproven in self.unproven.drain(..) {
+            let Unproven {
+                file,
+                position,
+                frame,
+                ..
+            } = unproven;
+            file.file
+                .write_at(&frame, position)
+                .map_err(|source| failed(&journal::path(file.number), source))?;
+            written.insert(file.number, file);
+        }
+        sync_all(written)
     }
 
     /// A batch of a frame whose payload is damaged.
@@ -415,6 +466,7 @@ impl<'a> Replay<'a> {
 
     /// Wipes what follows the last frame and hands the files over.
     fn finish(&mut self, retired: impl Fn(u64) -> bool) -> Result<End, OpenError> {
+        self.prove()?;
         let (file, from) = self.after_cut();
         if let Some(file) = file {
             self.wipe(&file, from)?;
@@ -469,13 +521,15 @@ impl<'a> Replay<'a> {
                 .map_err(|source| failed(&journal::path(file.number), source))?;
             wiped.insert(file.number, file);
         }
-        for (number, file) in wiped {
-            file.file
-                .sync()
-                .map_err(|source| failed(&journal::path(number), source))?;
-        }
-        Ok(())
+        sync_all(wiped)
     }
+}
+
+fn sync_all(files: BTreeMap<u64, Arc<JournalFile>>) -> Result<(), OpenError> {
+    files.into_iter().try_for_each(|(number, file)| {
+        let synced = file.file.sync();
+        synced.map_err(|source| failed(&journal::path(number), source))
+    })
 }
 
 /// The claimed size of a torn frame whose first sector arrived.
