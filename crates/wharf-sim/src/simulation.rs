@@ -17,7 +17,7 @@ use wharf_log::{
 use wharf_message::Timestamp;
 
 use crate::checkers::{
-    Answers, Broken, Evidence, FailStop, OncePerSequence, Unsettled, adopt_retention, body, broken,
+    Answers, Broken, Evidence, FailStop, OncePerSequence, Retained, Unsettled, body, broken,
     check_view, read_somewhere, restart_changes_nothing,
 };
 use crate::model::Model;
@@ -85,6 +85,8 @@ pub(crate) struct Simulation {
     workload: Workload,
     settings: Settings,
     now: Timestamp,
+    /// The latest time there was; clocks may jump back.
+    latest: Timestamp,
     /// What every answer so far amounts to.
     model: Model,
     /// What a power loss must leave: everything up to the last answer that waited for a sync.
@@ -124,6 +126,7 @@ impl Simulation {
             callbacks,
             settings: Settings::default(),
             now,
+            latest: now,
             durable: model.clone(),
             model,
             since: Vec::new(),
@@ -164,7 +167,12 @@ impl Simulation {
 
     fn draw_ending(&mut self) -> Ending {
         if self.disk.is_off() {
-            return Ending::PowerLoss;
+            let only_killed = self.has(Fault::Kill) && self.random.coin();
+            return if only_killed {
+                Ending::Kill
+            } else {
+                Ending::PowerLoss
+            };
         }
         let stopped = matches!(self.log.reader.health(), Health::Poisoned { .. });
         let mut endings = Vec::new();
@@ -218,6 +226,7 @@ impl Simulation {
             _ => i64::try_from(self.random.below(500)).unwrap_or(0),
         };
         self.now = Timestamp::from_millis(self.now.as_millis() + millis);
+        self.latest = self.latest.max(self.now);
     }
 
     fn change_faults(&mut self) -> Result<(), Broken> {
@@ -296,7 +305,11 @@ impl Simulation {
         if unanswered && !self.disk.is_off() {
             return broken("units are answered by the rules", "a unit was not answered");
         }
-        Ok(())
+        if self.disk.is_off() {
+            Ok(())
+        } else {
+            self.adopt_retention()
+        }
     }
 
     fn take_answers(&mut self) -> Result<(), Broken> {
@@ -337,6 +350,12 @@ impl Simulation {
     fn settle_answer(&mut self, submitted: Submitted, answer: &Answer) -> Result<(), Broken> {
         let unit = &submitted.unit;
         let tried_at = submitted.tried_at.unwrap_or(self.now);
+        let retained = Retained {
+            settings: &self.settings.0,
+            now: self.latest,
+        };
+        let moved = retained.adopt_answer(&mut self.model, unit, answer)?;
+        self.note_retention(&moved);
         self.answers.check(
             &mut self.model,
             unit,
@@ -430,15 +449,20 @@ impl Simulation {
     }
 
     fn adopt_retention(&mut self) -> Result<(), Broken> {
-        let retained = &self.settings.0;
-        let moved = adopt_retention(&mut self.model, &self.log.reader, retained, self.now)?;
-        for id in retained.keys().filter(|_| moved > 0) {
-            if let Some(partition) = self.model.partitions.get(id) {
-                self.durable.adopt_start(*id, partition.start);
-            }
-        }
-        self.report.retention_moves += moved;
+        let retained = Retained {
+            settings: &self.settings.0,
+            now: self.latest,
+        };
+        let moved = retained.adopt(&mut self.model, &self.log.reader)?;
+        self.note_retention(&moved);
         Ok(())
+    }
+
+    fn note_retention(&mut self, moved: &BTreeMap<PartitionId, i64>) {
+        for (id, start) in moved {
+            self.durable.adopt_start(*id, *start);
+            self.report.retention_moves += 1;
+        }
     }
 
     /// Compares everything readable with every answer so far, while the node runs.
@@ -450,7 +474,7 @@ impl Simulation {
             unsettled: &unsettled,
             refused: &self.refused,
             retained: &self.settings.0,
-            now: self.now,
+            now: self.latest,
         };
         check_view(&evidence, &view)?;
         self.report.views += 1;
@@ -470,7 +494,7 @@ impl Simulation {
             Ending::Kill => false,
             Ending::Orderly => self.random.coin(),
         };
-        power_lost |= self.disk.is_off();
+        power_lost |= self.disk.is_off() && ending == Ending::Orderly;
         self.disk = if power_lost {
             self.disk.crash()
         } else {
@@ -525,8 +549,13 @@ impl Simulation {
             let opened = open(disk, plan, mix, callbacks, random, *now);
             if self.disk.is_off() {
                 self.report.deaths_in_recovery += 1;
-                self.disk = self.disk.crash();
-                *power_lost = true;
+                let only_killed = self.has(Fault::Kill) && self.random.coin();
+                *power_lost |= !only_killed;
+                self.disk = if only_killed {
+                    self.disk.kill()
+                } else {
+                    self.disk.crash()
+                };
                 dies = self.random.percent(30);
                 continue;
             }
@@ -556,7 +585,7 @@ impl Simulation {
             unsettled: &open,
             refused: &self.refused,
             retained: &self.settings.0,
-            now: self.now,
+            now: self.latest,
         };
         let (model, kept) = check_view(&evidence, &view)?;
         let last_kept = kept.checked_sub(1).map(|last| open[last].operation);

@@ -28,7 +28,7 @@ pub use fail_stop::FailStop;
 pub use once_per_sequence::OncePerSequence;
 pub use reads::check as read_somewhere;
 pub use restart_changes_nothing::check as restart_changes_nothing;
-pub use retention::adopt as adopt_retention;
+pub use retention::Retained;
 
 use crate::model::{Batch, Model};
 use crate::view::{Stored, View};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wharf_log::{PartitionChange, PartitionId, Reader, Retention};
+use wharf_log::{CommitError, Committed, PartitionChange, PartitionId, Reader, Retention, Unit};
 use wharf_message::Timestamp;
 
 use super::{Broken, Evidence, broken};
@@ -11,26 +11,77 @@ use crate::view::View;
 
 const PROMISE: &str = "retention deletes only what is due";
 
-/// Takes starts that retention has moved over into the model, after checking that it was right.
-/// Returns how many moved.
-pub fn adopt(
-    model: &mut Model,
-    reader: &Reader,
-    retained: &BTreeMap<PartitionId, Retention>,
-    now: Timestamp,
-) -> Result<u64, Broken> {
-    let mut moved = 0;
-    for (id, retention) in retained {
-        let (Some(bounds), Some(partition)) = (reader.bounds(*id), model.partitions.get(id)) else {
-            continue;
-        };
-        if bounds.start > partition.start {
-            is_due(*id, partition, bounds.start, retention, now)?;
-            model.adopt_start(*id, bounds.start);
-            moved += 1;
+/// Retention as it may have moved starts by now.
+#[derive(Clone, Copy, Debug)]
+pub struct Retained<'a> {
+    /// The partitions that have a retention.
+    pub settings: &'a BTreeMap<PartitionId, Retention>,
+    /// The latest time there was.
+    pub now: Timestamp,
+}
+
+impl Retained<'_> {
+    /// Takes the starts that a reader sees over into the model, after checking that they are right.
+    /// Returns those that moved.
+    pub fn adopt(
+        &self,
+        model: &mut Model,
+        reader: &Reader,
+    ) -> Result<BTreeMap<PartitionId, i64>, Broken> {
+        let mut moved = BTreeMap::new();
+        for id in self.settings.keys() {
+            if let Some(bounds) = reader.bounds(*id) {
+                self.adopt_start(model, *id, bounds.start, &mut moved)?;
+            }
         }
+        Ok(moved)
     }
-    Ok(moved)
+
+    /// Takes the starts that an answer shows over into the model. Returns those that moved.
+    pub fn adopt_answer(
+        &self,
+        model: &mut Model,
+        unit: &Unit,
+        answer: &Result<Committed, CommitError>,
+    ) -> Result<BTreeMap<PartitionId, i64>, Broken> {
+        let mut moved = BTreeMap::new();
+        match answer {
+            Ok(committed) => {
+                for (append, appended) in unit.appends.iter().zip(&committed.appends) {
+                    self.adopt_start(model, append.partition, appended.log_start, &mut moved)?;
+                }
+            }
+            Err(CommitError::OffsetOutOfRange { start, .. }) => {
+                for change in &unit.partitions {
+                    if let PartitionChange::AdvanceStart { partition, .. } = change {
+                        self.adopt_start(model, *partition, *start, &mut moved)?;
+                    }
+                }
+            }
+            Err(_) => {}
+        }
+        Ok(moved)
+    }
+
+    fn adopt_start(
+        &self,
+        model: &mut Model,
+        id: PartitionId,
+        start: i64,
+        moved: &mut BTreeMap<PartitionId, i64>,
+    ) -> Result<(), Broken> {
+        let (Some(retention), Some(partition)) =
+            (self.settings.get(&id), model.partitions.get(&id))
+        else {
+            return Ok(());
+        };
+        if start > partition.start {
+            is_due(id, partition, start, retention, self.now)?;
+            model.adopt_start(id, start);
+            moved.insert(id, start);
+        }
+        Ok(())
+    }
 }
 
 /// Checks the starts of a view.
