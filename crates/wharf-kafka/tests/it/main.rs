@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod compat;
+mod config_keys;
 mod frames;
+mod group_keys;
 mod metadata;
+mod offset_keys;
 mod produce_fetch;
 mod support;
+mod topic_keys;
