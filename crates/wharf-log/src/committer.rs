@@ -138,7 +138,7 @@ impl Committer {
             group = replanned;
             result = self.commit(planned, &group, now, true);
         }
-        answer(&shared, group, result.err());
+        answer(&shared, group, result.as_ref().err());
     }
 
     /// Writes, syncs and publishes a group.
@@ -397,10 +397,10 @@ fn plan_without_appends(
 }
 
 /// Tells everybody the outcome, in the order in which the units came.
-fn answer(shared: &Shared, group: Vec<Judged>, failure: Option<Failure>) {
+fn answer(shared: &Shared, group: Vec<Judged>, failure: Option<&Failure>) {
     for judged in group {
         // Refusals, too, may have been judged on units that were not committed after all.
-        let outcome = match (&failure, judged.outcome) {
+        let outcome = match (failure, judged.outcome) {
             (_, Err(error @ CommitError::TooLarge { .. })) => Err(error),
             (Some(Failure::Broken), _) => Err(CommitError::Poisoned),
             (Some(Failure::Full), _) => Err(CommitError::DiskFull),

@@ -506,13 +506,13 @@ impl<'a> Replay<'a> {
             let (file, position, header) = frame?;
             cut.push((file, position, header.padded_bytes()));
         }
-        if let Some(bytes) = torn_bytes(file, from)? {
-            if cut
-                .first()
-                .is_none_or(|first| first.0.number != file.number || first.1 != from)
-            {
-                cut.insert(0, (Arc::clone(file), from, bytes));
-            }
+        let known = cut
+            .first()
+            .is_some_and(|first| first.0.number == file.number && first.1 == from);
+        if let Some(bytes) = torn_bytes(file, from)?
+            && !known
+        {
+            cut.insert(0, (Arc::clone(file), from, bytes));
         }
         for (file, position, bytes) in cut {
             self.recovery.torn_tail_bytes += bytes;

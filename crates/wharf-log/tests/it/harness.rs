@@ -7,9 +7,10 @@ use bytes::Bytes;
 use wharf_log::batch::{self, Producer, Record};
 use wharf_log::disk::Disk;
 use wharf_log::disk::real::RealDisk;
+use wharf_log::disk::simulated::{Faults, SimulatedDisk};
 use wharf_log::{
-    Append, Clock, CommitError, Committed, Log, Observer, Options, PartitionChange, PartitionId,
-    Policy, Retention, Unit,
+    Append, Clock, CommitError, Committed, Log, Observer, OpenError, Options, PartitionChange,
+    PartitionId, Policy, Retention, Unit,
 };
 use wharf_message::Timestamp;
 
@@ -72,11 +73,41 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn open(disk: &Arc<dyn Disk>, options: Options) -> Self {
+        Self::try_open(disk, options).unwrap()
+    }
+
+    pub(crate) fn try_open(disk: &Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
         let told = Arc::new(Told::default());
         let now = Timestamp::from_millis(1_000_000);
         let observer = Arc::clone(&told) as Arc<dyn Observer>;
-        let log = Log::open(Arc::clone(disk), options, observer, now).unwrap();
-        Self { log, told, now }
+        let log = Log::open(Arc::clone(disk), options, observer, now)?;
+        Ok(Self { log, told, now })
+    }
+
+    /// A fresh simulated disk with a log on it.
+    pub(crate) fn simulated(seed: u64, options: Options) -> (SimulatedDisk, Self) {
+        let disk = SimulatedDisk::new(seed, Faults::default());
+        let node = Self::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), options);
+        (disk, node)
+    }
+
+    /// Runs maintenance until nothing is left to do; commits what it asks for.
+    pub(crate) fn maintain(&mut self, policy: &dyn Policy) {
+        for _ in 0..1000 {
+            let more = self.log.maintenance.run(policy, self.now);
+            let answered = self.log.committer.run_pending(self.now);
+            if !more && answered == 0 {
+                return;
+            }
+        }
+        panic!("maintenance does not come to an end");
+    }
+
+    /// Stops as a server does: drains, writes the last snapshot.
+    pub(crate) fn stop(mut self) {
+        self.log.appender.close();
+        self.log.committer.run_pending(self.now);
+        self.log.maintenance.finish(self.now).unwrap();
     }
 
     /// Commits units as they are queued together.
@@ -93,8 +124,7 @@ impl Node {
             .collect();
         self.log.appender.submit(units);
         self.log.committer.run_pending(self.now);
-        let outcomes = std::mem::take(&mut *outcomes.lock().unwrap());
-        outcomes
+        std::mem::take(&mut *outcomes.lock().unwrap())
     }
 
     pub(crate) fn commit(&mut self, unit: Unit) -> Outcome {
@@ -181,4 +211,26 @@ pub(crate) fn append(partition: u64, values: &[&str]) -> Unit {
         appends: vec![append_to(partition, batch_of(values, None, 7))],
         ..Unit::default()
     }
+}
+
+/// A unit that moves the start of a partition.
+pub(crate) fn advance(partition: u64, offset: i64) -> Unit {
+    let partition = PartitionId(partition);
+    let change = PartitionChange::AdvanceStart { partition, offset };
+    Unit {
+        partitions: vec![change],
+        ..Unit::default()
+    }
+}
+
+pub(crate) fn remove(partition: u64) -> Unit {
+    Unit {
+        partitions: vec![PartitionChange::Remove(PartitionId(partition))],
+        ..Unit::default()
+    }
+}
+
+/// The disk as the log wants it.
+pub(crate) fn shared(disk: &SimulatedDisk) -> Arc<dyn Disk> {
+    Arc::new(disk.clone())
 }

@@ -1,5 +1,11 @@
 //! The log from outside: commits, reads, restarts, crashes.
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+mod crash;
+mod damage;
+mod disk_full;
 mod harness;
+mod model;
 mod restart;
+mod retention;
+mod settle;
