@@ -71,8 +71,7 @@ impl Broker {
     }
 
     /// Waits for the leader's assignment.
-    pub async fn sync_group(&self, cx: &Context, sync: Sync) -> Result<Synced, Error> {
-        let _ = cx;
+    pub async fn sync_group(&self, _cx: &Context, sync: Sync) -> Result<Synced, Error> {
         check_name(&sync.group)?;
         let answer = self.shared.groups.inner.with(&sync.group, |_, group, now| {
             let (ticket, answer) = group.expect_sync();
@@ -84,8 +83,7 @@ impl Broker {
     }
 
     /// Keeps a member alive.
-    pub fn heartbeat(&self, cx: &Context, member: &Member) -> Result<(), Error> {
-        let _ = cx;
+    pub fn heartbeat(&self, _cx: &Context, member: &Member) -> Result<(), Error> {
         check_name(&member.group)?;
         let groups = &self.shared.groups.inner;
         groups
@@ -98,11 +96,10 @@ impl Broker {
     /// Removes members; one result each, in order.
     pub fn leave_group(
         &self,
-        cx: &Context,
+        _cx: &Context,
         group: &str,
         leaving: Vec<Leaving>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        let _ = cx;
         check_name(group)?;
         let groups = &self.shared.groups.inner;
         groups
@@ -120,11 +117,10 @@ impl Broker {
     /// asking the group.
     pub async fn commit_offsets(
         &self,
-        cx: &Context,
+        _cx: &Context,
         member: &Member,
         offsets: Vec<CommitOffset>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        let _ = cx;
         check_name_length(&member.group)?;
         let now = self.shared.runtime.now();
         let mut commits = Vec::new();
@@ -194,12 +190,11 @@ impl Broker {
     /// exist has no offsets, which is no error.
     pub fn committed_offsets(
         &self,
-        cx: &Context,
+        _cx: &Context,
         group: &str,
         member: Option<&Member>,
         partitions: Option<&[(TopicRef, i32)]>,
     ) -> Result<Vec<Result<CommittedOffset, Error>>, Error> {
-        let _ = cx;
         let Some(partitions) = partitions else {
             return self.all_committed(group, member);
         };
@@ -260,8 +255,7 @@ impl Broker {
     }
 
     /// Every group.
-    pub fn list_groups(&self, cx: &Context) -> Vec<ListedGroup> {
-        let _ = cx;
+    pub fn list_groups(&self, _cx: &Context) -> Vec<ListedGroup> {
         let cells = self.shared.groups.inner.cells();
         let listed = cells.iter().filter_map(|cell| {
             let group = cell.open()?;
@@ -276,8 +270,7 @@ impl Broker {
     }
 
     /// One group; `GroupIdNotFound` when there is none.
-    pub fn describe_group(&self, cx: &Context, group: &str) -> Result<GroupDescription, Error> {
-        let _ = cx;
+    pub fn describe_group(&self, _cx: &Context, group: &str) -> Result<GroupDescription, Error> {
         let description = self
             .shared
             .groups
@@ -287,8 +280,7 @@ impl Broker {
     }
 
     /// Deletes an empty group with its offsets.
-    pub async fn delete_group(&self, cx: &Context, group: &str) -> Result<(), Error> {
-        let _ = cx;
+    pub async fn delete_group(&self, _cx: &Context, group: &str) -> Result<(), Error> {
         let groups = &self.shared.groups.inner;
         let outcome = groups.with(group, |cell, group, _now| groups.delete(cell, group));
         let outcome = outcome.unwrap_or_else(|| Err(refusal(ErrorKind::GroupIdNotFound)))?;
@@ -303,11 +295,10 @@ impl Broker {
     /// succeeds.
     pub async fn delete_offsets(
         &self,
-        cx: &Context,
+        _cx: &Context,
         group: &str,
         partitions: Vec<(String, i32)>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        let _ = cx;
         let known: Vec<_> = partitions
             .iter()
             .map(|(topic, partition)| {
@@ -385,6 +376,7 @@ fn describe(group: &Group) -> GroupDescription {
         state: machine.state().name(),
         protocol_type: machine.protocol_type().unwrap_or_default().to_owned(),
         protocol: protocol.unwrap_or_default().to_owned(),
+        rebalance_reason: machine.rebalance_reason().to_owned(),
         members: members.collect(),
     }
 }

@@ -185,6 +185,9 @@ pub struct GroupDescription {
     pub protocol_type: String,
     /// The protocol, or empty unless stable.
     pub protocol: String,
+    /// Why the last rebalance since the node started began, with the client's own words
+    /// (KIP-800); empty when there was none.
+    pub rebalance_reason: String,
     /// The members.
     pub members: Vec<MemberDescription>,
 }

@@ -673,3 +673,34 @@ fn a_closed_log_refuses_assignments_and_offsets_without_blocking_anybody() {
     );
     assert_eq!(state(&world, "g"), "PreparingRebalance");
 }
+
+#[test]
+fn no_acknowledged_offset_is_lost_whenever_the_power_fails() {
+    for seed in 0..8_u64 {
+        let mut world = World::new();
+        world.topic("orders", 1, &[]);
+        let (mut sent, mut acknowledged) = (-1, -1);
+        let mut random = seed;
+        for _ in 0..30 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(seed | 1);
+            world.hold_commits((random >> 60) & 1 == 0);
+            sent += 1;
+            let running = start_commit(&world, &simple("g"), vec![offset("orders", 0, sent)]);
+            world.settle();
+            if running.is_done() {
+                assert_eq!(kinds(world.finish(&running).unwrap()), [None]);
+                acknowledged = sent;
+            }
+            if (random >> 40).is_multiple_of(4) {
+                world = world.lose_power();
+                let found = committed(&world, "g", "orders", 0).offset;
+                assert!(
+                    (acknowledged..=sent).contains(&found),
+                    "seed {seed}: {found}"
+                );
+            }
+        }
+    }
+}

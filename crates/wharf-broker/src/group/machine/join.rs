@@ -9,7 +9,7 @@ use wharf_message::Timestamp;
 
 use super::members::{Enrolled, Terms};
 use super::{
-    Effect, MEMBERS_BYTES_MAX, Machine, PROTOCOLS_MAX, Purpose, State, Ticket, refusal,
+    Effect, MEMBERS_BYTES_MAX, Machine, PROTOCOLS_MAX, Purpose, State, Ticket, describe, refusal,
     store_failed,
 };
 use crate::group::{Join, JoinRefused, Joined};
@@ -43,6 +43,16 @@ pub(super) struct Replacement {
 }
 
 impl JoinRequest {
+    /// What the join does to the group, with the client's own words (KIP-800).
+    fn reason(&self, what: &str) -> String {
+        let id = if self.join.member.is_empty() {
+            &self.new_member
+        } else {
+            &self.join.member
+        };
+        describe(&format!("member {id} {what}"), &self.join.reason)
+    }
+
     /// Protocol names once each, in copies that do not keep the request's frame in memory.
     fn terms(&self) -> Terms {
         let mut protocols = Vec::<(String, Bytes)>::new();
@@ -160,7 +170,7 @@ impl Machine {
             }
             State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
                 self.update_member(request.ticket, id, terms);
-                self.rebalance_or_complete(now);
+                self.rebalance_or_complete(&request.reason("joins again"), now);
             }
             State::Empty | State::Dead => {
                 self.refuse_join(request.ticket, id, ErrorKind::UnknownMemberId);
@@ -187,7 +197,7 @@ impl Machine {
         self.members.add(id.to_owned(), member);
         self.members.set_join(id, Some(request.ticket));
         self.expect_new_member(id, now);
-        self.rebalance_or_complete(now);
+        self.rebalance_or_complete(&request.reason("is new"), now);
     }
 
     /// The member waits in this join with what it says now. A join it still waited in lost its
@@ -227,7 +237,9 @@ impl Machine {
                 })));
             }
             // The leader may be assigning to the old id already.
-            State::Stable | State::CompletingRebalance => self.prepare_rebalance(now),
+            State::Stable | State::CompletingRebalance => {
+                self.prepare_rebalance(&request.reason("takes over its instance"), now);
+            }
             State::PreparingRebalance | State::Empty | State::Dead => self.maybe_complete_join(now),
         }
     }

@@ -30,6 +30,8 @@ use crate::{Error, ErrorKind, Options};
 const CONSUMER: &str = "consumer";
 /// The most protocols one member may offer.
 const PROTOCOLS_MAX: usize = 100;
+/// The most characters of a client's reason that are kept.
+const REASON_CHARS_MAX: usize = 255;
 /// The most bytes all members of a group may bring; keeps its record well under what the log
 /// takes as one unit.
 const MEMBERS_BYTES_MAX: usize = 8 << 20;
@@ -160,6 +162,8 @@ pub(super) struct Machine {
     pending_syncs: BTreeSet<String>,
     join_timer: Option<JoinTimer>,
     sync_deadline: Option<Timestamp>,
+    /// Why the last rebalance began.
+    reason: String,
     /// No deadline is earlier than this.
     wake: Option<Timestamp>,
     stores: BTreeMap<Token, Purpose>,
@@ -185,6 +189,7 @@ impl Machine {
             pending_syncs: BTreeSet::new(),
             join_timer: None,
             sync_deadline: None,
+            reason: String::new(),
             wake: None,
             stores: BTreeMap::new(),
             next_token: 0,
@@ -221,7 +226,7 @@ impl Machine {
             group.state = State::Stable;
         }
         if group.members.len() > limits.members_max {
-            group.prepare_rebalance(now);
+            group.prepare_rebalance("the recovered group has too many members", now);
         }
         group
     }
@@ -250,6 +255,11 @@ impl Machine {
 
     pub(super) fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// Why the last rebalance since the node started began; empty when there was none.
+    pub(super) fn rebalance_reason(&self) -> &str {
+        &self.reason
     }
 
     /// Whether nothing is left but what a store may hold.
@@ -283,7 +293,11 @@ impl Machine {
             .collect();
         if results.iter().any(Result::is_ok) {
             match self.state {
-                State::Stable | State::CompletingRebalance => self.prepare_rebalance(now),
+                State::Stable | State::CompletingRebalance => {
+                    let reason = leaving.iter().find(|leaving| !leaving.reason.is_empty());
+                    let reason = reason.map_or("", |leaving| &leaving.reason);
+                    self.prepare_rebalance(&describe("members leave", reason), now);
+                }
                 State::PreparingRebalance => self.maybe_complete_join(now),
                 State::Empty | State::Dead => {}
             }
@@ -498,6 +512,15 @@ impl Machine {
             since: self.since,
             members: members.collect(),
         }
+    }
+}
+
+/// What happened, with the client's own words for it, cut to a sane length.
+fn describe(what: &str, words: &str) -> String {
+    match words.char_indices().nth(REASON_CHARS_MAX) {
+        _ if words.is_empty() => what.to_owned(),
+        None => format!("{what}: {words}"),
+        Some((end, _)) => format!("{what}: {}…", &words[..end]),
     }
 }
 

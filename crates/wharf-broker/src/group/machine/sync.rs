@@ -133,7 +133,7 @@ impl Machine {
     ) {
         if let Err(error) = result {
             self.drop_assignments(&store_failed(error), now);
-            return self.prepare_rebalance(now);
+            return self.prepare_rebalance("the assignment could not be stored", now);
         }
         for (id, assignment) in assignments {
             self.members.set_assignment(&id, assignment);
@@ -159,10 +159,10 @@ impl Machine {
     }
 
     /// Begins a rebalance where one may begin, or sees whether the one that runs can end.
-    pub(super) fn rebalance_or_complete(&mut self, now: Timestamp) {
+    pub(super) fn rebalance_or_complete(&mut self, reason: &str, now: Timestamp) {
         match self.state {
             State::Empty | State::CompletingRebalance | State::Stable => {
-                self.prepare_rebalance(now);
+                self.prepare_rebalance(reason, now);
             }
             State::PreparingRebalance => self.maybe_complete_join(now),
             State::Dead => {}
@@ -170,12 +170,13 @@ impl Machine {
     }
 
     /// Asks all members to join again. A group that was empty waits a while for more members.
-    pub(super) fn prepare_rebalance(&mut self, now: Timestamp) {
+    pub(super) fn prepare_rebalance(&mut self, reason: &str, now: Timestamp) {
         if self.state == State::CompletingRebalance {
             self.drop_assignments(&refusal(ErrorKind::RebalanceInProgress), now);
         }
         self.pending_syncs.clear();
         self.sync_deadline = None;
+        reason.clone_into(&mut self.reason);
         self.is_initial = self.state == State::Empty;
         self.member_added = false;
         self.enter(State::PreparingRebalance, now);

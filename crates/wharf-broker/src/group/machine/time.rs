@@ -102,7 +102,9 @@ impl Machine {
         }
         self.remove_member(id);
         match self.state {
-            State::Stable | State::CompletingRebalance => self.prepare_rebalance(now),
+            State::Stable | State::CompletingRebalance => {
+                self.prepare_rebalance(&format!("member {id} was not heard of"), now);
+            }
             State::PreparingRebalance => self.complete_after_removal(now),
             State::Empty | State::Dead => {}
         }
@@ -144,7 +146,7 @@ impl Machine {
         for id in std::mem::take(&mut self.pending_syncs) {
             self.remove_member(&id);
         }
-        self.prepare_rebalance(now);
+        self.prepare_rebalance("members did not sync in time", now);
     }
 
     /// The member was heard of.

@@ -58,7 +58,7 @@ fn an_administrator_removes_a_waiting_member() {
         (ErrorKind::UnknownMemberId, "")
     );
     diary.join(member("c-1"));
-    let sync = diary.sync(diary.sync_of("j-4"));
+    let sync = diary.sync(&diary.sync_of("j-4"));
     assert!(diary.is_waiting(sync));
     diary.leave(&[leaving_instance("", "j")]);
     assert_eq!(diary.sync_refused(sync), ErrorKind::UnknownMemberId);
@@ -93,4 +93,26 @@ fn members_that_all_leave_during_the_initial_delay_leave_an_empty_group() {
     assert_eq!(diary.refused(join), (ErrorKind::UnknownMemberId, ""));
     diary.pass(INITIAL_DELAY);
     assert_eq!(diary.group.state(), State::Empty);
+}
+
+#[test]
+fn a_group_tells_why_it_rebalances_in_the_words_of_the_client() {
+    let mut diary = Diary::stable(1);
+    assert_eq!(diary.group.rebalance_reason(), "member c-1 is new");
+    let long = "y".repeat(300);
+    diary.join(Join {
+        reason: long,
+        ..new_member()
+    });
+    let kept = format!("member c-3 is new: {}…", "y".repeat(255));
+    assert_eq!(diary.group.rebalance_reason(), kept);
+    diary.join(member("c-1"));
+    diary.leave(&[Leaving {
+        reason: "closing down".to_owned(),
+        ..leaving("c-3")
+    }]);
+    assert_eq!(
+        diary.group.rebalance_reason(),
+        "members leave: closing down"
+    );
 }

@@ -147,9 +147,9 @@ impl Diary {
         ticket
     }
 
-    fn sync(&mut self, sync: Sync) -> Ticket {
+    fn sync(&mut self, sync: &Sync) -> Ticket {
         let ticket = self.ticket();
-        self.group.sync(ticket, &sync, self.now);
+        self.group.sync(ticket, sync, self.now);
         self.collect();
         ticket
     }
@@ -175,7 +175,7 @@ impl Diary {
     /// Everybody syncs.
     fn sync_all(&mut self) {
         for id in self.group.members.ids() {
-            self.sync(self.sync_of(&id));
+            self.sync(&self.sync_of(&id));
         }
     }
 

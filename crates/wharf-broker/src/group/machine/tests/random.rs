@@ -120,7 +120,7 @@ impl Life {
             Event::Sync { who, generation } => {
                 let sync = self.diary.sync_of(&self.ids[who]);
                 let generation = sync.generation + generation;
-                let ticket = self.diary.sync(Sync { generation, ..sync });
+                let ticket = self.diary.sync(&Sync { generation, ..sync });
                 self.waiting.insert(ticket, who);
             }
             Event::Heartbeat { who, generation } => {

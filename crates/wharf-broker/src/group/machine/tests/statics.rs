@@ -36,7 +36,7 @@ fn a_static_member_that_comes_back_takes_its_place_without_a_rebalance() {
     );
     assert!(joined.members.is_empty() && !joined.skip_assignment);
     assert_eq!(diary.group.state(), State::Stable);
-    let sync = diary.sync(diary.sync_of("i-3"));
+    let sync = diary.sync(&diary.sync_of("i-3"));
     assert_eq!(
         diary.assignment(sync),
         b"for i-1",
@@ -94,7 +94,7 @@ fn the_old_id_of_a_static_member_is_fenced_everywhere() {
         instance: Some("i".to_owned()),
         ..diary.sync_of("i-1")
     };
-    let sync = diary.sync(sync);
+    let sync = diary.sync(&sync);
     assert_eq!(diary.sync_refused(sync), ErrorKind::FencedInstanceId);
     let leave = Leaving {
         instance: Some("i".to_owned()),
@@ -121,7 +121,7 @@ fn a_waiting_static_member_is_fenced_by_the_one_that_takes_its_place() {
     diary.join(instance("i"));
     diary.join(instance("j"));
     diary.form();
-    let sync = diary.sync(diary.sync_of("j-2"));
+    let sync = diary.sync(&diary.sync_of("j-2"));
     diary.join(instance("j"));
     assert_eq!(diary.sync_refused(sync), ErrorKind::FencedInstanceId);
 }

@@ -9,13 +9,13 @@ fn followers_wait_for_the_leaders_assignment() {
     diary.join(new_member());
     diary.join(new_member());
     diary.form();
-    let follower = diary.sync(diary.sync_of("c-2"));
+    let follower = diary.sync(&diary.sync_of("c-2"));
     assert!(diary.is_waiting(follower));
-    let leader = diary.sync(diary.sync_of("c-1"));
+    let leader = diary.sync(&diary.sync_of("c-1"));
     assert_eq!(diary.assignment(leader), b"for c-1");
     assert_eq!(diary.assignment(follower), b"for c-2");
     assert_eq!(diary.group.state(), State::Stable);
-    let late = diary.sync(diary.sync_of("c-2"));
+    let late = diary.sync(&diary.sync_of("c-2"));
     assert_eq!(
         diary.assignment(late),
         b"for c-2",
@@ -29,10 +29,10 @@ fn nobody_learns_an_assignment_before_it_is_stored() {
     diary.stores_at_once = false;
     diary.join(new_member());
     diary.form();
-    let sync = diary.sync(diary.sync_of("c-1"));
+    let sync = diary.sync(&diary.sync_of("c-1"));
     assert!(diary.is_waiting(sync));
     assert_eq!(diary.group.state(), State::CompletingRebalance);
-    let again = diary.sync(diary.sync_of("c-1"));
+    let again = diary.sync(&diary.sync_of("c-1"));
     assert_eq!(diary.sync_refused(sync), ErrorKind::RebalanceInProgress);
     assert_eq!(diary.stores.len(), 1, "it is stored once");
     diary.stored(Ok(()));
@@ -49,7 +49,7 @@ fn an_assignment_that_cannot_be_stored_makes_everybody_join_again() {
     diary.stores_at_once = false;
     diary.join(new_member());
     diary.form();
-    let sync = diary.sync(diary.sync_of("c-1"));
+    let sync = diary.sync(&diary.sync_of("c-1"));
     diary.stored(Err(Error::new(
         ErrorKind::KafkaStorageError,
         "the disk is full",
@@ -64,7 +64,7 @@ fn an_assignment_stored_too_late_is_not_given_out() {
     diary.stores_at_once = false;
     diary.join(new_member());
     diary.form();
-    let sync = diary.sync(diary.sync_of("c-1"));
+    let sync = diary.sync(&diary.sync_of("c-1"));
     diary.join(new_member());
     assert_eq!(diary.sync_refused(sync), ErrorKind::RebalanceInProgress);
     diary.stored(Ok(()));
@@ -81,14 +81,15 @@ fn a_member_the_leader_forgot_gets_an_empty_assignment() {
     sync.assignments.retain(|(id, _)| id == "c-1");
     sync.assignments
         .push(("stranger".to_owned(), Bytes::from_static(b"x")));
-    diary.sync(sync);
-    let follower = diary.sync(diary.sync_of("c-2"));
+    diary.sync(&sync);
+    let follower = diary.sync(&diary.sync_of("c-2"));
     assert_eq!(diary.assignment(follower), b"");
 }
 
 #[test]
 fn a_sync_must_name_the_member_the_generation_and_the_protocol() {
-    let cases: [(fn(&mut Sync), ErrorKind); 6] = [
+    type Spoil = fn(&mut Sync);
+    let cases: [(Spoil, ErrorKind); 6] = [
         (
             |sync| sync.member = "other".to_owned(),
             ErrorKind::UnknownMemberId,
@@ -117,7 +118,7 @@ fn a_sync_must_name_the_member_the_generation_and_the_protocol() {
         }] {
             let mut sync = diary.sync_of("c-1");
             spoil(&mut sync);
-            let ticket = diary.sync(sync);
+            let ticket = diary.sync(&sync);
             assert_eq!(diary.sync_refused(ticket), kind);
         }
     }
@@ -127,7 +128,7 @@ fn a_sync_must_name_the_member_the_generation_and_the_protocol() {
         protocol: Some("range".to_owned()),
         ..named.sync_of("c-1")
     };
-    let ticket = named.sync(sync);
+    let ticket = named.sync(&sync);
     assert_eq!(named.assignment(ticket), b"for c-1");
 }
 
@@ -135,7 +136,7 @@ fn a_sync_must_name_the_member_the_generation_and_the_protocol() {
 fn a_sync_during_a_rebalance_sends_the_member_back_to_join() {
     let mut diary = Diary::stable(2);
     diary.join(member("c-1"));
-    let sync = diary.sync(diary.sync_of("c-2"));
+    let sync = diary.sync(&diary.sync_of("c-2"));
     assert_eq!(diary.sync_refused(sync), ErrorKind::RebalanceInProgress);
 }
 
@@ -151,7 +152,7 @@ fn members_that_do_not_sync_in_time_are_removed() {
         } else {
             ("c-1", "c-2")
         };
-        let sync = diary.sync(diary.sync_of(synced));
+        let sync = diary.sync(&diary.sync_of(synced));
         diary.pass_alive(REBALANCE, &[synced, other]);
         assert_eq!(
             diary.ids(),
@@ -215,10 +216,10 @@ fn a_member_that_waits_is_not_silent() {
         "its session would have ended long ago"
     );
     diary.join(member("c-2"));
-    let sync = diary.sync(diary.sync_of("c-2"));
+    let sync = diary.sync(&diary.sync_of("c-2"));
     diary.pass_alive(REBALANCE - SECOND, &["c-1"]);
     assert!(diary.is_waiting(sync));
-    diary.sync(diary.sync_of("c-1"));
+    diary.sync(&diary.sync_of("c-1"));
     assert_eq!(diary.assignment(sync), b"for c-2");
 }
 
@@ -431,7 +432,7 @@ fn a_recovered_group_goes_on_where_it_was_stored() {
     assert!(diary.group.is_subscribed("t"));
     let follower = diary.join(member("c-2"));
     assert_eq!(diary.joined(follower).generation, 1);
-    let sync = diary.sync(diary.sync_of("c-2"));
+    let sync = diary.sync(&diary.sync_of("c-2"));
     assert_eq!(diary.assignment(sync), b"for c-2");
     assert_eq!(diary.group.record(None), record);
     diary.pass(SESSION);
@@ -478,7 +479,7 @@ fn only_an_empty_group_can_be_deleted_and_answers_nobody_meanwhile() {
         diary.refused(join),
         (ErrorKind::CoordinatorNotAvailable, "")
     );
-    let sync = diary.sync(diary.sync_of("c-1"));
+    let sync = diary.sync(&diary.sync_of("c-1"));
     assert_eq!(diary.sync_refused(sync), ErrorKind::CoordinatorNotAvailable);
     assert_eq!(
         diary.heartbeat("c-1"),
