@@ -490,10 +490,7 @@ fn a_partition_can_leave_a_session_and_an_unknown_session_is_refused() {
         .with_session_epoch(1)
         .with_forgotten_topics_data(vec![forgotten]);
     assert!(node.ask(12, &forget).responses.is_empty());
-    let unknown = first
-        .clone()
-        .with_session_id(session + 1000)
-        .with_session_epoch(1);
+    let unknown = first.with_session_id(session + 1000).with_session_epoch(1);
     let refused = node.ask(12, &unknown);
     assert_eq!(
         refused.error_code,

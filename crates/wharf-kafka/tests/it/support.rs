@@ -19,13 +19,13 @@ use wharf_log::{Committer, Log, Maintenance, PartitionId, Policy, Retention};
 use wharf_message::{Principal, Timestamp};
 
 /// When the tests begin, in milliseconds.
-pub const START: i64 = 1_700_000_000_000;
+pub(crate) const START: i64 = 1_700_000_000_000;
 /// What a test may wait for at most, in virtual milliseconds.
 const PATIENCE_MS: i64 = 3_600_000;
 const CORRELATION: i32 = 0x0102_0304;
 
 /// The world outside of the broker.
-pub struct World {
+pub(crate) struct World {
     now: AtomicI64,
     random: AtomicU64,
     timers: Mutex<BTreeMap<i64, Vec<Waker>>>,
@@ -96,22 +96,22 @@ impl Policy for KeepAll {
 }
 
 /// A node and one connection to it.
-pub struct Node {
-    pub service: Service,
-    pub broker: Broker,
-    pub cx: Context,
+pub(crate) struct Node {
+    pub(crate) service: Service,
+    pub(crate) broker: Broker,
+    pub(crate) cx: Context,
     world: Arc<World>,
     log: Mutex<(Committer, Maintenance)>,
 }
 
 impl Node {
     /// A fresh node; groups do not wait for more members.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| ())
     }
 
     /// A fresh node with other options.
-    pub fn with(change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options {
             group_initial_rebalance_delay: std::time::Duration::ZERO,
             ..Options::default()
@@ -156,12 +156,12 @@ impl Node {
     }
 
     /// The virtual time in milliseconds.
-    pub fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.world.now.load(Ordering::Relaxed)
     }
 
     /// Runs everything until `future` is done.
-    pub fn run<F: Future>(&self, future: F) -> F::Output {
+    pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         let flag = Arc::new(Flag::default());
         let waker = Waker::from(Arc::clone(&flag));
@@ -224,12 +224,12 @@ impl Node {
     }
 
     /// Sends a frame and waits for its answer; `None` when nothing is answered.
-    pub fn send(&self, frame: Bytes) -> Result<Option<Bytes>, Disconnect> {
+    pub(crate) fn send(&self, frame: Bytes) -> Result<Option<Bytes>, Disconnect> {
         self.finish(self.service.handle(&self.cx, frame)?)
     }
 
     /// Waits for an outcome.
-    pub fn finish(&self, outcome: Outcome) -> Result<Option<Bytes>, Disconnect> {
+    pub(crate) fn finish(&self, outcome: Outcome) -> Result<Option<Bytes>, Disconnect> {
         match outcome {
             Outcome::Answer(answer) | Outcome::Queued(answer) => {
                 let response = self.run(answer)?;
@@ -243,12 +243,12 @@ impl Node {
     }
 
     /// Asks and decodes the answer, all in `version`.
-    pub fn ask<Q: Request>(&self, version: i16, request: &Q) -> Q::Response {
+    pub(crate) fn ask<Q: Request>(&self, version: i16, request: &Q) -> Q::Response {
         self.ask_as(version, version, request)
     }
 
     /// The same with bodies in another version than the one on the wire.
-    pub fn ask_as<Q: Request>(&self, version: i16, codec: i16, request: &Q) -> Q::Response {
+    pub(crate) fn ask_as<Q: Request>(&self, version: i16, codec: i16, request: &Q) -> Q::Response {
         let answer = self.send(frame_as(version, codec, request)).unwrap();
         read::<Q>(version, codec, answer.expect("an answer"))
     }
@@ -262,12 +262,12 @@ fn poll_once(
 }
 
 /// A request as a client sends it.
-pub fn frame<Q: Request>(version: i16, request: &Q) -> Bytes {
+pub(crate) fn frame<Q: Request>(version: i16, request: &Q) -> Bytes {
     frame_as(version, version, request)
 }
 
 /// The same with a body in another version than the one on the wire.
-pub fn frame_as<Q: Request>(version: i16, codec: i16, request: &Q) -> Bytes {
+pub(crate) fn frame_as<Q: Request>(version: i16, codec: i16, request: &Q) -> Bytes {
     let mut out = BytesMut::new();
     RequestHeader::default()
         .with_request_api_key(Q::KEY)
@@ -281,7 +281,7 @@ pub fn frame_as<Q: Request>(version: i16, codec: i16, request: &Q) -> Bytes {
 }
 
 /// An answer as a client reads it; nothing may be left over.
-pub fn read<Q: Request>(version: i16, codec: i16, mut answer: Bytes) -> Q::Response {
+pub(crate) fn read<Q: Request>(version: i16, codec: i16, mut answer: Bytes) -> Q::Response {
     let header_version = <Q::Response as HeaderVersion>::header_version(version);
     let header = ResponseHeader::decode(&mut answer, header_version).unwrap();
     assert_eq!(header.correlation_id, CORRELATION);
