@@ -29,7 +29,7 @@ use crate::random::Random;
 /// Small journal files, so that they are settled and used again many times in one run.
 const CONFIG: &str = "\
 [log]
-journal-file-size = \"5MiB\"
+journal-file-size = \"8MiB\"
 journal-files-max = 2
 [groups]
 initial-rebalance-delay = \"100ms\"
