@@ -225,6 +225,10 @@ impl Simulation {
             3..6 => -3_000,
             _ => i64::try_from(self.random.below(500)).unwrap_or(0),
         };
+        self.pass(millis);
+    }
+
+    fn pass(&mut self, millis: i64) {
         self.now = Timestamp::from_millis(self.now.as_millis() + millis);
         self.latest = self.latest.max(self.now);
     }
@@ -244,6 +248,8 @@ impl Simulation {
         if self.has(Fault::FullDisk) && !self.disk_failed && self.random.percent(5) {
             if self.disk_may_be_full {
                 self.disk.set_faults(Faults::default());
+                // Full disks are asked again after half a second.
+                self.pass(1_000);
                 self.maintain(MAINTENANCE_STEPS_MAX)?;
                 self.disk_may_be_full = self.disk.is_off();
             } else {

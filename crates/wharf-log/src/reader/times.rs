@@ -48,7 +48,13 @@ impl View {
             .segments
             .last()
             .map_or(0, |segment| segment.last_offset + 1);
-        let (start, segments) = (data.start, data.segments.clone());
+        let start = data.start;
+        // The files of segments below the start may be gone already, though not forgotten yet.
+        let live = data
+            .segments
+            .iter()
+            .filter(|segment| segment.last_offset >= start);
+        let segments = live.copied().collect();
         Self {
             start,
             segments,

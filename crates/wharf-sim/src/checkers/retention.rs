@@ -111,27 +111,30 @@ fn is_due(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<(), Broken> {
-    let kept: usize = partition
+    let mut after: usize = partition
         .batches
         .iter()
-        .filter(|batch| batch.base >= start)
         .map(|batch| batch.bytes.len())
         .sum();
-    let by_size = retention.bytes.is_some_and(|bytes| kept as u64 >= bytes);
-    for batch in partition.batches.iter().filter(|batch| batch.base < start) {
+    for batch in partition
+        .batches
+        .iter()
+        .take_while(|batch| batch.base < start)
+    {
+        after -= batch.bytes.len();
         if batch.last >= start {
             return broken(
                 PROMISE,
                 format!("{id:?} was cut at {start}, within a batch"),
             );
         }
+        let by_size = retention.bytes.is_some_and(|bytes| after as u64 >= bytes);
         let by_age = retention
             .age
             .is_some_and(|age| now.since(batch.max_time) > age);
         if !by_age && !by_size {
             let base = batch.base;
-            let detail =
-                format!("{id:?}: {base} went although {kept} bytes are kept: {retention:?}");
+            let detail = format!("{id:?}: {base} went with {after} bytes after it: {retention:?}");
             return broken(PROMISE, detail);
         }
     }
