@@ -9,8 +9,17 @@ mod compact;
 mod compat;
 mod error;
 mod frame;
+#[cfg(test)]
+mod made_up;
 mod shape;
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests from outside need more of it")]
+#[path = "../tests/it/support.rs"]
+mod support;
 mod wire;
+
+#[cfg(test)]
+extern crate self as wharf_kafka;
 
 use std::sync::Arc;
 

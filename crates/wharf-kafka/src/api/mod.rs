@@ -42,6 +42,9 @@ pub(crate) struct Api {
     /// Decodes and encodes a request with the message crate.
     #[cfg(test)]
     pub(crate) recode: crate::shape::tests::Recode,
+    /// Reads a response with the message crate.
+    #[cfg(test)]
+    pub(crate) read: crate::shape::tests::Read,
 }
 
 #[cfg(test)]
@@ -73,6 +76,8 @@ macro_rules! apis {
             },
             #[cfg(test)]
             recode: crate::shape::tests::recode::<kafka_protocol::messages::$request>,
+            #[cfg(test)]
+            read: crate::shape::tests::read::<kafka_protocol::messages::$request>,
         }),*];
     };
 }

@@ -2,7 +2,7 @@
 //! shape decode and encode to the same bytes; damaged ones never panic.
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::{Decodable, Encodable, Message, Request};
 use proptest::prelude::*;
 
 use super::{Field, Kind, Shape};
@@ -10,6 +10,21 @@ use crate::api::APIS;
 
 /// Decodes a body with the message crate and encodes it again.
 pub(crate) type Recode = fn(&Bytes, i16) -> Result<Bytes, String>;
+
+/// Reads a response body with the message crate; an error when it cannot, or something is left.
+/// Versions that the crate does not know are not read.
+pub(crate) type Read = fn(Bytes, i16) -> Result<(), String>;
+
+pub(crate) fn read<Q: Request>(mut body: Bytes, version: i16) -> Result<(), String> {
+    if version > Q::Response::VERSIONS.max {
+        return Ok(());
+    }
+    Q::Response::decode(&mut body, version).map_err(|error| error.to_string())?;
+    match body.len() {
+        0 => Ok(()),
+        left => Err(format!("{left} bytes were left")),
+    }
+}
 
 pub(crate) fn recode<Q: Decodable + Encodable>(
     body: &Bytes,
@@ -27,11 +42,23 @@ pub(crate) fn recode<Q: Decodable + Encodable>(
     Ok(out.freeze())
 }
 
+/// What to fill a shape with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Any numbers.
+    Any,
+    /// Mostly small numbers, as in true requests.
+    Plausible,
+    /// The same, and now and then a null, also where none may be.
+    WithNulls,
+}
+
 /// Makes up bodies of a shape. The numbers come from a small generator so that a seed repeats.
 struct Author {
     state: u64,
     version: i16,
     flexible: bool,
+    style: Style,
     out: Vec<u8>,
 }
 
@@ -73,7 +100,17 @@ impl Author {
 
     fn value(&mut self, kind: Kind) {
         match kind {
+            Kind::Text | Kind::Bytes | Kind::Array(_) | Kind::Items(_) | Kind::Optional(_)
+                if self.style == Style::WithNulls && self.next() % 6 == 0 =>
+            {
+                self.null(kind);
+            }
             Kind::Fixed(1) => self.out.push(1),
+            Kind::Fixed(size) if self.style != Style::Any && self.next() % 4 != 0 => {
+                let number = self.next() as i64 % 4 - 1;
+                let number = i128::from(number).to_be_bytes();
+                self.out.extend(&number[number.len() - size..]);
+            }
             Kind::Fixed(size) => (0..size).for_each(|_| {
                 let byte = self.next() as u8;
                 self.out.push(byte);
@@ -104,6 +141,15 @@ impl Author {
         }
     }
 
+    fn null(&mut self, kind: Kind) {
+        match kind {
+            Kind::Optional(_) => self.out.push(0xff),
+            _ if self.flexible => self.out.push(0),
+            Kind::Text => self.out.extend([0xff; 2]),
+            _ => self.out.extend([0xff; 4]),
+        }
+    }
+
     fn repeat(&mut self, mut element: impl FnMut(&mut Self)) {
         let count = self.next() as usize % 4;
         self.length(count);
@@ -127,13 +173,19 @@ impl Author {
     }
 }
 
-/// A made-up body of `shape`.
+/// A made-up body of `shape` with any numbers.
 pub(crate) fn body(shape: &Shape, version: i16, seed: u64) -> Vec<u8> {
+    body_in(Style::Any, shape, version, seed)
+}
+
+/// A made-up body of `shape`.
+pub(crate) fn body_in(style: Style, shape: &Shape, version: i16, seed: u64) -> Vec<u8> {
     let flexible = shape.is_flexible(version);
     let mut author = Author {
         state: seed,
         version,
         flexible,
+        style,
         out: Vec::new(),
     };
     author.structure(shape.fields);
