@@ -4,11 +4,11 @@
 //! never exceeds [`OUTPUT_BYTES_MAX`], whatever the input claims, and records are glanced at in
 //! place, so a hostile batch costs bounded memory and no allocation per record.
 
-use std::borrow::Cow;
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use wharf_log::batch::{Compression, HEADER_BYTES, Header};
+use bytes::Bytes;
+use wharf_log::batch::{self, Compression, HEADER_BYTES, Header, Record};
 
 use crate::{Error, ErrorKind};
 
@@ -43,23 +43,85 @@ fn too_large(max: usize) -> Error {
     )
 }
 
-/// Decompresses to at most `max` bytes.
+/// Decompresses to at most `max` bytes; what is not compressed is shared, not copied.
 pub(crate) fn decompress(
     compression: Compression,
-    input: &[u8],
+    input: &Bytes,
     max: usize,
-) -> Result<Cow<'_, [u8]>, Error> {
+) -> Result<Bytes, Error> {
     let output = match compression {
-        Compression::None => return Ok(Cow::Borrowed(input)),
-        Compression::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(input), max)?,
+        Compression::None => return Ok(input.clone()),
+        Compression::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(&input[..]), max)?,
         Compression::Snappy => snappy(input, max)?,
-        Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(input), max)?,
+        Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(&input[..]), max)?,
         Compression::Zstd => read_bounded(
-            zstd::stream::read::Decoder::new(input).map_err(invalid)?,
+            zstd::stream::read::Decoder::new(&input[..]).map_err(invalid)?,
             max,
         )?,
     };
-    Ok(Cow::Owned(output))
+    Ok(output.into())
+}
+
+/// The records of a whole batch, decompressed.
+fn body(header: &Header, batch: &Bytes) -> Result<Bytes, Error> {
+    let compression = header
+        .compression()
+        .ok_or_else(|| invalid("its compression is unknown"))?;
+    if header.batch_bytes() < HEADER_BYTES || header.batch_bytes() > batch.len() {
+        return Err(invalid("the batch is shorter than it says"));
+    }
+    decompress(
+        compression,
+        &batch.slice(HEADER_BYTES..header.batch_bytes()),
+        OUTPUT_BYTES_MAX,
+    )
+}
+
+/// The header of the first batch in `batches`, and what follows that batch.
+pub(crate) fn first_batch(batches: &Bytes) -> Result<(Header, Bytes), Error> {
+    let broken = |reason: String| Error::new(ErrorKind::KafkaStorageError, reason);
+    let header = batch::header(batches).map_err(|error| broken(error.to_string()))?;
+    if header.batch_bytes() > batches.len() {
+        return Err(broken("a stored batch is shorter than it says".to_owned()));
+    }
+    let rest = batches.slice(header.batch_bytes()..);
+    Ok((header, rest))
+}
+
+/// Decodes the records of neighbouring batches from offset `from` on, until `records` holds `max`;
+/// returns the offset after the last batch looked into.
+pub(crate) fn records_from(
+    batches: &Bytes,
+    from: i64,
+    max: usize,
+    records: &mut Vec<Record>,
+) -> Result<i64, Error> {
+    let mut rest = batches.clone();
+    let mut next = from;
+    while !rest.is_empty() && records.len() < max {
+        let (header, after) = first_batch(&rest)?;
+        next = header.last_offset() + 1;
+        let body = body(&header, &rest)?;
+        // One at a time, so that a batch of very many tiny records costs no more than asked for.
+        let one = Header {
+            record_count: 1,
+            ..header
+        };
+        let mut unread = &body[..];
+        for _ in 0..header.record_count {
+            let start = body.len() - unread.len();
+            let glance = glance_at(&header, next_record(&mut unread)?)?;
+            if records.len() == max {
+                break;
+            }
+            if glance.offset >= from {
+                let bytes = body.slice(start..body.len() - unread.len());
+                records.extend(batch::records(&one, &bytes).map_err(invalid)?);
+            }
+        }
+        rest = after;
+    }
+    Ok(next)
 }
 
 fn read_bounded(reader: impl Read, max: usize) -> Result<Vec<u8>, Error> {
@@ -117,17 +179,11 @@ fn snappy_block(block: &[u8], max: usize) -> Result<Vec<u8>, Error> {
 /// Shows the records of a whole batch one after the other, until `look` breaks.
 pub(crate) fn glance<B>(
     header: &Header,
-    batch: &[u8],
+    batch: &Bytes,
     mut look: impl FnMut(Glance) -> ControlFlow<B>,
 ) -> Result<Option<B>, Error> {
-    let compression = header
-        .compression()
-        .ok_or_else(|| invalid("its compression is unknown"))?;
-    let body = batch
-        .get(HEADER_BYTES..header.batch_bytes())
-        .ok_or_else(|| invalid("truncated"))?;
-    let records = decompress(compression, body, OUTPUT_BYTES_MAX)?;
-    let mut rest = &*records;
+    let records = body(header, batch)?;
+    let mut rest = &records[..];
     for _ in 0..header.record_count {
         let record = next_record(&mut rest)?;
         if let ControlFlow::Break(found) = look(glance_at(header, record)?) {

@@ -5,9 +5,7 @@
 //! | `t` | `tc` | the next partition number (u64, big endian); never goes back |
 //! | `t` | `tn` + name with every `.` as `_` | the topic ([`crate::topics`]); the key is unique per *collision class*, so that neither a name nor one that differs only in `.` and `_` exists twice |
 //! | `p` | `p` | the first producer id that was never reserved (u64, big endian) |
-//! | `l` | `lo` + scope | the owner's epoch of a scope of the ledger |
-//! | `l` | `lp` + scope + `\0` + topic + `\0` + partition | a position kept by the ledger |
-//! | `l` | `lt` + due + id | a timer of the ledger |
+//! | `l` | | owners, progress and timers of the ledger ([`crate::ledger`]) |
 //! | `g` | | groups ([`crate::group`]) |
 //! | `o` | | committed offsets ([`crate::group`]) |
 //!

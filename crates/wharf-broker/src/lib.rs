@@ -29,6 +29,7 @@ pub use config::{
 pub use context::Context;
 pub use error::{Error, ErrorKind};
 pub use fetch::{Fetch, FetchPartition, FetchSession, Fetched, FetchedPartition};
+pub use ledger::EmbeddedLedger;
 pub use offsets::{
     DeletedRecords, EpochEnd, ListedOffset, OffsetQuery, OffsetQueryAt, PartitionDescription,
     ProducerDescription,
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) producers: producers::Producers,
     pub(crate) fetch: fetch::Fetching,
     pub(crate) groups: group::Groups,
+    pub(crate) timers: ledger::Timers,
 }
 
 /// Wakes waiting fetches when the log grows. Made before the log opens, given to both.
@@ -144,6 +146,7 @@ impl Broker {
         let topics = topics::Topics::recover(&options, &reader)?;
         let producers = producers::Producers::recover(&reader)?;
         let groups = group::Groups::recover(&options, &appender, &reader, runtime.clone())?;
+        let timers = ledger::Timers::recover(&reader)?;
         let fetch = fetch::Fetching::new(&options, wakeups);
         let shared = Shared {
             options,
@@ -154,6 +157,7 @@ impl Broker {
             producers,
             fetch,
             groups,
+            timers,
         };
         Ok(Self {
             shared: Arc::new(shared),

@@ -148,7 +148,7 @@ fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<(), Error
             ),
         );
     }
-    let header = batch::verify(batch).map_err(invalid_batch)?;
+    let header = batch::verify(batch).map_err(|error| invalid_batch(&error))?;
     if header.is_control() {
         return refuse(
             ErrorKind::InvalidRecord,
@@ -167,7 +167,7 @@ fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<(), Error
     check_records(topic, &header, batch, now)
 }
 
-fn invalid_batch(error: InvalidBatch) -> Error {
+fn invalid_batch(error: &InvalidBatch) -> Error {
     let kind = match error {
         InvalidBatch::Magic(_) => ErrorKind::UnsupportedForMessageFormat,
         InvalidBatch::Crc { .. } | InvalidBatch::Truncated { .. } => ErrorKind::CorruptMessage,

@@ -6,13 +6,11 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
-use wharf_log::batch::{HEADER_BYTES, Header, header};
 use wharf_log::{Bounds, PartitionId, Reader};
 use wharf_message::Timestamp;
 
-use crate::codec::{Glance, glance};
-use crate::{Error, ErrorKind};
+use crate::Error;
+use crate::codec::{Glance, first_batch, glance};
 
 /// How many batches with a false promise are looked into before the search gives up: bounds what
 /// one question costs.
@@ -78,15 +76,4 @@ pub(crate) fn newest(
         ControlFlow::<()>::Continue(())
     })?;
     Ok(newest)
-}
-
-/// The header of the first batch in `batches`, and what follows that batch.
-fn first_batch(batches: &Bytes) -> Result<(Header, Bytes), Error> {
-    let broken = |reason: String| Error::new(ErrorKind::KafkaStorageError, reason);
-    let header = header(batches).map_err(|error| broken(error.to_string()))?;
-    let bytes = header.batch_bytes();
-    if bytes < HEADER_BYTES || bytes > batches.len() {
-        return Err(broken("a stored batch is shorter than it says".to_owned()));
-    }
-    Ok((header, batches.slice(bytes..)))
 }

@@ -23,6 +23,7 @@ use crate::offsets::{check_epoch, stopping};
 use crate::{Broker, Context, Error, Options, TopicRef, Wakeups};
 use scan::{Scan, Target, scan};
 use session::Sessions;
+use waiters::Waiter;
 pub(crate) use waiters::Waiters;
 
 /// The least time between two looks of a fetch that waits for more than the next record.
@@ -123,6 +124,11 @@ impl Fetching {
         }
     }
 
+    /// Registers for the growth of these partitions.
+    pub(crate) fn waiter(&self, partitions: Vec<PartitionId>) -> Waiter {
+        self.waiters.register(partitions)
+    }
+
     /// Makes waiting fetches look at these partitions again.
     pub(crate) fn wake(&self, partitions: &[PartitionId]) {
         self.waiters.appended(partitions);
@@ -208,7 +214,7 @@ impl Broker {
         {
             return first;
         }
-        let waiter = shared.fetch.waiters.register(partitions);
+        let waiter = shared.fetch.waiter(partitions);
         loop {
             let scan = self.look(targets, start, limits.bytes_max).await;
             let now = shared.runtime.now();

@@ -131,8 +131,8 @@ impl Sessions {
         session.epoch = next_epoch(epoch);
         session.last_used = now;
         session.turn = session.turn.wrapping_add(1);
-        for (topic, partition) in fetch.forgotten {
-            session.forget((topic, partition));
+        for forgotten in &fetch.forgotten {
+            session.forget(forgotten);
         }
         let is_storable = fetch.partitions.iter().all(is_storable);
         for partition in fetch.partitions {
@@ -282,8 +282,8 @@ impl Session {
         }
     }
 
-    fn forget(&mut self, key: (TopicRef, i32)) {
-        let Some(at) = self.places.remove(&key) else {
+    fn forget(&mut self, key: &(TopicRef, i32)) {
+        let Some(at) = self.places.remove(key) else {
             return;
         };
         self.partitions.swap_remove(at);

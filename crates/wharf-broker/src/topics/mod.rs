@@ -28,7 +28,7 @@ pub use retention::RetentionPolicy;
 /// The most partitions of one topic: bounds what one record of the state can make a start allocate.
 pub(crate) const PARTITIONS_PER_TOPIC_MAX: usize = 1_000_000;
 /// How much of an unknown name an error repeats.
-const NAME_SHOWN_MAX: usize = 249;
+const NAME_SHOWN_MAX: usize = wharf_message::TOPIC_NAME_BYTES_MAX;
 /// How often a change is decided anew because another change of the same topic came first.
 const ATTEMPTS_MAX: usize = 100;
 
@@ -113,7 +113,7 @@ impl Topics {
                 .map(|partition| partition.0 + 1)
                 .max();
             next = next.max(beyond.unwrap_or(0));
-            view.put(Arc::new(topic), value);
+            view.put(&Arc::new(topic), value);
         }
         Ok(Self {
             view: RwLock::new(view),
@@ -374,7 +374,7 @@ impl Broker {
                 }
                 let mut view = sync::write(&shared.topics.view);
                 match (next, encoded) {
-                    (Some(next), Some(encoded)) => view.put(Arc::new(next), encoded),
+                    (Some(next), Some(encoded)) => view.put(&Arc::new(next), encoded),
                     _ => {
                         view.remove(&before);
                         drop(view);
@@ -413,7 +413,7 @@ impl Broker {
         let (shared, visible) = (Arc::clone(&self.shared), Arc::clone(&topic));
         let applied = move |outcome: &Result<Committed, CommitError>| {
             if outcome.is_ok() {
-                sync::write(&shared.topics.view).put(visible, value);
+                sync::write(&shared.topics.view).put(&visible, value);
             }
             shared.topics.pending.fetch_sub(count, Ordering::Relaxed);
         };

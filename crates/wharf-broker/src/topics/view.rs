@@ -69,11 +69,11 @@ impl View {
     }
 
     /// Puts a new topic, or the next value of one.
-    pub(super) fn put(&mut self, topic: Arc<Topic>, value: Bytes) {
+    pub(super) fn put(&mut self, topic: &Arc<Topic>, value: Bytes) {
         self.by_key
             .insert(keys::topic(topic.name.as_str()), topic.name.clone());
         let stored = Stored {
-            topic: Arc::clone(&topic),
+            topic: Arc::clone(topic),
             value,
         };
         let known = self.by_id.insert(topic.id, stored.clone());

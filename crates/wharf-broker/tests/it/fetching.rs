@@ -1,6 +1,6 @@
 //! Fetching: whole batches within limits, long polls, sessions.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -393,13 +393,13 @@ fn a_refusal_is_told_at_once() {
 
 /// A client's side of a session.
 struct Session {
-    world: Arc<World>,
+    world: Rc<World>,
     id: i32,
     epoch: i32,
 }
 
 impl Session {
-    fn open(world: &Arc<World>, partitions: Vec<FetchPartition>) -> (Self, Fetched) {
+    fn open(world: &Rc<World>, partitions: Vec<FetchPartition>) -> (Self, Fetched) {
         let fetched = fetch(
             world,
             Fetch {
@@ -409,7 +409,7 @@ impl Session {
         );
         assert_ne!(fetched.session_id, 0);
         let session = Self {
-            world: Arc::clone(world),
+            world: Rc::clone(world),
             id: fetched.session_id,
             epoch: 1,
         };
@@ -443,7 +443,7 @@ fn told(fetched: &Fetched) -> Vec<i32> {
 
 #[test]
 fn a_session_remembers_its_partitions_and_tells_only_news() {
-    let world = Arc::new(World::new());
+    let world = Rc::new(World::new());
     world.topic("orders", 3, &[]);
     let all = (0..3)
         .map(|partition| from("orders", partition, 0))
@@ -468,7 +468,7 @@ fn a_session_remembers_its_partitions_and_tells_only_news() {
 
 #[test]
 fn a_moved_start_is_news_and_so_is_every_error() {
-    let world = Arc::new(World::new());
+    let world = Rc::new(World::new());
     world.topic("orders", 1, &[]);
     produce(&world, "orders", 0, &["a"]);
     let (mut session, _) = Session::open(&world, vec![from("orders", 0, 1), from("none", 0, 0)]);
@@ -492,7 +492,7 @@ fn a_moved_start_is_news_and_so_is_every_error() {
 
 #[test]
 fn sessions_are_checked() {
-    let world = Arc::new(World::new());
+    let world = Rc::new(World::new());
     world.topic("orders", 1, &[]);
     let refused = |id, epoch| {
         let session = FetchSession { id, epoch };
@@ -529,7 +529,7 @@ fn sessions_are_checked() {
 
 #[test]
 fn a_session_without_partitions_ends() {
-    let world = Arc::new(World::new());
+    let world = Rc::new(World::new());
     world.topic("orders", 1, &[]);
     let (mut session, _) = Session::open(&world, vec![from("orders", 0, 0)]);
     assert_eq!(
@@ -546,7 +546,7 @@ fn sessions_are_evicted_when_idle_or_smaller_never_otherwise() {
         fetch_sessions_max: 1,
         ..Options::default()
     };
-    let world = Arc::new(World::with(options));
+    let world = Rc::new(World::with(options));
     world.topic("orders", 3, &[]);
     let open = |count| {
         let all = (0..count)
@@ -573,7 +573,7 @@ fn sessions_are_evicted_when_idle_or_smaller_never_otherwise() {
 
 #[test]
 fn a_session_gives_every_partition_its_turn() {
-    let world = Arc::new(World::new());
+    let world = Rc::new(World::new());
     world.topic("orders", 3, &[]);
     for partition in 0..3 {
         produce(&world, "orders", partition, &["x"]);

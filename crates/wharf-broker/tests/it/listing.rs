@@ -42,7 +42,8 @@ fn delete_before(world: &World, offset: i64) -> Result<i64, Error> {
         .map(|deleted| deleted.low_watermark)
 }
 
-fn timed(times: &[i64]) -> Bytes {
+/// A batch of records with these times.
+pub fn timed(times: &[i64]) -> Bytes {
     let record = |time: &i64| Record {
         timestamp: Timestamp::from_millis(*time),
         value: Some(Bytes::from_static(
@@ -54,7 +55,7 @@ fn timed(times: &[i64]) -> Bytes {
 }
 
 /// The same batch with its records compressed.
-fn compressed(batch: &Bytes, codec: u8) -> Bytes {
+pub fn compressed(batch: &Bytes, codec: u8) -> Bytes {
     let body = &batch[HEADER_BYTES..];
     let body = match codec {
         1 => {

@@ -1,8 +1,9 @@
 //! The broker over a real log on a simulated disk, in virtual time.
-#![expect(clippy::unwrap_used, reason = "test binary")]
+#![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
 mod fetching;
 mod groups;
+mod ledger;
 mod listing;
 mod producing;
 mod settings;

@@ -429,6 +429,17 @@ async fn a_timer_fires_exactly_once(ledger: &dyn Ledger) {
     let owner = own(ledger, "a", 0).await;
     let a = partition("a", 0);
     keep(ledger, &owner, vec![timer("t", 10, a.clone())]).await;
+    let twice = vec![timer("t", 10, a.clone()), timer("t", 10, a.clone())];
+    let refused = ledger
+        .commit(
+            &owner,
+            Commit {
+                fired: twice,
+                ..Commit::default()
+            },
+        )
+        .await;
+    assert_eq!(refused, Err(Error::TimerGone(Bytes::from_static(b"t"))));
     let fired = vec![timer("t", 10, a.clone())];
     let fire = Commit {
         fired,

@@ -96,8 +96,11 @@ impl State {
             self.known(partition)?;
         }
         let timers = self.timers.entry(owner.partition.clone()).or_default();
-        for timer in &commit.fired {
-            if timers.get(&timer.id) != Some(timer) {
+        for (at, timer) in commit.fired.iter().enumerate() {
+            let is_repeated = commit.fired[..at]
+                .iter()
+                .any(|earlier| earlier.id == timer.id);
+            if is_repeated || timers.get(&timer.id) != Some(timer) {
                 return Err(Error::TimerGone(timer.id.clone()));
             }
         }

@@ -1,1 +1,0 @@
-//! The embedded ledger: atomic commits, following, fenced ownership, timers over the log.
