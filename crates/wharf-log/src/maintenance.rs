@@ -16,7 +16,7 @@ use wharf_message::Timestamp;
 use crate::settle::{self, Trouble, damaged_path};
 use crate::shared::{Cut, Shared};
 use crate::sync::read;
-use crate::{Health, Policy, retention, segment, snapshot};
+use crate::{Health, Policy, recover, retention, segment, snapshot};
 
 /// How often retention looks at all partitions.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ impl Maintenance {
             self.snapshot = snapshot::take(&self.shared)?;
             self.dirty = false;
         }
-        Ok(())
+        recover::leave_stop_mark(&*self.shared.disk, self.snapshot.sequence)
     }
 
     fn step(&mut self, policy: &dyn Policy, now: Timestamp) -> Result<bool, Trouble> {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use wharf_message::Timestamp;
 
 use crate::committer::End;
-use crate::disk::Open;
+use crate::disk::{Disk, Open};
 use crate::frame::{ALIGNMENT, AppendEntry, Entry, Header};
 use crate::journal::{self, Found, JournalFile, ReadFrame, find_frame, read_frame};
 use crate::reader::intact;
@@ -21,6 +21,9 @@ use crate::shared::{Cut, Effect, Lost, Shared};
 use crate::snapshot::{self, Snapshot};
 use crate::sync::{lock, read, write};
 use crate::{DamagedRange, OpenError, Reader, Recovery, segment};
+
+/// The file that a graceful stop leaves and the next start takes away.
+const STOP_MARK: &str = "stopped";
 
 /// What start-up found.
 #[derive(Debug)]
@@ -59,7 +62,11 @@ pub(crate) fn recover(shared: &Arc<Shared>) -> Result<Recovered, OpenError> {
     };
     let needed = needed(shared);
     let mut replay = Replay::new(shared, &files, from);
-    replay.run()?;
+    if take_stop_mark(&**disk)? == Some(from.sequence) {
+        replay.nothing_follows = true;
+    } else {
+        replay.run()?;
+    }
     let end = replay.finish(|number| number < from.file && !needed.contains(&number))?;
     let mut recovery = replay.recovery;
     recovery.damaged = Reader::new(Arc::clone(shared)).damaged();
@@ -68,6 +75,34 @@ pub(crate) fn recover(shared: &Arc<Shared>) -> Result<Recovered, OpenError> {
         recovery,
         snapshot: from,
     })
+}
+
+/// Takes away the mark of a graceful stop and returns the sequence of the last frame, if the mark can
+/// be read. It is gone for good before anything is written.
+fn take_stop_mark(disk: &dyn Disk) -> Result<Option<u64>, OpenError> {
+    let failed = |source| failed(STOP_MARK, source);
+    let file = match disk.open(STOP_MARK, Open::Existing) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    let mut text = [0; 16];
+    let count = file.read_at(&mut text, 0).map_err(failed)?;
+    disk.remove(STOP_MARK).map_err(failed)?;
+    disk.sync_dir("").map_err(failed)?;
+    let text = std::str::from_utf8(&text[..count])
+        .ok()
+        .filter(|text| text.len() == 16);
+    Ok(text.and_then(|text| u64::from_str_radix(text, 16).ok()))
+}
+
+/// After the final snapshot: says that nothing follows the frame with this sequence, so that the next
+/// start has nothing to look for.
+pub(crate) fn leave_stop_mark(disk: &dyn Disk, sequence: u64) -> io::Result<()> {
+    disk.remove(STOP_MARK)?;
+    let file = disk.open(STOP_MARK, Open::New)?;
+    file.write_at(format!("{sequence:016x}").as_bytes(), 0)?;
+    file.sync()?;
+    disk.sync_dir("")
 }
 
 /// Whether the journal still has the batches that a snapshot refers to, and what followed it.
@@ -189,6 +224,8 @@ struct Replay<'a> {
     cut: Cut,
     /// Set once a frame could not be read: later frames fill the gaps it left.
     lost: Option<Lost>,
+    /// Set when there is no frame at all after the cut.
+    nothing_follows: bool,
     /// The last frames, as long as no later one says that they are durable.
     unproven: VecDeque<Unproven>,
     recovery: Recovery,
@@ -231,6 +268,7 @@ impl<'a> Replay<'a> {
             files,
             cut,
             lost: None,
+            nothing_follows: false,
             unproven: VecDeque::new(),
             recovery: Recovery::default(),
         }
@@ -317,14 +355,16 @@ impl<'a> Replay<'a> {
 
     /// Looks for frames after the unreadable one with this sequence.
     fn later(
-        &self,
+        &mut self,
         file: &Arc<JournalFile>,
         from: u64,
         unreadable: u64,
     ) -> Result<Option<Later>, OpenError> {
         let mut first: Option<Later> = None;
+        self.nothing_follows = true;
         for frame in Frames::new(self.files, file, from) {
             let (file, position, header) = frame?;
+            self.nothing_follows = false;
             if header.sequence <= unreadable {
                 continue;
             }
@@ -502,7 +542,8 @@ impl<'a> Replay<'a> {
     fn wipe(&mut self, file: &Arc<JournalFile>, from: u64) -> Result<(), OpenError> {
         let mut wiped: BTreeMap<u64, Arc<JournalFile>> = BTreeMap::new();
         let mut cut = Vec::new();
-        for frame in Frames::new(self.files, file, from) {
+        let frames = Frames::new(self.files, file, from);
+        for frame in frames.take(if self.nothing_follows { 0 } else { usize::MAX }) {
             let (file, position, header) = frame?;
             cut.push((file, position, header.padded_bytes()));
         }

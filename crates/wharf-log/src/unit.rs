@@ -180,7 +180,8 @@ pub enum CommitError {
     /// The disk is full: nothing was written; try again later.
     #[error("the disk is full")]
     DiskFull,
-    /// A sync or write failed: the log stopped acknowledging for good.
+    /// A sync or write failed: the log stopped acknowledging for good. Whether the unit survives a
+    /// restart is unknown; until then nobody sees it.
     #[error("the log stopped acknowledging after a failed write or sync")]
     Poisoned,
     /// The log is closed.

@@ -17,6 +17,9 @@ use crate::segment;
 use crate::shared::count;
 use crate::sync::{read, write};
 
+/// The most that one read returns, unless a single batch is larger: more comes with the next read.
+const READ_BYTES_MAX: usize = 16 << 20;
+
 /// Adjoining batches in the journal.
 struct Run {
     batches: Vec<BatchRef>,
@@ -54,6 +57,7 @@ impl Reader {
         bytes_max: usize,
         may_block: bool,
     ) -> Result<Slice, ReadError> {
+        let bytes_max = bytes_max.min(READ_BYTES_MAX);
         let partition = self.partition(partition)?;
         let data = read(&partition.data);
         let bounds = data.bounds();

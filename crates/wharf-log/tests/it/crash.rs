@@ -184,6 +184,11 @@ fn crash_at(seed: u64, operation: u64) -> bool {
         let created = node.commit_all(vec![create(0), create(1)]);
         if created.iter().all(Result::is_ok) {
             scenario.run(&mut node, &disk, 60);
+            // A graceful stop and a start in the middle, which may be interrupted like all else.
+            let _may_be_off = node.log.maintenance.finish(node.now);
+            if let Ok(mut node) = Node::try_open(&shared(&disk), small()) {
+                scenario.run(&mut node, &disk, 20);
+            }
         }
     }
     let came = disk.is_off();

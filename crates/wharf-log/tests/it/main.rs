@@ -9,3 +9,4 @@ mod model;
 mod restart;
 mod retention;
 mod settle;
+mod threads;

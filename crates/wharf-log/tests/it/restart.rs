@@ -6,7 +6,7 @@ use wharf_log::{
     Appended, CommitError, Condition, PartitionChange, PartitionId, ReadError, StateChange, Unit,
 };
 
-use crate::harness::{Node, append, append_to, batch_of, create, small, temporary};
+use crate::harness::{Node, append, append_to, batch_of, create, shared, small, temporary};
 
 fn put(key: &'static str, value: &'static str) -> Unit {
     let (key, value) = (
@@ -269,4 +269,20 @@ fn the_observer_hears_of_appends_and_reads_know_when_they_need_the_disk() {
         .read(PartitionId(1), 10, 100, false)
         .unwrap();
     assert!(end.batches.is_empty());
+}
+
+#[test]
+fn a_graceful_stop_is_believed_once() {
+    let (disk, mut node) = Node::simulated(1, small());
+    node.create(1);
+    node.commit(append(1, &["a"])).unwrap();
+    node.stop();
+    assert!(disk.paths().contains(&"stopped".to_owned()));
+    let mut node = Node::open(&shared(&disk), small());
+    assert!(!disk.paths().contains(&"stopped".to_owned()));
+    node.commit(append(1, &["b"])).unwrap();
+    let disk = disk.crash();
+    let node = Node::open(&shared(&disk), small());
+    assert_eq!(node.log.recovery.frames_replayed, 1);
+    assert_eq!(node.values(1, 0).len(), 2);
 }

@@ -1,0 +1,110 @@
+//! Writers, readers, the committer and maintenance at once, on a real disk.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use wharf_log::{Done, Log, Options, PartitionId, Reader};
+
+use crate::harness::{Node, append, keep_all, small, split, temporary};
+
+const PARTITIONS: u64 = 4;
+const UNITS: i64 = 400;
+
+/// Reads a partition to `end`, checking that offsets follow each other.
+fn follow(reader: &Reader, partition: u64, end: i64) {
+    let mut next = 0;
+    while next < end {
+        let slice = reader
+            .read(PartitionId(partition), next, 32 << 10, true)
+            .unwrap();
+        for batch in split(&slice.batches) {
+            let header = wharf_log::batch::verify(&batch).unwrap();
+            assert_eq!(header.base_offset, next);
+            next = header.last_offset() + 1;
+        }
+        if slice.batches.is_empty() {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn everything_runs_at_once_and_every_unit_is_answered_in_order() {
+    let (_directory, disk) = temporary();
+    let mut node = Node::open(
+        &disk,
+        Options {
+            journal_files_max: 2,
+            ..small()
+        },
+    );
+    for partition in 0..PARTITIONS {
+        node.create(partition);
+    }
+    let now = node.now;
+    let Log {
+        appender,
+        mut committer,
+        reader,
+        mut maintenance,
+        ..
+    } = node.log;
+    let stopped = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let committing = scope.spawn(|| {
+            while committer.wait() {
+                committer.run_pending(now);
+            }
+        });
+        scope.spawn(|| {
+            while !stopped.load(Ordering::Acquire) {
+                maintenance.run(&keep_all(), now);
+                maintenance.wait(Duration::from_millis(5));
+            }
+        });
+        let followers: Vec<_> = (0..PARTITIONS)
+            .map(|partition| {
+                let reader = &reader;
+                scope.spawn(move || follow(reader, partition, 2 * UNITS))
+            })
+            .collect();
+        let writers: Vec<_> = (0..PARTITIONS)
+            .map(|partition| {
+                let appender = appender.clone();
+                scope.spawn(move || {
+                    let (sender, receiver) = mpsc::channel();
+                    let sender = Arc::new(Mutex::new(sender));
+                    for index in 0..UNITS {
+                        let value = format!("{index}-{}", "t".repeat(1_000));
+                        let sender = Arc::clone(&sender);
+                        let done: Done = Box::new(move |outcome| {
+                            sender.lock().unwrap().send(outcome).unwrap();
+                        });
+                        appender.submit(vec![(append(partition, &[&value, "second"]), done)]);
+                        if index % 8 == 7 {
+                            for back in (0..8).rev() {
+                                let committed = receiver.recv().unwrap().unwrap();
+                                assert_eq!(committed.appends[0].base_offset, 2 * (index - back));
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in writers.into_iter().chain(followers) {
+            thread.join().unwrap();
+        }
+        appender.close();
+        committing.join().unwrap();
+        stopped.store(true, Ordering::Release);
+    });
+    maintenance.finish(now).unwrap();
+    let node = Node::open(&disk, small());
+    assert_eq!(node.log.recovery.frames_replayed, 0);
+    for partition in 0..PARTITIONS {
+        follow(&node.log.reader, partition, 2 * UNITS);
+    }
+}
