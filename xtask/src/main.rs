@@ -4,6 +4,7 @@
 //! written outside the target directory (Debian packages that are missing excepted); a command
 //! that found a problem ends with a non-zero exit code.
 
+mod bench;
 mod check;
 mod setup;
 mod shell;
@@ -31,6 +32,9 @@ enum Cli {
     /// Checks the project's own rules: sizes, headings, error pages, crate table
     #[command(after_help = tidy::EXAMPLES)]
     Tidy,
+    /// Measures a release build beside the disk's own limits
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Options),
     /// Runs the simulator; arguments after -- go to it
     #[command(after_help = sim::EXAMPLES)]
     Sim(sim::Options),
@@ -56,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Cli::Test(options) => suite::run(&workspace, &options),
         Cli::Check(options) => check::run(&workspace, &options),
         Cli::Tidy => tidy::run(&workspace),
+        Cli::Bench(options) => bench::run(&workspace, &options),
         Cli::Sim(options) => sim::run(&workspace, &options),
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
 /// The table, the list of skipped things, the closing line. Answers whether all is well.
 fn close(rows: &[Row], strict: bool) -> bool {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["part", "passed", "failed", "skipped", "seconds"]);
     for row in rows {
         table.add_row([
