@@ -35,7 +35,7 @@ pub(crate) struct Connection {
     )]
     pub(crate) broker: String,
     /// A setting of librdkafka, may be repeated
-    #[arg(short = 'X', value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(id = "client_settings", short = 'X', value_name = "NAME=VALUE", value_parser = pair)]
     settings: Vec<(String, String)>,
 }
 
