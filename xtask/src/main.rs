@@ -6,6 +6,7 @@
 
 mod bench;
 mod check;
+mod services;
 mod setup;
 mod shell;
 mod sim;
@@ -35,6 +36,9 @@ enum Cli {
     /// Measures a release build beside the disk's own limits
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Options),
+    /// Starts another server to compare with, until Ctrl-C
+    #[command(after_help = services::EXAMPLES)]
+    Services(services::Options),
     /// Runs the simulator; arguments after -- go to it
     #[command(after_help = sim::EXAMPLES)]
     Sim(sim::Options),
@@ -61,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Cli::Check(options) => check::run(&workspace, &options),
         Cli::Tidy => tidy::run(&workspace),
         Cli::Bench(options) => bench::run(&workspace, &options),
+        Cli::Services(options) => services::run(&workspace, &options),
         Cli::Sim(options) => sim::run(&workspace, &options),
     }
 }
