@@ -11,6 +11,7 @@ use wharf_broker::{
     Broker, ConfigChange, ConfigOperation, ConfigSource, Context, Error, ErrorKind, TopicRef,
 };
 
+use super::in_order::in_order;
 use super::repeated::repeated;
 
 /// A kind of resource with settings (`ConfigResource.Type`).
@@ -106,21 +107,22 @@ pub(super) async fn alter_all(
     mode: Mode,
 ) -> Vec<(i8, StrBytes, Result<(), Error>)> {
     let repeated = repeated(alterations.iter().map(|one| (one.kind, one.name.clone())));
-    let mut results = Vec::with_capacity(alterations.len());
-    for Alteration {
-        kind,
-        name,
-        changes,
-    } in alterations
-    {
-        let result = if repeated.contains(&(kind, name.clone())) {
-            Err(invalid("a resource may be named only once in a request"))
-        } else {
-            alter(broker, cx, kind, &name, changes, mode).await
-        };
-        results.push((kind, name, result));
-    }
-    results
+    let repeated = &repeated;
+    let work = alterations.into_iter().map(
+        |Alteration {
+             kind,
+             name,
+             changes,
+         }| async move {
+            let result = if repeated.contains(&(kind, name.clone())) {
+                Err(invalid("a resource may be named only once in a request"))
+            } else {
+                alter(broker, cx, kind, &name, changes, mode).await
+            };
+            (kind, name, result)
+        },
+    );
+    in_order(work).await
 }
 
 async fn alter(

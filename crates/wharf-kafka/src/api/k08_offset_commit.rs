@@ -16,8 +16,9 @@ use kafka_protocol::messages::offset_commit_response::{
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use wharf_broker::group::{CommitOffset, Member};
 
-use super::{Card, group};
+use super::Card;
 use crate::compact::{Input, Truncated};
+use crate::error::{code_of, error_code};
 use crate::frame::Call;
 use crate::shape::{INT32, INT64, Shape, TEXT, UUID, array};
 use crate::wire::topic_ref;
@@ -93,8 +94,8 @@ async fn answer(call: Call, request: OffsetCommitRequest) -> OffsetCommitRespons
         .collect();
     let count = offsets.len();
     let codes = match broker.commit_offsets(cx, &member, offsets).await {
-        Ok(results) => results.iter().map(group::code_of).collect(),
-        Err(error) => vec![group::error_code(&error); count],
+        Ok(results) => results.iter().map(code_of).collect(),
+        Err(error) => vec![error_code(error.kind); count],
     };
     response(request.topics, codes)
 }

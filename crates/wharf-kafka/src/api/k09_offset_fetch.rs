@@ -3,13 +3,14 @@
 //! Versions 1 to 7 ask for one group, 8 and later for several; version 10 names topics by id. No
 //! list of topics (null) means all the group has committed. A group nobody knows has committed
 //! nothing, which is no error: offset -1. Nothing is ever unstable here, because there are no
-//! transactions with pending offsets: `require_stable` is always met.
+//! transactions with pending offsets: `require_stable` is always met. A group or partition named
+//! again is not answered again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use kafka_protocol::messages::offset_fetch_request::{
-    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -21,9 +22,10 @@ use uuid::Uuid;
 use wharf_broker::group::CommittedOffset;
 use wharf_broker::{Broker, Context, Error, TopicRef};
 
-use super::{Card, group};
+use super::Card;
+use super::repeated::once;
 use crate::compact::{Input, Truncated};
-use crate::error::NONE;
+use crate::error::{NONE, error_code};
 use crate::frame::Call;
 use crate::shape::{BOOL, INT32, Shape, TEXT, UUID, array, items};
 use crate::wire::{text, topic_name, topic_ref};
@@ -92,28 +94,31 @@ fn answer(call: &Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if version < SEVERAL_GROUPS {
         return answer_one(broker, cx, request, version);
     }
-    let groups = request.groups.into_iter().map(|group| {
-        let question = Question {
-            group: group.group_id.to_string(),
-            topics: group.topics.map(|topics| {
-                let topics = topics.into_iter();
-                topics
-                    .map(|topic| {
-                        let by_id = version >= BY_ID;
-                        (
-                            topic_ref(by_id, &topic.name, topic.topic_id),
-                            topic.partition_indexes,
-                        )
-                    })
-                    .collect()
-            }),
-        };
-        let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
-        match ask(broker, cx, &question, version) {
-            Ok(found) => answer.with_topics(found.into_iter().map(batched_topic).collect()),
-            Err(error) => answer.with_error_code(group::error_code(&error)),
-        }
-    });
+    let mut seen = HashSet::new();
+    let groups = request.groups.into_iter();
+    let groups = groups
+        .filter(|group| seen.insert(group.group_id.clone()))
+        .map(|group| {
+            let topic = |topic: OffsetFetchRequestTopics| {
+                let by_id = version >= BY_ID;
+                (
+                    topic_ref(by_id, &topic.name, topic.topic_id),
+                    topic.partition_indexes,
+                )
+            };
+            let topics = group
+                .topics
+                .map(|topics| once(topics.into_iter().map(topic).collect()));
+            let question = Question {
+                group: group.group_id.to_string(),
+                topics,
+            };
+            let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
+            match ask(broker, cx, &question, version) {
+                Ok(found) => answer.with_topics(found.into_iter().map(batched_topic).collect()),
+                Err(error) => answer.with_error_code(error_code(error.kind)),
+            }
+        });
     OffsetFetchResponse::default().with_groups(groups.collect())
 }
 
@@ -123,25 +128,24 @@ fn answer_one(
     request: OffsetFetchRequest,
     version: i16,
 ) -> OffsetFetchResponse {
+    let topic = |topic: OffsetFetchRequestTopic| {
+        (
+            TopicRef::Name(topic.name.to_string()),
+            topic.partition_indexes,
+        )
+    };
+    let topics = request
+        .topics
+        .map(|topics| once(topics.into_iter().map(topic).collect()));
     let question = Question {
         group: request.group_id.to_string(),
-        topics: request.topics.map(|topics| {
-            let topics = topics.into_iter();
-            topics
-                .map(|topic| {
-                    (
-                        TopicRef::Name(topic.name.to_string()),
-                        topic.partition_indexes,
-                    )
-                })
-                .collect()
-        }),
+        topics,
     };
     let response = OffsetFetchResponse::default();
     let (code, found) = match ask(broker, cx, &question, version) {
         Ok(found) => (NONE, found),
-        Err(error) if version >= GROUP_ERROR => (group::error_code(&error), Vec::new()),
-        Err(error) => (NONE, refused(question, group::error_code(&error))),
+        Err(error) if version >= GROUP_ERROR => (error_code(error.kind), Vec::new()),
+        Err(error) => (NONE, refused(question, error_code(error.kind))),
     };
     response
         .with_error_code(code)
@@ -181,7 +185,7 @@ fn ask(
     let results = broker.committed_offsets(cx, &question.group, None, Some(&partitions))?;
     let mut results = results
         .into_iter()
-        .map(|one| one.map_err(|error| group::error_code(&error)));
+        .map(|one| one.map_err(|error| error_code(error.kind)));
     Ok(topics
         .iter()
         .map(|(topic, indexes)| Found {

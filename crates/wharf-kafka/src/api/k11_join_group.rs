@@ -10,7 +10,8 @@ use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use wharf_broker::group::{Join, JoinRefused, Joined};
 
-use super::{Card, group};
+use super::Card;
+use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{BYTES, INT32, Shape, TEXT, array};
 use crate::wire::text;
@@ -107,7 +108,7 @@ fn accepted(joined: Joined) -> JoinGroupResponse {
 
 fn rejected(refused: JoinRefused, version: i16) -> JoinGroupResponse {
     JoinGroupResponse::default()
-        .with_error_code(group::error_code(&refused.error))
+        .with_error_code(error_code(refused.error.kind))
         .with_generation_id(-1)
         .with_protocol_name((version < NULLABLE_PROTOCOL).then(StrBytes::new))
         .with_member_id(text(refused.member))

@@ -3,7 +3,8 @@
 use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 use wharf_broker::group::Member;
 
-use super::{Card, group};
+use super::Card;
+use crate::error::code_of;
 use crate::frame::Call;
 use crate::shape::{INT32, Shape, TEXT};
 use crate::{Disconnect, Outcome};
@@ -31,6 +32,6 @@ fn answer(call: &Call, request: HeartbeatRequest) -> HeartbeatResponse {
         instance: request.group_instance_id.map(|id| id.to_string()),
     };
     let result = broker.heartbeat(cx, &member);
-    let code = group::code_of(&result);
+    let code = code_of(&result);
     HeartbeatResponse::default().with_error_code(code)
 }

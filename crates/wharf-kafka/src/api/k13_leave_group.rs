@@ -8,8 +8,8 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use wharf_broker::group::Leaving;
 
-use super::{Card, group};
-use crate::error::NONE;
+use super::Card;
+use crate::error::{NONE, code_of, error_code};
 use crate::frame::Call;
 use crate::shape::{Shape, TEXT, array};
 use crate::{Disconnect, Outcome};
@@ -54,9 +54,9 @@ fn answer(call: &Call, request: LeaveGroupRequest) -> LeaveGroupResponse {
     let response = LeaveGroupResponse::default();
     let results = match broker.leave_group(cx, &request.group_id, leaving.collect()) {
         Ok(results) => results,
-        Err(error) => return response.with_error_code(group::error_code(&error)),
+        Err(error) => return response.with_error_code(error_code(error.kind)),
     };
-    let mut codes = results.iter().map(group::code_of);
+    let mut codes = results.iter().map(code_of);
     if version < SEVERAL_MEMBERS {
         return response.with_error_code(codes.next().unwrap_or(NONE));
     }

@@ -4,7 +4,7 @@ use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use wharf_broker::ErrorKind;
 use wharf_broker::group::Sync;
 
-use super::{Card, group};
+use super::Card;
 use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{BYTES, INT32, Shape, TEXT, array};
@@ -64,6 +64,6 @@ async fn answer(call: Call, request: SyncGroupRequest) -> SyncGroupResponse {
             .with_protocol_type(Some(text(synced.protocol_type)))
             .with_protocol_name(Some(text(synced.protocol)))
             .with_assignment(synced.assignment),
-        Err(error) => response.with_error_code(group::error_code(&error)),
+        Err(error) => response.with_error_code(error_code(error.kind)),
     }
 }

@@ -1,7 +1,9 @@
 //! DescribeGroups: state and members of classic groups.
 //!
 //! A group nobody knows is `Dead` without an error up to version 5; version 6 says so with
-//! GROUP_ID_NOT_FOUND and a message.
+//! GROUP_ID_NOT_FOUND and a message. A group named again is not described again.
+
+use std::collections::HashSet;
 
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
@@ -9,7 +11,8 @@ use kafka_protocol::protocol::StrBytes;
 use wharf_broker::group::{GroupDescription, MemberDescription};
 use wharf_broker::{Error, ErrorKind};
 
-use super::{Card, group};
+use super::Card;
+use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{BOOL, Shape, TEXT, items};
 use crate::wire::{message, operations, text};
@@ -35,17 +38,19 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 fn answer(call: &Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
     let version = call.version();
+    let mut seen = HashSet::new();
     let groups = request
         .groups
         .into_iter()
-        .map(|id| match broker.describe_group(cx, &id) {
-            Ok(description) => {
-                let asked = request.include_authorized_operations;
-                described(id, description)
-                    .with_authorized_operations(operations::when(asked, operations::GROUP))
-            }
-            Err(error) => refused(id, &error, version),
-        });
+        .filter(|id| seen.insert(id.clone()));
+    let groups = groups.map(|id| match broker.describe_group(cx, &id) {
+        Ok(description) => {
+            let asked = request.include_authorized_operations;
+            described(id, description)
+                .with_authorized_operations(operations::when(asked, operations::GROUP))
+        }
+        Err(error) => refused(id, &error, version),
+    });
     DescribeGroupsResponse::default().with_groups(groups.collect())
 }
 
@@ -84,11 +89,11 @@ fn refused(id: GroupId, error: &Error, version: i16) -> DescribedGroup {
     };
     if version >= UNKNOWN_IS_ERROR {
         group
-            .with_error_code(group::error_code(error))
+            .with_error_code(error_code(error.kind))
             .with_error_message(Some(message(error)))
     } else if unknown {
         group
     } else {
-        group.with_error_code(group::error_code(error))
+        group.with_error_code(error_code(error.kind))
     }
 }

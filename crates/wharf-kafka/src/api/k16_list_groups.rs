@@ -1,8 +1,10 @@
 //! ListGroups: every group, filtered by state (version 4) and type (version 5), whatever the case
 //! of the filter's letters. A filter that matches nothing is no error.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::list_groups_response::ListedGroup;
-use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
+use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::Card;
@@ -31,13 +33,13 @@ fn answer(call: &Call, request: ListGroupsRequest) -> ListGroupsResponse {
         types_filter,
         ..
     } = request;
+    let (states, types) = (Filter::new(&states_filter), Filter::new(&types_filter));
     let groups = call.broker.list_groups(&call.cx).into_iter();
     let groups = groups
-        .filter(|group| passes(&states_filter, group.state))
-        .filter(|group| passes(&types_filter, group.group_type))
+        .filter(|group| states.passes(group.state) && types.passes(group.group_type))
         .map(|group| {
             ListedGroup::default()
-                .with_group_id(text(group.group).into())
+                .with_group_id(GroupId(text(group.group)))
                 .with_protocol_type(text(group.protocol_type))
                 .with_group_state(StrBytes::from_static_str(group.state))
                 .with_group_type(StrBytes::from_static_str(group.group_type))
@@ -45,9 +47,15 @@ fn answer(call: &Call, request: ListGroupsRequest) -> ListGroupsResponse {
     ListGroupsResponse::default().with_groups(groups.collect())
 }
 
-fn passes(filter: &[StrBytes], value: &str) -> bool {
-    filter.is_empty()
-        || filter
-            .iter()
-            .any(|wanted| wanted.eq_ignore_ascii_case(value))
+/// The words that pass, in small letters; none passes all.
+struct Filter(HashSet<String>);
+
+impl Filter {
+    fn new(words: &[StrBytes]) -> Self {
+        Self(words.iter().map(|word| word.to_ascii_lowercase()).collect())
+    }
+
+    fn passes(&self, word: &str) -> bool {
+        self.0.is_empty() || self.0.contains(&word.to_ascii_lowercase())
+    }
 }

@@ -12,10 +12,11 @@ use kafka_protocol::messages::create_topics_response::{
 };
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
-use wharf_broker::{Broker, CreateTopic, Error, ErrorKind, Topic};
+use wharf_broker::{Broker, ConfigEntry, CreateTopic, Error, ErrorKind, Topic};
 
 use super::Card;
 use super::config_resource::source_code;
+use super::in_order::in_order;
 use super::repeated::repeated;
 use crate::error::error_code;
 use crate::frame::Call;
@@ -25,6 +26,9 @@ use crate::{Disconnect, Outcome};
 
 /// The first version that describes the topic created.
 const DESCRIBED: i16 = 5;
+/// How many topics of one request are described with their settings; the settings of the others
+/// are null. It bounds the answer to a request that names very many topics.
+const DESCRIBED_MAX: usize = 10_000;
 /// The number of copies of every partition: one node, one copy.
 const REPLICATION: i16 = 1;
 
@@ -59,31 +63,39 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 async fn answer(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
     let version = call.version();
+    let validate_only = request.validate_only;
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
     let mut refused_once = HashSet::new();
-    let mut results = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let result = CreatableTopicResult::default().with_name(topic.name.clone());
-        if repeated.contains(&topic.name) {
-            if refused_once.insert(topic.name) {
+    let topics = request
+        .topics
+        .into_iter()
+        .filter(|topic| !repeated.contains(&topic.name) || refused_once.insert(topic.name.clone()));
+    let work = topics.map(|topic| {
+        let name = topic.name.clone();
+        let is_repeated = repeated.contains(&name);
+        async move {
+            let created = if is_repeated {
                 let message = "the topic is named more than once";
-                results.push(refused(
-                    result,
-                    &Error::new(ErrorKind::InvalidRequest, message),
-                ));
-            }
-            continue;
+                Err(Error::new(ErrorKind::InvalidRequest, message))
+            } else {
+                broker.create_topic(cx, create(topic), validate_only).await
+            };
+            (name, created)
         }
-        let created = broker
-            .create_topic(cx, create(topic), request.validate_only)
-            .await;
-        results.push(match created {
-            Ok(topic) if version >= DESCRIBED => describe(broker, result, &topic),
+    });
+    let mut described = 0;
+    let results = in_order(work).await.into_iter().map(|(name, created)| {
+        let result = CreatableTopicResult::default().with_name(name);
+        match created {
+            Ok(topic) if version >= DESCRIBED => {
+                described += 1;
+                describe(broker, result, &topic, described <= DESCRIBED_MAX)
+            }
             Ok(_) => result.with_error_message(None),
             Err(error) => refused(result, &error),
-        });
-    }
-    CreateTopicsResponse::default().with_topics(results)
+        }
+    });
+    CreateTopicsResponse::default().with_topics(results.collect())
 }
 
 fn refused(result: CreatableTopicResult, error: &Error) -> CreatableTopicResult {
@@ -119,21 +131,30 @@ fn create(topic: CreatableTopic) -> CreateTopic {
     }
 }
 
-fn describe(broker: &Broker, result: CreatableTopicResult, topic: &Topic) -> CreatableTopicResult {
-    let configs = broker
-        .describe_config(&topic.config)
-        .into_iter()
-        .map(|entry| {
-            CreatableTopicConfigs::default()
-                .with_name(StrBytes::from_static_str(entry.name))
-                .with_value(entry.value.map(text))
-                .with_read_only(entry.read_only)
-                .with_config_source(source_code(entry.source))
-        });
+fn describe(
+    broker: &Broker,
+    result: CreatableTopicResult,
+    topic: &Topic,
+    with_configs: bool,
+) -> CreatableTopicResult {
+    let setting = |entry: ConfigEntry| {
+        CreatableTopicConfigs::default()
+            .with_name(StrBytes::from_static_str(entry.name))
+            .with_value(entry.value.map(text))
+            .with_read_only(entry.read_only)
+            .with_config_source(source_code(entry.source))
+    };
+    let configs = with_configs.then(|| {
+        broker
+            .describe_config(&topic.config)
+            .into_iter()
+            .map(setting)
+            .collect()
+    });
     result
         .with_error_message(None)
         .with_topic_id(topic.id)
         .with_num_partitions(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
         .with_replication_factor(REPLICATION)
-        .with_configs(Some(configs.collect()))
+        .with_configs(configs)
 }

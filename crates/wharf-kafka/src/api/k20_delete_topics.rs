@@ -9,6 +9,7 @@ use uuid::Uuid;
 use wharf_broker::{Broker, Context, Error, ErrorKind, TopicRef};
 
 use super::Card;
+use super::in_order::in_order;
 use super::repeated::repeated;
 use crate::error::error_code;
 use crate::frame::Call;
@@ -48,21 +49,25 @@ async fn answer(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsRespons
             .collect()
     };
     let wanted: Vec<_> = topics.iter().map(|topic| wanted(broker, topic)).collect();
-    let repeated = repeated(wanted.iter().flatten());
-    let mut responses = Vec::with_capacity(topics.len());
-    for (topic, wanted) in topics.iter().zip(&wanted) {
-        let deleted = match wanted {
-            Ok(one) if repeated.contains(one) => Err(invalid("the topic is named more than once")),
-            Ok(one) => delete(broker, cx, one).await,
-            Err(error) => Err(error.clone()),
-        };
-        responses.push(response(topic, deleted));
-    }
-    DeleteTopicsResponse::default().with_responses(responses)
+    let repeated = &repeated(wanted.iter().flatten().cloned());
+    let work = topics
+        .into_iter()
+        .zip(wanted)
+        .map(|(topic, wanted)| async move {
+            let deleted = match &wanted {
+                Ok(one) if repeated.contains(one) => {
+                    Err(invalid("the topic is named more than once"))
+                }
+                Ok(one) => delete(broker, cx, one).await,
+                Err(error) => Err(error.clone()),
+            };
+            response(topic, deleted)
+        });
+    DeleteTopicsResponse::default().with_responses(in_order(work).await)
 }
 
 /// The topic a line of the request means.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Wanted {
     /// One that exists.
     Known(Uuid),
@@ -99,14 +104,14 @@ async fn delete(broker: &Broker, cx: &Context, wanted: &Wanted) -> Result<(Strin
 }
 
 fn response(
-    topic: &DeleteTopicState,
+    topic: DeleteTopicState,
     deleted: Result<(String, Uuid), Error>,
 ) -> DeletableTopicResult {
     let result = DeletableTopicResult::default();
     match deleted {
         Ok((name, id)) => result.with_name(Some(topic_name(name))).with_topic_id(id),
         Err(error) => result
-            .with_name(topic.name.clone())
+            .with_name(topic.name)
             .with_topic_id(topic.topic_id)
             .with_error_code(error_code(error.kind))
             .with_error_message(Some(message(&error))),

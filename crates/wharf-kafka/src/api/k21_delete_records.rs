@@ -1,6 +1,8 @@
 //! DeleteRecords: moves the first offset of partitions forward. Durable when answered. A refused
 //! partition has the low watermark -1.
 
+use std::sync::Arc;
+
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
@@ -8,6 +10,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use wharf_broker::TopicRef;
 
 use super::Card;
+use super::in_order::in_order;
 use crate::error::code_of;
 use crate::frame::Call;
 use crate::shape::{INT32, INT64, Shape, TEXT, array};
@@ -29,29 +32,25 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 async fn answer(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let reference = TopicRef::Name(topic.name.to_string());
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in topic.partitions {
-            let index = asked.partition_index;
-            let deleted = broker
-                .delete_records(cx, &reference, index, asked.offset)
-                .await;
-            partitions.push(
-                DeleteRecordsPartitionResult::default()
-                    .with_partition_index(index)
-                    .with_low_watermark(
-                        deleted.as_ref().map_or(-1, |records| records.low_watermark),
-                    )
-                    .with_error_code(code_of(&deleted)),
-            );
-        }
-        topics.push(
-            DeleteRecordsTopicResult::default()
-                .with_name(topic.name)
-                .with_partitions(partitions),
-        );
+    let mut asked = Vec::new();
+    for topic in &request.topics {
+        let name = Arc::new(TopicRef::Name(topic.name.to_string()));
+        let partitions = topic.partitions.iter();
+        asked.extend(partitions.map(|one| (Arc::clone(&name), one.partition_index, one.offset)));
     }
-    DeleteRecordsResponse::default().with_topics(topics)
+    let work = asked.into_iter().map(|(topic, index, offset)| async move {
+        let deleted = broker.delete_records(cx, &topic, index, offset).await;
+        DeleteRecordsPartitionResult::default()
+            .with_partition_index(index)
+            .with_low_watermark(deleted.as_ref().map_or(-1, |records| records.low_watermark))
+            .with_error_code(code_of(&deleted))
+    });
+    let mut results = in_order(work).await.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = results.by_ref().take(topic.partitions.len()).collect();
+        DeleteRecordsTopicResult::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
+    });
+    DeleteRecordsResponse::default().with_topics(topics.collect())
 }

@@ -3,6 +3,8 @@
 //! The node without an id is the cluster-wide default of all nodes: nothing is ever set there.
 //! A resource that cannot be described has its own error and message; the others are answered.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -18,6 +20,10 @@ use crate::frame::Call;
 use crate::shape::{BOOL, INT8, Shape, TEXT, array, items};
 use crate::wire::{message, text};
 use crate::{Disconnect, Outcome};
+
+/// How many settings one answer describes before further resources are refused. It bounds the
+/// answer to a request that names very many topics.
+const ENTRIES_MAX: usize = 250_000;
 
 pub(super) static CARD: Card = Card {
     key: 32,
@@ -40,23 +46,40 @@ fn answer(call: &Call, request: DescribeConfigsRequest) -> DescribeConfigsRespon
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
+    let mut seen = HashSet::new();
+    let mut budget = ENTRIES_MAX;
     let results = request.resources.into_iter().map(|resource| {
-        let entries = describe(broker, cx, &resource);
+        let is_new = seen.insert((resource.resource_type, resource.resource_name.clone()));
+        let entries = if is_new && budget > 0 {
+            describe(broker, cx, &resource).map(|entries| select(&resource, entries))
+        } else if is_new {
+            Err(invalid(
+                "too many settings for one answer; describe fewer resources at a time",
+            ))
+        } else {
+            Err(invalid("a resource may be named only once in a request"))
+        };
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
+            .with_resource_name(resource.resource_name);
         match entries {
-            Ok(entries) => result.with_error_message(None).with_configs(
-                select(&resource, entries)
-                    .map(|entry| wanted.entry(entry))
-                    .collect(),
-            ),
+            Ok(entries) => {
+                budget = budget.saturating_sub(entries.len());
+                let entries = entries.into_iter().map(|entry| wanted.entry(entry));
+                result
+                    .with_error_message(None)
+                    .with_configs(entries.collect())
+            }
             Err(error) => result
                 .with_error_code(error_code(error.kind))
                 .with_error_message(Some(message(&error))),
         }
     });
     DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidRequest, message)
 }
 
 fn describe(
@@ -70,22 +93,18 @@ fn describe(
         Kind::Node if name.is_empty() => Ok(Vec::new()),
         Kind::Node => check_node(broker, name).map(|()| broker.describe_broker_config(cx)),
         Kind::NodeLoggers => check_node(broker, name).map(|()| Vec::new()),
-        Kind::ClientMetrics | Kind::Group if name.is_empty() => Err(Error::new(
-            ErrorKind::InvalidRequest,
-            "the resource needs a name",
-        )),
+        Kind::ClientMetrics | Kind::Group if name.is_empty() => {
+            Err(invalid("the resource needs a name"))
+        }
         Kind::ClientMetrics | Kind::Group => Ok(Vec::new()),
     }
 }
 
 /// The entries asked for by name; all of them when no name is given.
-fn select(
-    resource: &DescribeConfigsResource,
-    entries: Vec<ConfigEntry>,
-) -> impl Iterator<Item = ConfigEntry> {
+fn select(resource: &DescribeConfigsResource, mut entries: Vec<ConfigEntry>) -> Vec<ConfigEntry> {
     let keys = resource.configuration_keys.as_deref().unwrap_or_default();
-    let wanted = |name: &str| keys.is_empty() || keys.iter().any(|key| key.as_str() == name);
-    entries.into_iter().filter(move |entry| wanted(entry.name))
+    entries.retain(|entry| keys.is_empty() || keys.iter().any(|key| key.as_str() == entry.name));
+    entries
 }
 
 /// What was asked for besides the values.

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use wharf_broker::{Broker, Context};
 
 use super::Card;
+use super::repeated::once;
 use crate::compact::{put_length, put_no_tags, put_text};
 use crate::frame::Call;
 use crate::shape::{INT32, Shape, TEXT, array, items};
@@ -54,11 +55,13 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 fn answer(call: &Call, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
-    let asked: Option<Vec<_>> = request.topics.map(|topics| {
-        topics
-            .into_iter()
-            .map(|topic| (topic.topic.to_string(), topic.partitions))
-            .collect()
+    let asked = request.topics.map(|topics| {
+        let topics = topics.into_iter();
+        once(
+            topics
+                .map(|topic| (topic.topic.to_string(), topic.partitions))
+                .collect(),
+        )
     });
     let mut topics: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for described in broker.describe_sizes(cx, asked.as_deref()) {

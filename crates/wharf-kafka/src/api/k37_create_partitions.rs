@@ -10,6 +10,7 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use wharf_broker::{Broker, Context, Error, ErrorKind, TopicRef};
 
 use super::Card;
+use super::in_order::in_order;
 use super::repeated::repeated;
 use crate::error::code_of;
 use crate::frame::Call;
@@ -36,26 +37,29 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 async fn answer(call: Call, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
+    let validate_only = request.validate_only;
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
     let mut refused_once = HashSet::new();
-    let mut results = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let created = if !repeated.contains(&topic.name) {
-            create(broker, cx, &topic, request.validate_only).await
-        } else if refused_once.insert(topic.name.clone()) {
-            let message = "the topic is named more than once";
-            Err(Error::new(ErrorKind::InvalidRequest, message))
-        } else {
-            continue;
-        };
-        results.push(
+    let topics = request
+        .topics
+        .into_iter()
+        .filter(|topic| !repeated.contains(&topic.name) || refused_once.insert(topic.name.clone()));
+    let work = topics.map(|topic| {
+        let is_repeated = repeated.contains(&topic.name);
+        async move {
+            let created = if is_repeated {
+                let message = "the topic is named more than once";
+                Err(Error::new(ErrorKind::InvalidRequest, message))
+            } else {
+                create(broker, cx, &topic, validate_only).await
+            };
             CreatePartitionsTopicResult::default()
                 .with_name(topic.name)
                 .with_error_code(code_of(&created))
-                .with_error_message(message_of(&created)),
-        );
-    }
-    CreatePartitionsResponse::default().with_results(results)
+                .with_error_message(message_of(&created))
+        }
+    });
+    CreatePartitionsResponse::default().with_results(in_order(work).await)
 }
 
 async fn create(

@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
-use super::{Card, group};
+use super::Card;
+use super::in_order::in_order;
+use crate::error::code_of;
 use crate::frame::Call;
 use crate::shape::{Shape, TEXT, items};
 use crate::{Disconnect, Outcome};
@@ -28,17 +30,15 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 async fn answer(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
     let mut seen = HashSet::new();
-    let mut results = Vec::new();
-    for id in request.groups_names {
-        if seen.insert(id.clone()) {
-            let result = broker.delete_group(cx, &id).await;
-            let code = group::code_of(&result);
-            results.push(
-                DeletableGroupResult::default()
-                    .with_group_id(id)
-                    .with_error_code(code),
-            );
-        }
-    }
-    DeleteGroupsResponse::default().with_results(results)
+    let groups = request
+        .groups_names
+        .into_iter()
+        .filter(|id| seen.insert(id.clone()));
+    let work = groups.map(|id| async move {
+        let deleted = broker.delete_group(cx, &id).await;
+        DeletableGroupResult::default()
+            .with_group_id(id)
+            .with_error_code(code_of(&deleted))
+    });
+    DeleteGroupsResponse::default().with_results(in_order(work).await)
 }

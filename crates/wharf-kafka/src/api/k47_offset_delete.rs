@@ -6,7 +6,8 @@ use kafka_protocol::messages::offset_delete_response::{
 };
 use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 
-use super::{Card, group};
+use super::Card;
+use crate::error::{code_of, error_code};
 use crate::frame::Call;
 use crate::shape::{INT32, Shape, TEXT, array};
 use crate::{Disconnect, Outcome};
@@ -40,9 +41,9 @@ async fn answer(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteRespons
         .await
     {
         Ok(results) => results,
-        Err(error) => return response.with_error_code(group::error_code(&error)),
+        Err(error) => return response.with_error_code(error_code(error.kind)),
     };
-    let mut codes = results.iter().map(group::code_of);
+    let mut codes = results.iter().map(code_of);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic
             .partitions

@@ -8,6 +8,7 @@ use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersRespon
 use wharf_broker::{Error, ProducerDescription, TopicRef};
 
 use super::Card;
+use super::repeated::once;
 use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{INT32, Shape, TEXT, array, items};
@@ -30,16 +31,21 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 fn answer(call: &Call, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let (broker, cx) = (&call.broker, &call.cx);
-    let topics = request.topics.into_iter().map(|topic| {
-        let reference = TopicRef::Name(topic.name.to_string());
-        let partitions = topic.partition_indexes.into_iter().map(|index| {
-            let producers = broker.describe_producers(cx, &reference, index);
+    let asked = request.topics.into_iter();
+    let asked = once(
+        asked
+            .map(|topic| (topic.name, topic.partition_indexes))
+            .collect(),
+    );
+    let topics = asked.into_iter().map(|(name, indexes)| {
+        let topic = TopicRef::Name(name.to_string());
+        let partitions = indexes.into_iter().map(|index| {
+            let producers = broker.describe_producers(cx, &topic, index);
             partition(producers).with_partition_index(index)
         });
-        let partitions = partitions.collect();
         TopicResponse::default()
-            .with_name(topic.name)
-            .with_partitions(partitions)
+            .with_name(name)
+            .with_partitions(partitions.collect())
     });
     DescribeProducersResponse::default().with_topics(topics.collect())
 }

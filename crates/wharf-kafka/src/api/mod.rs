@@ -83,7 +83,7 @@ macro_rules! apis {
 }
 
 mod config_resource;
-mod group;
+mod in_order;
 mod repeated;
 
 pub(crate) use k18_api_versions::answer_unknown_version;

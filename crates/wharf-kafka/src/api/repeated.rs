@@ -1,12 +1,24 @@
-//! What a request names more than once.
+//! What a request names more than once. A question is answered once however often it is asked:
+//! a small request must never make a large answer out of repetition.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 /// What is in `all` more than once.
 pub(super) fn repeated<T: Eq + Hash + Clone>(all: impl Iterator<Item = T>) -> HashSet<T> {
     let mut seen = HashSet::new();
     all.filter(|one| !seen.insert(one.clone())).collect()
+}
+
+/// Each partition of each topic once, in the order asked.
+pub(super) fn once<T: Eq + Hash + Clone>(topics: Vec<(T, Vec<i32>)>) -> Vec<(T, Vec<i32>)> {
+    let mut seen: HashMap<T, HashSet<i32>> = HashMap::new();
+    let mut topics = topics;
+    for (topic, indexes) in &mut topics {
+        let seen = seen.entry(topic.clone()).or_default();
+        indexes.retain(|index| seen.insert(*index));
+    }
+    topics
 }
 
 #[cfg(test)]
@@ -20,5 +32,12 @@ mod tests {
             HashSet::from([1, 2])
         );
         assert_eq!(repeated([1, 2].into_iter()), HashSet::new());
+    }
+
+    #[test]
+    fn a_partition_asked_for_again_is_left_out_of_the_second_question() {
+        let asked = vec![("a", vec![1, 0, 1]), ("b", vec![1]), ("a", vec![0, 2])];
+        let expected = vec![("a", vec![1, 0]), ("b", vec![1]), ("a", vec![2])];
+        assert_eq!(once(asked), expected);
     }
 }

@@ -201,6 +201,16 @@ fn the_node_is_described_under_its_id_and_other_resources_as_kafka_does() {
     assert!(results[1..].iter().all(|one| one.configs.is_empty()));
 }
 
+#[test]
+fn a_resource_described_again_in_one_request_is_refused() {
+    let node = node_with(&["orders"]);
+    let again = || resource(TOPIC, "orders");
+    let results = describe(&node, 4, vec![again(), again(), again()]);
+    let codes: Vec<_> = results.iter().map(|one| one.error_code).collect();
+    assert_eq!(codes, [0, invalid(), invalid()]);
+    assert!(results[1..].iter().all(|one| one.configs.is_empty()));
+}
+
 type Change<'a> = (&'a str, i8, Option<&'a str>);
 
 fn incremental(

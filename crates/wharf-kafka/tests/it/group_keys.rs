@@ -448,3 +448,15 @@ fn only_empty_groups_are_deleted_and_each_has_its_own_result() {
         );
     }
 }
+
+#[test]
+fn a_group_asked_for_a_thousand_times_is_described_once() {
+    let node = node();
+    pair(&node, "big", JOIN_MAX);
+    let names = vec![group_id("big"); 1000];
+    let groups = node
+        .ask(6, &DescribeGroupsRequest::default().with_groups(names))
+        .groups;
+    assert_eq!(groups.len(), 1);
+    assert_eq!(groups[0].members.len(), 2);
+}

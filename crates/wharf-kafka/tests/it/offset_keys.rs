@@ -513,3 +513,19 @@ fn offsets_of_a_deleted_topic_are_gone_with_it() {
     let (found, _) = fetch(&node, BY_ID, "g", Some(&[("short", again, &[0])]));
     assert_eq!((found[0].offset, found[0].error), (-1, 0));
 }
+
+#[test]
+fn offsets_asked_for_again_and_again_are_answered_once() {
+    let node = Node::new();
+    let id = create_topic(&node, "orders");
+    let topic = commit_topic("orders", id, &[(0, 1), (1, 2)]);
+    commit(&node, 9, &commit_request("g").with_topics(vec![topic]));
+    let again: &[(&str, Uuid, &[i32])] = &[("orders", id, &[1, 0, 1, 1]), ("orders", id, &[0, 0])];
+    for version in 1..=BY_ID {
+        let (found, _) = fetch(&node, version, "g", Some(again));
+        let offsets: Vec<_> = found.iter().map(|one| one.offset).collect();
+        assert_eq!(offsets, [2, 1], "version {version}");
+    }
+    let response = node.ask(9, &batch(&["g", "g", "g"], None));
+    assert_eq!(response.groups.len(), 1);
+}
