@@ -4,6 +4,7 @@
 //! new connections, finish what was begun, close the log, final snapshot, release the lock. What
 //! was acknowledged is safe without any of the latter; it only makes the next start quicker.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wharf_broker::{Broker, Wakeups};
 use wharf_kafka::{Endpoint, Service};
+use wharf_log::disk::Disk;
 use wharf_log::disk::real::RealDisk;
 use wharf_log::{Health, Log, OpenError};
 use wharf_message::Code;
@@ -44,7 +46,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     kafka_task: JoinHandle<()>,
-    http_task: JoinHandle<std::io::Result<()>>,
+    http_task: JoinHandle<io::Result<()>>,
 }
 
 /// What blocks while starting, and so happens away from the tasks.
@@ -57,6 +59,15 @@ struct Opened {
 impl Node {
     /// Starts a node; when this returns it takes connections. Needs a tokio runtime.
     pub async fn start(config: Config) -> Result<Self, Problem> {
+        Self::start_on(config, |root| Ok(Arc::new(RealDisk::open(root)?))).await
+    }
+
+    /// Starts a node whose log is on another disk than the real one: for tests and simulations.
+    /// The data directory is locked and marked all the same.
+    pub async fn start_on(
+        config: Config,
+        disk: impl FnOnce(&Path) -> io::Result<Arc<dyn Disk>> + Send + 'static,
+    ) -> Result<Self, Problem> {
         let kafka_socket = bind(&config.kafka.listen, "kafka").await?;
         let http_socket = bind(&config.http.listen, "http").await?;
         let kafka = local(&kafka_socket)?;
@@ -65,7 +76,7 @@ impl Node {
         let mut registry = Registry::with_prefix("wharf");
         let disk_metrics = DiskMetrics::register(&mut registry);
         let opening = config.clone();
-        let opening = move || open(&opening, disk_metrics);
+        let opening = move || open(&opening, disk, disk_metrics);
         let Opened { data, log, wakeups } = tokio::task::spawn_blocking(opening)
             .await
             .map_err(|_| internal("opening the log"))??;
@@ -73,20 +84,12 @@ impl Node {
 
         let runtime = Arc::new(TokioRuntime(Handle::current()));
         let options = config.broker_options(data.cluster_id.clone());
-        let appender = log.appender.clone();
-        let broker = Broker::open(options, log.appender, log.reader.clone(), &wakeups, runtime)
-            .map_err(|error| {
-                Problem::plain("the broker's state cannot be read", error.message, RESTORE)
-            })?;
+        let (appender, reader) = (log.appender.clone(), log.reader.clone());
+        let broker = Broker::open(options, appender, reader.clone(), &wakeups, runtime).map_err(
+            |error| Problem::plain("the broker's state cannot be read", error.message, RESTORE),
+        )?;
         let (failed_tx, failed) = watch::channel(false);
-        let threads = LogThreads::start(
-            appender,
-            log.committer,
-            log.maintenance,
-            broker.retention_policy(),
-            &failed_tx,
-            data.lock,
-        );
+        let threads = LogThreads::start(log, broker.retention_policy(), &failed_tx, data.lock);
         let threads = threads.map_err(|error| {
             let fix = "check the limits of the process";
             Problem::plain("a thread could not be started", error.to_string(), fix)
@@ -115,7 +118,7 @@ impl Node {
         let kafka_task = tokio::spawn(kafka::serve(listener, stopping.clone()));
         let shared = http::Shared {
             registry,
-            reader: log.reader,
+            reader,
             stop: stopping,
         };
         let http_task = tokio::spawn(http::serve(http_socket, shared, http_stop));
@@ -206,10 +209,14 @@ impl Node {
 
 const RESTORE: &str = "check the disk, and restore the data directory from a backup";
 
-fn open(config: &Config, metrics: DiskMetrics) -> Result<Opened, Problem> {
+fn open(
+    config: &Config,
+    disk: impl FnOnce(&Path) -> io::Result<Arc<dyn Disk>>,
+    metrics: DiskMetrics,
+) -> Result<Opened, Problem> {
     let new_cluster_id = uuid::Uuid::new_v4().to_string();
     let data = DataDirectory::open(&config.node.data, &new_cluster_id)?;
-    let disk = RealDisk::open(&data.path).map_err(|error| {
+    let disk = disk(&data.path).map_err(|error| {
         Problem::plain(
             "the data directory cannot be opened",
             error.to_string(),
@@ -236,7 +243,7 @@ fn cannot_open(error: &OpenError, path: &PathBuf) -> Problem {
         OpenError::Snapshot { .. } => {
             Problem::new(Code::SNAPSHOT_UNREADABLE, what, chain(error), RESTORE)
         }
-        OpenError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+        OpenError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             Problem::new(
                 Code::DISK_FULL,
                 what,

@@ -11,12 +11,15 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wharf_log::{Appender, Committer, Maintenance, Policy};
+use wharf_log::{Appender, Health, Log, Policy};
 
 use crate::clock;
 
 /// How often retention is looked at when nothing else calls for maintenance.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often it is tried whether a full disk has space again.
+const DISK_FULL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The running threads. Dropped, they end by themselves.
 #[derive(Debug)]
@@ -55,13 +58,18 @@ impl LogThreads {
     /// Starts both. `failed` becomes true if one of them panics; `kept` is dropped when both have
     /// ended.
     pub(crate) fn start(
-        appender: Appender,
-        mut committer: Committer,
-        mut maintenance: Maintenance,
+        log: Log,
         policy: impl Policy + 'static,
         failed: &watch::Sender<bool>,
         kept: impl Send + 'static,
     ) -> io::Result<Self> {
+        let Log {
+            appender,
+            mut committer,
+            reader,
+            mut maintenance,
+            ..
+        } = log;
         let requested = Arc::new(AtomicBool::new(false));
         let stop = Stop {
             appender,
@@ -85,7 +93,12 @@ impl LogThreads {
                 while !stopping() {
                     let more = maintenance.run(&policy, clock::now());
                     if !more && !stopping() {
-                        maintenance.wait(MAINTENANCE_INTERVAL);
+                        let full = reader.health() == Health::DiskFull;
+                        maintenance.wait(if full {
+                            DISK_FULL_INTERVAL
+                        } else {
+                            MAINTENANCE_INTERVAL
+                        });
                     }
                 }
                 committer

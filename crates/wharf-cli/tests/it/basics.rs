@@ -49,6 +49,8 @@ fn wrong_usage_ends_with_2() {
     ----- stderr -----
     error: unrecognized subcommand 'sevre'
 
+      tip: a similar subcommand exists: 'serve'
+
     Usage: wharf [OPTIONS] <COMMAND>
 
     For more information, try '--help'.

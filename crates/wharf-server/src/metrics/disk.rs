@@ -42,19 +42,18 @@ impl DiskMetrics {
 }
 
 /// A disk whose files are measured. Changes nothing else.
-#[derive(Debug)]
-pub(crate) struct MeasuredDisk<D> {
-    disk: D,
+pub(crate) struct MeasuredDisk {
+    disk: Arc<dyn Disk>,
     metrics: DiskMetrics,
 }
 
-impl<D: Disk> MeasuredDisk<D> {
-    pub(crate) fn new(disk: D, metrics: DiskMetrics) -> Self {
+impl MeasuredDisk {
+    pub(crate) fn new(disk: Arc<dyn Disk>, metrics: DiskMetrics) -> Self {
         Self { disk, metrics }
     }
 }
 
-impl<D: Disk> Disk for MeasuredDisk<D> {
+impl Disk for MeasuredDisk {
     fn open(&self, path: &str, mode: Open) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
         Ok(Arc::new(MeasuredFile {

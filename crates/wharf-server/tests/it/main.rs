@@ -1,4 +1,6 @@
 //! The server from outside: configuration, the listeners, start and stop.
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+mod client;
 mod config;
+mod node;

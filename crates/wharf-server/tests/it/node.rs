@@ -1,0 +1,275 @@
+//! A whole node in this process: start, stop, what it says about its health, and its listeners.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use wharf_log::disk::simulated::{Faults, SimulatedDisk};
+use wharf_message::Code;
+use wharf_server::config::Address;
+use wharf_server::{Config, Node};
+
+use crate::client::{Kafka, PATIENCE, get};
+
+fn config(data: &Path) -> Config {
+    let mut config = Config::default();
+    config.node.data = data.to_owned();
+    config.kafka.listen = Address::new("127.0.0.1", 0);
+    config.http.listen = Address::new("127.0.0.1", 0);
+    config.log.journal_file_size.0 = 8 << 20;
+    config
+}
+
+/// Runs what blocks beside the node's own tasks.
+async fn outside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    timeout(PATIENCE, spawn_blocking(work))
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start(config(data.path())).await.unwrap();
+    let address = node.kafka_address();
+    let offset = outside(move || {
+        let mut client = Kafka::connect(address);
+        assert_eq!(client.api_versions(), 0);
+        assert_eq!(client.create_topic("orders"), 0);
+        assert_eq!(client.produce("orders", "first"), (0, 0));
+        client.produce("orders", "second")
+    });
+    assert_eq!(offset.await, (0, 1));
+    let marker = std::fs::read(data.path().join("wharf.json")).unwrap();
+    node.shutdown().await.unwrap();
+
+    let node = Node::start(config(data.path())).await.unwrap();
+    let address = node.kafka_address();
+    let fetched = outside(move || {
+        let mut client = Kafka::connect(address);
+        let fetched = client.fetch("orders", 0);
+        assert_eq!(client.produce("orders", "third"), (0, 2));
+        fetched
+    });
+    let (code, records) = fetched.await;
+    assert_eq!(code, 0);
+    for value in ["first", "second"] {
+        assert!(
+            records
+                .windows(value.len())
+                .any(|window| window == value.as_bytes()),
+            "{value}"
+        );
+    }
+    assert_eq!(
+        std::fs::read(data.path().join("wharf.json")).unwrap(),
+        marker
+    );
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_node_on_the_same_directory_is_refused_until_the_first_is_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start(config(data.path())).await.unwrap();
+    let problem = Node::start(config(data.path())).await.unwrap_err();
+    assert_eq!(problem.code, Some(Code::DATA_DIRECTORY_LOCKED));
+    // Dropped without a shutdown it lets go as well, once its threads have ended.
+    drop(node);
+    let again = async {
+        loop {
+            match Node::start(config(data.path())).await {
+                Ok(node) => return node,
+                Err(problem) => assert_eq!(problem.code, Some(Code::DATA_DIRECTORY_LOCKED)),
+            }
+        }
+    };
+    timeout(PATIENCE, again)
+        .await
+        .unwrap()
+        .shutdown()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told_before_the_directory_is_touched() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let root = tempfile::tempdir().unwrap();
+    let data = root.path().join("data");
+    for section in ["kafka", "http"] {
+        let mut config = config(&data);
+        match section {
+            "kafka" => config.kafka.listen.port = port,
+            _ => config.http.listen.port = port,
+        }
+        let problem = Node::start(config).await.unwrap_err();
+        assert_eq!(problem.code, Some(Code::PORT_IN_USE));
+        assert!(
+            problem.what.contains(&format!("`{section}.listen`")),
+            "{problem}"
+        );
+        assert!(!data.exists());
+    }
+}
+
+#[tokio::test]
+async fn http_tells_health_metrics_and_what_errors_mean() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start(config(data.path())).await.unwrap();
+    let (kafka, http) = (node.kafka_address(), node.http_address());
+    outside(move || {
+        let mut client = Kafka::connect(kafka);
+        client.create_topic("orders");
+        client.produce("orders", "one");
+        assert_eq!(get(http, "/healthz").0, 200);
+        assert_eq!(get(http, "/readyz").0, 200);
+        assert!(get(http, "/").2.contains("/metrics"));
+        let (status, head, metrics) = get(http, "/metrics");
+        assert_eq!(status, 200);
+        assert!(head.contains("application/openmetrics-text"), "{head}");
+        for line in [
+            "wharf_kafka_requests_total{request=\"Produce\"} 1",
+            "wharf_kafka_open_connections 1",
+            "wharf_log_records_total 1",
+            "wharf_broker_topics 1",
+            "wharf_broker_partitions 1",
+            "wharf_log_disk_full 0",
+            "# UNIT wharf_disk_sync_seconds seconds",
+        ] {
+            assert!(
+                metrics.lines().any(|found| found == line),
+                "no {line} in\n{metrics}"
+            );
+        }
+        let named = metrics.lines().filter(|line| !line.starts_with('#'));
+        for line in named {
+            assert!(line.starts_with("wharf_"), "{line}");
+        }
+        let (status, _, page) = get(http, "/errors/WHARF-2001");
+        assert!(status == 200 && page.starts_with("# WHARF-2001"), "{page}");
+        let (status, head, _) = get(http, "/errors/WHARF-9999");
+        assert!(
+            status == 404 && head.contains("application/problem+json"),
+            "{head}"
+        );
+        assert_eq!(get(http, "/nothing").0, 404);
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_it_acknowledges_nothing_still_reads_and_ends_with_an_error() {
+    let data = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new(1, Faults::default());
+    let used = disk.clone();
+    let node = Node::start_on(config(data.path()), move |_| Ok(Arc::new(used)))
+        .await
+        .unwrap();
+    let (kafka, http) = (node.kafka_address(), node.http_address());
+    outside(move || {
+        let mut client = Kafka::connect(kafka);
+        assert_eq!(client.create_topic("orders"), 0);
+        assert_eq!(client.produce("orders", "kept"), (0, 0));
+        disk.set_faults(Faults {
+            sync_failure_one_in: 1,
+            ..Faults::default()
+        });
+        let (code, _) = client.produce("orders", "lost");
+        assert_eq!(code, 56, "Kafka's KAFKA_STORAGE_ERROR");
+        disk.set_faults(Faults::default());
+        assert_eq!(client.produce("orders", "refused").0, 56);
+        let (code, records) = client.fetch("orders", 0);
+        assert_eq!(code, 0);
+        assert!(records.ends_with(b"kept\0"), "{records:?}");
+        let (status, head, body) = get(http, "/readyz");
+        assert_eq!(status, 503);
+        assert!(head.contains("application/problem+json"), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(problem["code"], "WHARF-2003");
+        assert_eq!(problem["type"], "/errors/WHARF-2003");
+        assert_eq!(problem["status"], 503);
+        assert_eq!(get(http, "/healthz").0, 200);
+        let (_, _, metrics) = get(http, "/metrics");
+        assert!(metrics.contains("\nwharf_log_poisoned 1\n"), "{metrics}");
+    })
+    .await;
+    let problem = node.shutdown().await.unwrap_err();
+    assert_eq!(problem.code, Some(Code::LOG_POISONED));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_says_so_and_recovers() {
+    let data = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new(1, Faults::default());
+    let used = disk.clone();
+    let node = Node::start_on(config(data.path()), move |_| Ok(Arc::new(used)))
+        .await
+        .unwrap();
+    let (kafka, http) = (node.kafka_address(), node.http_address());
+    outside(move || {
+        let mut client = Kafka::connect(kafka);
+        assert_eq!(client.create_topic("orders"), 0);
+        let capacity_bytes = Some(disk.used_bytes());
+        disk.set_faults(Faults {
+            capacity_bytes,
+            ..Faults::default()
+        });
+        // What is preallocated can still be written; then it is full.
+        let value: &'static str = "x".repeat(900_000).leak();
+        let refused = (0..200).find(|_| client.produce("orders", value).0 != 0);
+        let accepted = refused.expect("the disk should be full at last");
+        assert_eq!(
+            client.produce("orders", value).0,
+            56,
+            "Kafka's KAFKA_STORAGE_ERROR"
+        );
+        let (status, _, body) = get(http, "/readyz");
+        assert_eq!(status, 503);
+        assert!(body.contains("WHARF-2001"), "{body}");
+        assert_eq!(client.fetch("orders", 0).0, 0);
+        disk.set_faults(Faults::default());
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let offset = loop {
+            let (code, offset) = client.produce("orders", "again");
+            if code == 0 {
+                break offset;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "it should take writes again"
+            );
+        };
+        assert_eq!(offset, accepted);
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_is_answered_with_the_end_of_the_connection() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start(config(data.path())).await.unwrap();
+    let address = node.kafka_address();
+    outside(move || {
+        for garbage in [
+            &b"GET / HTTP/1.1\r\nhost: wharf\r\n\r\n"[..],
+            b"\xff\xff\xff\xff",
+            b"\0\0\0\0",
+            b"\0\0\0\x02\0\x12",
+            b"\0\0\0\x08\x7f\xff\0\0\0\0\0\x01",
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+        ] {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            std::io::Write::write_all(&mut stream, garbage).unwrap();
+            assert!(Kafka::from(stream).ended(), "{garbage:?}");
+        }
+        assert_eq!(Kafka::connect(address).api_versions(), 0);
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
