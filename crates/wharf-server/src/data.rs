@@ -36,6 +36,12 @@ struct Marker {
     cluster_id: String,
 }
 
+/// What every format of the marker has.
+#[derive(Debug, Deserialize)]
+struct Version {
+    format: u32,
+}
+
 impl DataDirectory {
     /// Locks `path`, creating it when missing. `new_cluster_id` names a new directory's cluster.
     pub(crate) fn open(path: &Path, new_cluster_id: &str) -> Result<Self, Problem> {
@@ -132,10 +138,6 @@ fn lock(path: &Path) -> Result<File, Problem> {
 
 fn read_marker(path: &Path) -> Result<Marker, Problem> {
     let bytes = fs::read(path).map_err(|error| unusable(path, &error))?;
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-    }
     let unreadable = |error: serde_json::Error| {
         Problem::new(
             Code::DISK_FORMAT_UNSUPPORTED,

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use wharf_broker::{Broker, Wakeups};
 use wharf_kafka::{Endpoint, Service};
@@ -79,7 +79,7 @@ impl Node {
         let opening = move || open(&opening, disk, disk_metrics);
         let Opened { data, log, wakeups } = tokio::task::spawn_blocking(opening)
             .await
-            .map_err(|_| internal("opening the log"))??;
+            .map_err(|panic| internal("opening the log", &panic))??;
         report(&log, &data.path);
 
         let runtime = Arc::new(TokioRuntime(Handle::current()));
@@ -162,7 +162,7 @@ impl Node {
         let mut failed = self.failed.clone();
         async move {
             if failed.wait_for(|failed| *failed).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -174,7 +174,7 @@ impl Node {
         let drained = self
             .kafka_task
             .await
-            .map_err(|_| internal("stopping the listener"));
+            .map_err(|panic| internal("stopping the listener", &panic));
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || threads.join()).await;
         self.stopped.send_replace(true);
@@ -194,7 +194,7 @@ impl Node {
         }
         drained?;
         joined
-            .map_err(|_| internal("closing the log"))?
+            .map_err(|panic| internal("closing the log", &panic))?
             .map_err(|error| {
                 Problem::plain(
                     "the final snapshot could not be written",
@@ -231,7 +231,7 @@ fn open(
     Ok(Opened { data, log, wakeups })
 }
 
-fn cannot_open(error: &OpenError, path: &PathBuf) -> Problem {
+fn cannot_open(error: &OpenError, path: &Path) -> Problem {
     let what = format!("the log in {} cannot be opened", path.display());
     match error {
         OpenError::Format { .. } => Problem::new(
@@ -315,10 +315,10 @@ fn endpoint(config: &Config, port: u16) -> Endpoint {
     }
 }
 
-fn internal(what: &str) -> Problem {
+fn internal(what: &str, panic: &JoinError) -> Problem {
     Problem::plain(
         format!("{what} failed"),
-        "a part of the node panicked; the log above says where",
+        format!("a part of the node panicked ({panic}); the log above says where"),
         "this is a bug: report it with the log, and start the node again",
     )
 }

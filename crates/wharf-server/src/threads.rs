@@ -4,6 +4,7 @@
 //! told to: whoever waits for an answer would wait for ever. If one panics, the node fails.
 //! Maintenance ends last and holds what must outlive every write: the lock of the data directory.
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +104,7 @@ impl LogThreads {
                 }
                 committer
                     .join()
-                    .map_err(|_| io::Error::other("the committing thread panicked"))?;
+                    .map_err(|panic| panicked("committing", panic))?;
                 maintenance.finish(clock::now())
             })?;
         Ok(Self { stop, maintenance })
@@ -113,7 +114,15 @@ impl LogThreads {
     /// commit. Blocks.
     pub(crate) fn join(self) -> io::Result<()> {
         drop(self.stop);
-        let panicked = |_| io::Error::other("the maintenance thread panicked");
-        self.maintenance.join().map_err(panicked)?
+        self.maintenance
+            .join()
+            .map_err(|panic| panicked("maintenance", panic))?
     }
+}
+
+fn panicked(thread: &str, panic: Box<dyn Any + Send>) -> io::Error {
+    let said = panic
+        .downcast::<&'static str>()
+        .map_or("it did not say why", |text| *text);
+    io::Error::other(format!("the {thread} thread panicked: {said}"))
 }

@@ -96,7 +96,7 @@ impl Sources {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         let mut origins = BTreeMap::new();
         if let Some(path) = &self.file {
-            let (values, found) = known.from_file(path)?;
+            let (values, found) = known.read_file(path)?;
             figment = figment.merge(Layer(values));
             origins.extend(found);
         }
@@ -114,7 +114,7 @@ impl Sources {
         }
         let config = figment
             .extract()
-            .map_err(|error| invalid(error, &origins))?;
+            .map_err(|error| invalid(&error, &origins))?;
         let loaded = Loaded { config, origins };
         check::check(&loaded)?;
         Ok(loaded)
@@ -166,7 +166,7 @@ impl Known {
         Self(keys.collect())
     }
 
-    fn from_file(&self, path: &Path) -> Result<(Dict, BTreeMap<String, Origin>), Problem> {
+    fn read_file(&self, path: &Path) -> Result<(Dict, BTreeMap<String, Origin>), Problem> {
         let file = File::read(path)?;
         let origin = |key: &str| {
             let line = file.lines.get(key).copied().unwrap_or(1);
@@ -228,14 +228,19 @@ impl Known {
 
     /// A layer of one value, read as the kind of value the setting takes.
     fn one(&self, key: &str, text: &str, origin: &Origin) -> Result<Dict, Problem> {
+        // The parser's own words say less than what is expected.
         let bad = |expected: &str| bad_value(key, &format!("{text:?} is not {expected}"), origin);
         let value = match self.0.get(key) {
-            Some(Value::Bool(..)) => {
-                Value::from(text.parse::<bool>().map_err(|_| bad("true or false"))?)
-            }
-            Some(Value::Num(..)) => {
-                Value::from(text.parse::<u64>().map_err(|_| bad("a whole number"))?)
-            }
+            Some(Value::Bool(..)) => Value::from(
+                text.parse::<bool>()
+                    .ok()
+                    .ok_or_else(|| bad("true or false"))?,
+            ),
+            Some(Value::Num(..)) => Value::from(
+                text.parse::<u64>()
+                    .ok()
+                    .ok_or_else(|| bad("a whole number"))?,
+            ),
             _ => Value::from(text),
         };
         let (section, key) = key.split_once('.').unwrap_or((key, ""));
@@ -287,7 +292,7 @@ pub(super) fn bad_value(key: &str, reason: &str, origin: &Origin) -> Problem {
 }
 
 /// What figment found wrong while filling the structs.
-fn invalid(error: figment::Error, origins: &BTreeMap<String, Origin>) -> Problem {
+fn invalid(error: &figment::Error, origins: &BTreeMap<String, Origin>) -> Problem {
     let key = error.path.join(".");
     let origin = origins.get(&key).unwrap_or(&Origin::Default);
     bad_value(&key, &error.kind.to_string(), origin)

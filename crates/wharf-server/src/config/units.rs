@@ -114,7 +114,7 @@ impl fmt::Display for ByteCount {
         let binary = BYTE_UNITS.iter().filter(|(name, _)| name.ends_with("iB"));
         match binary
             .into_iter()
-            .find(|(_, factor)| self.0 != 0 && self.0 % factor == 0)
+            .find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor))
         {
             Some((name, factor)) => write!(formatter, "{}{name}", self.0 / factor),
             None => write!(formatter, "{}B", self.0),
@@ -151,7 +151,7 @@ impl fmt::Display for Period {
         let unit = TIME_UNITS
             .iter()
             .skip(1)
-            .find(|(_, factor)| millis % factor == 0);
+            .find(|(_, factor)| millis.is_multiple_of(*factor));
         match unit {
             Some((name, factor)) if millis != 0 => {
                 write!(formatter, "{}{name}", millis / factor)

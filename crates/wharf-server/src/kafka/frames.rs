@@ -134,19 +134,14 @@ impl FrameReader {
         if self.buffer.is_empty() && !matches!(self.stream.peek(&mut byte).await, Ok(1)) {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
 /// Writes one response; returns the bytes sent.
 pub(super) async fn send(stream: &mut OwnedWriteHalf, response: Response) -> io::Result<usize> {
     let bytes = response.bytes();
-    let length = i32::try_from(bytes).map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the response is larger than the protocol allows",
-        )
-    })?;
+    let length = i32::try_from(bytes).map_err(io::Error::other)?;
     let mut parts = VecDeque::with_capacity(response.parts.len() + 1);
     parts.push_back(Bytes::copy_from_slice(&length.to_be_bytes()));
     parts.extend(response.parts.into_iter().filter(|part| !part.is_empty()));

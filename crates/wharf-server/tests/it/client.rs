@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use wharf_log::batch::{Record, build};
+use wharf_message::Timestamp;
 
 /// No test waits longer than this for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,13 +69,15 @@ impl Kafka {
     /// Produces one record to partition 0 (Produce v3, acks=all); returns error code and offset.
     pub(crate) fn produce(&mut self, topic: &str, value: &'static str) -> (i16, i64) {
         let value = Some(Bytes::from_static(value.as_bytes()));
-        let batch = build(
-            &[Record {
-                value,
-                ..Record::default()
-            }],
-            None,
-        );
+        // Retention deletes what is old, so the time matters.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let timestamp = Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap());
+        let record = Record {
+            value,
+            timestamp,
+            ..Record::default()
+        };
+        let batch = build(&[record], None);
         let mut body = BytesMut::new();
         body.put_i16(-1);
         body.put_i16(-1);

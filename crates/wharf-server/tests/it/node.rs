@@ -245,6 +245,12 @@ async fn a_full_disk_refuses_writes_says_so_and_recovers() {
             );
         };
         assert_eq!(offset, accepted);
+        while get(http, "/readyz").0 != 200 {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "it should be ready again"
+            );
+        }
     })
     .await;
     node.shutdown().await.unwrap();
