@@ -157,11 +157,7 @@ impl Broker {
                 };
             }
         };
-        let targets: Arc<[Target]> = plan
-            .partitions
-            .iter()
-            .map(|asked| self.resolve(Arc::clone(asked)))
-            .collect();
+        let targets = self.resolve(&plan.partitions);
         let start = plan.turn.unwrap_or_else(|| {
             // Spread, not counted: two clients taking turns must not keep to the same partitions.
             let turn = shared.fetch.turn.fetch_add(1, Ordering::Relaxed);
@@ -186,18 +182,22 @@ impl Broker {
         }
     }
 
-    /// The log's partition that a client means, or the refusal.
-    fn resolve(&self, asked: Arc<FetchPartition>) -> Target {
-        let partition = self
-            .shared
-            .topics
-            .partition(&asked.topic, asked.partition)
-            .and_then(|(_, partition)| {
+    /// The log's partitions that a client means, or the refusals.
+    fn resolve(&self, partitions: &[Arc<FetchPartition>]) -> Arc<[Target]> {
+        let lookup = self.shared.topics.lookup();
+        let resolve = |asked: &Arc<FetchPartition>| {
+            let partition = lookup.partition(&asked.topic, asked.partition);
+            let partition = partition.and_then(|(_, partition)| {
                 check_epoch(asked.current_leader_epoch)?;
                 check_epoch(asked.last_fetched_epoch)?;
                 Ok(partition)
             });
-        Target { asked, partition }
+            Target {
+                asked: Arc::clone(asked),
+                partition,
+            }
+        };
+        partitions.iter().map(resolve).collect()
     }
 
     /// Looks until there is enough, something to tell at once, or no time left.

@@ -10,7 +10,7 @@ mod retention;
 mod view;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -129,7 +129,29 @@ impl Topics {
         topic: &TopicRef,
         index: i32,
     ) -> Result<(Arc<Topic>, PartitionId), Error> {
-        let topic = Arc::clone(&sync::read(&self.view).find(topic)?.topic);
+        self.lookup()
+            .partition(topic, index)
+            .map(|(topic, id)| (Arc::clone(topic), id))
+    }
+
+    /// For several questions at once. Do not hold it across anything slow: while it is held, no
+    /// change of a topic becomes visible, and the committer waits.
+    pub(crate) fn lookup(&self) -> Lookup<'_> {
+        Lookup(sync::read(&self.view))
+    }
+}
+
+/// The topics as they are now.
+pub(crate) struct Lookup<'a>(RwLockReadGuard<'a, view::View>);
+
+impl Lookup<'_> {
+    /// The topic and the log's partition that a client means.
+    pub(crate) fn partition(
+        &self,
+        topic: &TopicRef,
+        index: i32,
+    ) -> Result<(&Arc<Topic>, PartitionId), Error> {
+        let topic = &self.0.find(topic)?.topic;
         let partition = usize::try_from(index)
             .ok()
             .and_then(|at| topic.partitions.get(at));

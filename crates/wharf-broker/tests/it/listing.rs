@@ -83,6 +83,15 @@ pub fn compressed(batch: &Bytes, codec: u8) -> Bytes {
     batch.freeze()
 }
 
+/// The same batch with another newest time in its header.
+fn with_newest(batch: &Bytes, time: i64) -> Bytes {
+    let mut batch = BytesMut::from(&batch[..]);
+    batch[35..43].copy_from_slice(&time.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.freeze()
+}
+
 #[test]
 fn the_first_record_at_or_after_a_time_is_found_inside_every_kind_of_batch() {
     for codec in 0..=4 {
@@ -116,6 +125,18 @@ fn the_newest_record_is_found_and_the_first_of_equals_wins() {
 }
 
 #[test]
+fn the_newest_record_is_found_where_a_header_promised_too_much_or_its_record_is_deleted() {
+    let world = World::new();
+    world.topic("orders", 1, &[]);
+    produce(&world, timed(&[100, 500, 110])).unwrap();
+    produce(&world, timed(&[200])).unwrap();
+    produce(&world, with_newest(&timed(&[150]), 600)).unwrap();
+    assert_eq!(list(&world, OffsetQueryAt::MaxTimestamp).unwrap(), (1, 500));
+    delete_before(&world, 2).unwrap();
+    assert_eq!(list(&world, OffsetQueryAt::MaxTimestamp).unwrap(), (3, 200));
+}
+
+#[test]
 fn ends_and_absent_tiers_are_answered() {
     let world = World::new();
     world.topic("orders", 1, &[]);
@@ -139,11 +160,7 @@ fn a_batch_whose_header_promises_too_much_does_not_hide_the_next() {
         1,
         &[("message.timestamp.after.max.ms", "9223372036854775807")],
     );
-    let mut lying = BytesMut::from(&timed(&[100, 110])[..]);
-    lying[35..43].copy_from_slice(&500_i64.to_be_bytes());
-    let crc = crc32c::crc32c(&lying[21..]);
-    lying[17..21].copy_from_slice(&crc.to_be_bytes());
-    produce(&world, lying.freeze()).unwrap();
+    produce(&world, with_newest(&timed(&[100, 110]), 500)).unwrap();
     produce(&world, timed(&[300])).unwrap();
     produce(&world, timed(&[400])).unwrap();
     assert_eq!(list(&world, OffsetQueryAt::Time(250)).unwrap(), (2, 300));
