@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
 mod fetching;
+mod group_threads;
 mod groups;
 mod ledger;
 mod listing;
