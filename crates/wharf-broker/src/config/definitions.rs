@@ -102,7 +102,7 @@ definitions! {
     "max.message.bytes", "message.max.bytes", "1048588", int(0, INT_MAX),
         "The largest record batch accepted, in bytes, after compression.";
     "message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", "3600000", long(0, LONG_MAX),
-        "How far a producer's timestamps may lie after the node's clock. Not checked under LogAppendTime.";
+        "How far a producer's timestamps may lie after the node's clock, judged by the newest one that the batch states. Not checked under LogAppendTime.";
     "message.timestamp.before.max.ms", "log.message.timestamp.before.max.ms", "9223372036854775807", long(0, LONG_MAX),
         "How far a producer's timestamps may lie before the node's clock. Not checked under LogAppendTime.";
     "message.timestamp.type", "log.message.timestamp.type", "CreateTime",

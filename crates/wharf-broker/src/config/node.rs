@@ -26,7 +26,7 @@ macro_rules! settings {
 
 settings! {
     "auto.create.topics.enable", BOOLEAN, true, |o| o.auto_create_topics.to_string(),
-        "Whether asking for an unknown topic's metadata, or producing to it, creates it.";
+        "Whether asking for an unknown topic's metadata creates it; clients ask before they produce.";
     "broker.id", INT, true, |o| o.node_id.to_string(), "This node's id.";
     "default.replication.factor", INT, false, |_| "1".to_owned(),
         "There is one copy of every partition.";

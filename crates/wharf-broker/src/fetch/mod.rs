@@ -165,16 +165,8 @@ impl Broker {
             usize::try_from(spread).unwrap_or(0)
         });
         let scan = self.poll(&targets, start, limits).await;
-        let answers = scan.found.into_iter().zip(targets.iter());
-        let answers = answers
-            .map(|(found, target)| found.answer(&target.asked))
-            .collect();
-        let (session_id, partitions) = shared.fetch.sessions.finish(
-            &plan,
-            answers,
-            shared.runtime.now(),
-            shared.runtime.random(),
-        );
+        let (now, random) = (shared.runtime.now(), shared.runtime.random());
+        let (session_id, partitions) = shared.fetch.sessions.finish(&plan, scan.found, now, random);
         Fetched {
             error: None,
             session_id,

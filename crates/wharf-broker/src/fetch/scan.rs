@@ -12,6 +12,13 @@ use wharf_log::{Bounds, PartitionId, ReadError, Reader};
 use super::{FetchPartition, FetchedPartition};
 use crate::{Error, ErrorKind, TopicRef};
 
+/// The bounds of a partition that is not known, in an answer.
+const UNKNOWN: Bounds = Bounds {
+    start: -1,
+    end: -1,
+    stable_end: -1,
+};
+
 /// A partition as asked for, and what it was resolved to.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
@@ -141,14 +148,14 @@ impl Scan {
 impl Found {
     /// The answer for the partition as it was asked for.
     pub(super) fn answer(self, asked: &FetchPartition) -> FetchedPartition {
-        let bound = |field: fn(&Bounds) -> i64| self.bounds.as_ref().map_or(-1, field);
+        let bounds = self.bounds.unwrap_or(UNKNOWN);
         FetchedPartition {
             topic: asked.topic.clone(),
             partition: asked.partition,
-            error: self.error.clone(),
-            high_watermark: bound(|bounds| bounds.end),
-            last_stable: bound(|bounds| bounds.stable_end),
-            log_start: bound(|bounds| bounds.start),
+            error: self.error,
+            high_watermark: bounds.end,
+            last_stable: bounds.stable_end,
+            log_start: bounds.start,
             batches: self.batches,
         }
     }

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use wharf_message::{Timestamp, TopicName};
+use wharf_message::{TOPIC_NAME_BYTES_MAX, Timestamp};
 
+use super::scan::Found;
 use super::{Fetch, FetchPartition, FetchSession, FetchedPartition};
 use crate::{Error, ErrorKind, TopicRef, sync};
 
@@ -50,8 +51,8 @@ struct Session {
 #[derive(Clone, Debug)]
 struct Cached {
     asked: Arc<FetchPartition>,
-    high_watermark: i64,
-    log_start: i64,
+    /// High watermark and log start.
+    told: Option<(i64, i64)>,
 }
 
 /// What a request comes to.
@@ -136,7 +137,7 @@ impl Sessions {
         }
         let is_storable = fetch.partitions.iter().all(is_storable);
         for partition in fetch.partitions {
-            session.put(partition);
+            session.put(Arc::new(partition));
         }
         let after = session.partitions.len();
         let partitions = session
@@ -161,41 +162,51 @@ impl Sessions {
         })
     }
 
-    /// Makes the answer of what was fetched: the session's id, and of an incremental session only
-    /// the partitions with news.
+    /// Makes the answer of what was found (one per partition of the plan, in order): the session's
+    /// id, and of an incremental session only the partitions with news.
     pub(super) fn finish(
         &self,
         plan: &Plan,
-        mut fetched: Vec<FetchedPartition>,
+        found: Vec<Found>,
         now: Timestamp,
         random: [u8; 16],
     ) -> (i32, Vec<FetchedPartition>) {
-        match plan.kind {
-            Kind::Sessionless => (0, fetched),
-            Kind::New => (self.open(plan, &fetched, now, random), fetched),
-            Kind::Incremental(id) => {
-                // Evicted meanwhile: everything counts as news, and the next request learns of it.
-                if let Some(session) = sync::lock(&self.table).by_id.get_mut(&id) {
-                    fetched.retain(|partition| session.tell(partition));
-                }
-                (id, fetched)
+        let told = plan.partitions.iter().zip(found);
+        let id = match plan.kind {
+            Kind::Sessionless => 0,
+            Kind::New => {
+                let told: Vec<_> = told.collect();
+                let id = self.open(&told, now, random);
+                return (
+                    id,
+                    told.into_iter()
+                        .map(|(asked, found)| found.answer(asked))
+                        .collect(),
+                );
             }
-        }
+            Kind::Incremental(id) => id,
+        };
+        let mut table = sync::lock(&self.table);
+        // Evicted meanwhile: everything counts as news, and the next request learns of it.
+        let mut session = table.by_id.get_mut(&id);
+        let news = told.enumerate().filter_map(|(at, (asked, found))| {
+            let is_news = session
+                .as_mut()
+                .is_none_or(|session| session.tell(at, asked, &found));
+            is_news.then(|| found.answer(asked))
+        });
+        (id, news.collect())
     }
 
     /// Opens a session if there is room for it; 0 when there is not.
     fn open(
         &self,
-        plan: &Plan,
-        fetched: &[FetchedPartition],
+        told: &[(&Arc<FetchPartition>, Found)],
         now: Timestamp,
         random: [u8; 16],
     ) -> i32 {
-        let count = plan.partitions.len();
-        let is_storable = plan
-            .partitions
-            .iter()
-            .all(|partition| is_storable(partition));
+        let count = told.len();
+        let is_storable = told.iter().all(|(asked, _)| is_storable(asked));
         let mut table = sync::lock(&self.table);
         if count == 0 || !is_storable || !table.make_room(self.slots, count, now) {
             return 0;
@@ -205,7 +216,7 @@ impl Sessions {
         while table.by_id.contains_key(&id) {
             id = next_epoch(id);
         }
-        let uses_topic_ids = matches!(plan.partitions[0].topic, TopicRef::Id(_));
+        let uses_topic_ids = matches!(told[0].0.topic, TopicRef::Id(_));
         let mut session = Session {
             epoch: 1,
             uses_topic_ids,
@@ -214,11 +225,11 @@ impl Sessions {
             partitions: Vec::with_capacity(count),
             places: HashMap::with_capacity(count),
         };
-        for partition in &plan.partitions {
-            session.put(FetchPartition::clone(partition));
+        for (asked, _) in told {
+            session.put(Arc::clone(asked));
         }
-        for partition in fetched {
-            session.tell(partition);
+        for (at, (asked, found)) in told.iter().enumerate() {
+            session.tell(at, asked, found);
         }
         table.partitions += session.partitions.len();
         table.by_id.insert(id, session);
@@ -233,7 +244,7 @@ fn next_epoch(epoch: i32) -> i32 {
 
 /// Names longer than any topic's are answered but not remembered.
 fn is_storable(partition: &FetchPartition) -> bool {
-    !matches!(&partition.topic, TopicRef::Name(name) if TopicName::new(name).is_err())
+    !matches!(&partition.topic, TopicRef::Name(name) if name.len() > TOPIC_NAME_BYTES_MAX)
 }
 
 impl Table {
@@ -267,18 +278,13 @@ impl Table {
 
 impl Session {
     /// Adds a partition or updates what its client asks of it.
-    fn put(&mut self, asked: FetchPartition) {
+    fn put(&mut self, asked: Arc<FetchPartition>) {
         let key = (asked.topic.clone(), asked.partition);
-        let asked = Arc::new(asked);
         if let Some(at) = self.places.get(&key) {
             self.partitions[*at].asked = asked;
         } else {
             self.places.insert(key, self.partitions.len());
-            self.partitions.push(Cached {
-                asked,
-                high_watermark: -1,
-                log_start: -1,
-            });
+            self.partitions.push(Cached { asked, told: None });
         }
     }
 
@@ -293,20 +299,28 @@ impl Session {
         }
     }
 
-    /// Notes what the client is about to be told; false when it is nothing new.
-    fn tell(&mut self, fetched: &FetchedPartition) -> bool {
-        let at = self.places.get(&(fetched.topic.clone(), fetched.partition));
-        let Some(cached) = at.and_then(|at| self.partitions.get_mut(*at)) else {
+    /// Notes what the client is about to be told; false when it is nothing new. `at` is where the
+    /// partition was when the request began; another request may have moved it.
+    fn tell(&mut self, at: usize, asked: &Arc<FetchPartition>, found: &Found) -> bool {
+        let is_there = self
+            .partitions
+            .get(at)
+            .is_some_and(|there| Arc::ptr_eq(&there.asked, asked));
+        let at = match is_there {
+            true => Some(at),
+            false => self
+                .places
+                .get(&(asked.topic.clone(), asked.partition))
+                .copied(),
+        };
+        let Some(cached) = at.and_then(|at| self.partitions.get_mut(at)) else {
             return true;
         };
-        let is_news = fetched.error.is_some()
-            || !fetched.batches.is_empty()
-            || fetched.high_watermark != cached.high_watermark
-            || fetched.log_start != cached.log_start;
         // After an error everything is news again.
-        let is_known = fetched.error.is_none();
-        cached.high_watermark = if is_known { fetched.high_watermark } else { -1 };
-        cached.log_start = if is_known { fetched.log_start } else { -1 };
+        let bounds = found.bounds.filter(|_| found.error.is_none());
+        let told = bounds.map(|bounds| (bounds.end, bounds.start));
+        let is_news = told.is_none() || !found.batches.is_empty() || told != cached.told;
+        cached.told = told;
         is_news
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use wharf_log::Bounds;
 
 use super::*;
 
@@ -33,18 +34,20 @@ fn request(id: i32, epoch: i32, add: &[i32], forget: &[i32]) -> Fetch {
     }
 }
 
-/// The answer for what a plan asks, with these high watermarks.
-fn answers(plan: &Plan, ends: &BTreeMap<i32, i64>) -> Vec<FetchedPartition> {
-    let answer = |asked: &Arc<FetchPartition>| FetchedPartition {
-        topic: asked.topic.clone(),
-        partition: asked.partition,
-        error: None,
-        high_watermark: ends.get(&asked.partition).copied().unwrap_or(0),
-        last_stable: 0,
-        log_start: 0,
-        batches: Vec::new(),
+/// What is found for a plan, with these high watermarks.
+fn found(plan: &Plan, ends: &BTreeMap<i32, i64>) -> Vec<Found> {
+    let found = |asked: &Arc<FetchPartition>| {
+        let end = ends.get(&asked.partition).copied().unwrap_or(0);
+        Found {
+            bounds: Some(Bounds {
+                start: 0,
+                end,
+                stable_end: end,
+            }),
+            ..Found::default()
+        }
     };
-    plan.partitions.iter().map(answer).collect()
+    plan.partitions.iter().map(found).collect()
 }
 
 proptest! {
@@ -60,7 +63,7 @@ proptest! {
         let mut known: BTreeMap<i32, i64> = BTreeMap::new();
         let plan = sessions.begin(request(0, 0, &[0, 9], &[]), Timestamp::ZERO).unwrap();
         let (id, told) =
-            sessions.finish(&plan, answers(&plan, &ends), Timestamp::ZERO, [7; 16]);
+            sessions.finish(&plan, found(&plan, &ends), Timestamp::ZERO, [7; 16]);
         prop_assert!(id > 0);
         known.extend(told.iter().map(|one| (one.partition, one.high_watermark)));
         for (step, (add, forget, grow)) in steps.into_iter().enumerate() {
@@ -77,7 +80,7 @@ proptest! {
             asked.sort_unstable();
             prop_assert_eq!(&asked, &known.keys().copied().collect::<Vec<_>>());
             let (_, told) =
-                sessions.finish(&plan, answers(&plan, &ends), Timestamp::ZERO, [7; 16]);
+                sessions.finish(&plan, found(&plan, &ends), Timestamp::ZERO, [7; 16]);
             for one in told {
                 let before = known.insert(one.partition, one.high_watermark);
                 prop_assert_ne!(before, Some(one.high_watermark), "told twice");
@@ -97,8 +100,8 @@ fn names_no_topic_can_have_are_not_remembered() {
     let mut fetch = request(0, 0, &[0], &[]);
     fetch.partitions[0].topic = TopicRef::Name("x".repeat(30_000));
     let plan = sessions.begin(fetch, Timestamp::ZERO).unwrap();
-    let answers = answers(&plan, &BTreeMap::new());
-    let (id, told) = sessions.finish(&plan, answers, Timestamp::ZERO, [7; 16]);
+    let found = found(&plan, &BTreeMap::new());
+    let (id, told) = sessions.finish(&plan, found, Timestamp::ZERO, [7; 16]);
     assert_eq!((id, told.len()), (0, 1));
 }
 
@@ -116,8 +119,8 @@ fn a_new_session_never_takes_the_id_of_another() {
         let plan = sessions
             .begin(request(0, 0, &[0], &[]), Timestamp::ZERO)
             .unwrap();
-        let told = answers(&plan, &BTreeMap::new());
-        ids.push(sessions.finish(&plan, told, Timestamp::ZERO, [0xff; 16]).0);
+        let found = found(&plan, &BTreeMap::new());
+        ids.push(sessions.finish(&plan, found, Timestamp::ZERO, [0xff; 16]).0);
     }
     assert_eq!(ids, [i32::MAX, 1]);
 }
