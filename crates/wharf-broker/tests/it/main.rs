@@ -9,6 +9,7 @@ mod listing;
 mod model;
 mod producing;
 mod retention;
+mod sessions;
 mod settings;
 mod support;
 mod topics;

@@ -6,8 +6,10 @@ use wharf_broker::{
     TopicRef,
 };
 use wharf_log::batch::{Producer, Record, build};
+use wharf_log::disk::simulated::Faults;
 use wharf_message::Timestamp;
 
+use crate::fetching::{fetch, from, request, values};
 use crate::support::{START, World, client, creation};
 
 /// A batch of records with these values, without keys.
@@ -366,6 +368,59 @@ fn a_repeated_batch_of_an_idempotent_producer_answers_with_the_original_offset()
         kind(produce(&world, sequenced(id, 0, 5, &["old"]))),
         ErrorKind::InvalidProducerEpoch
     );
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room_again() {
+    let world = World::new();
+    world.topic("orders", 1, &[]);
+    produce(&world, batch(&["kept"])).unwrap();
+    let used = world.disk.used_bytes();
+    world.disk.set_faults(Faults {
+        capacity_bytes: Some(used),
+        ..Faults::default()
+    });
+    let large = "x".repeat(1_000_000);
+    let refused = (0..100).find_map(|_| {
+        world.maintain();
+        produce(&world, batch(&[&large])).err()
+    });
+    assert_eq!(refused.unwrap().kind, ErrorKind::KafkaStorageError);
+    let kept = fetch(&world, request(vec![from("orders", 0, 0)]));
+    assert_eq!(values(&kept.partitions[0])[0], "kept");
+    let create = creation("more", 1, &[]);
+    let broker = world.broker.clone();
+    let outcome = world.run(async move { broker.create_topic(&client(), create, false).await });
+    assert_eq!(
+        outcome.is_ok(),
+        world.broker.topics().len() == 2,
+        "visible exactly if it worked"
+    );
+    world.disk.set_faults(Faults::default());
+    world.advance(std::time::Duration::from_secs(5));
+    world.maintain();
+    produce(&world, batch(&[&large])).unwrap();
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+    let world = World::new();
+    world.topic("orders", 1, &[]);
+    world.disk.set_faults(Faults {
+        sync_failure_one_in: 1,
+        ..Faults::default()
+    });
+    assert_eq!(
+        kind(produce(&world, batch(&["a"]))),
+        ErrorKind::KafkaStorageError
+    );
+    world.disk.set_faults(Faults::default());
+    assert_eq!(
+        kind(produce(&world, batch(&["b"]))),
+        ErrorKind::KafkaStorageError
+    );
+    let world = world.restart();
+    produce(&world, batch(&["c"])).unwrap();
 }
 
 fn identity(world: &World, current: Option<ProducerIdentity>) -> ProducerIdentity {
