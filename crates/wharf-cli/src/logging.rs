@@ -1,5 +1,6 @@
 //! Structured logs on stderr: text for people, JSON for machines.
 
+use std::backtrace::Backtrace;
 use std::io::IsTerminal as _;
 use std::str::FromStr as _;
 
@@ -42,5 +43,10 @@ pub(crate) fn start(globals: &Globals) -> anyhow::Result<()> {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
     tracing::subscriber::set_global_default(Registry::default().with(layer.with_filter(filter)))?;
+    // A panic ends one connection, not the process: it belongs into the log like everything else.
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        tracing::error!(%panic, %backtrace, "a bug: something panicked");
+    }));
     Ok(())
 }

@@ -23,13 +23,13 @@ use wharf_log::disk::real::RealDisk;
 use wharf_log::{Health, Log, OpenError};
 use wharf_message::Code;
 
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, beyond_loopback};
 use crate::data::DataDirectory;
 use crate::metrics::{DiskMetrics, KafkaMetrics, MeasuredDisk, NodeCollector};
 use crate::problem::{Problem, chain};
 use crate::runtime::TokioRuntime;
 use crate::threads::LogThreads;
-use crate::{clock, http, kafka};
+use crate::{clock, http, kafka, open_files};
 
 /// How long scrapes and health checks may take to finish when the node stops.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
@@ -65,11 +65,16 @@ impl Node {
     /// Starts a node whose log is on another disk than the real one: for tests and simulations.
     /// The data directory is locked and marked all the same.
     pub async fn start_on(
-        config: Config,
+        mut config: Config,
         disk: impl FnOnce(&Path) -> io::Result<Arc<dyn Disk>> + Send + 'static,
     ) -> Result<Self, Problem> {
-        let kafka_socket = bind(&config.kafka.listen, "kafka").await?;
-        let http_socket = bind(&config.http.listen, "http").await?;
+        config.check()?;
+        open_files::fit(&mut config);
+        let Config { kafka, http, .. } = &config;
+        let allowed = kafka.allow_unauthenticated_beyond_loopback;
+        let kafka_socket = bind(&kafka.listen, "kafka", allowed).await?;
+        let allowed = http.allow_unauthenticated_beyond_loopback;
+        let http_socket = bind(&http.listen, "http", allowed).await?;
         let kafka = local(&kafka_socket)?;
         let http = local(&http_socket)?;
 
@@ -80,7 +85,7 @@ impl Node {
         let Opened { data, log, wakeups } = tokio::task::spawn_blocking(opening)
             .await
             .map_err(|panic| internal("opening the log", &panic))??;
-        report(&log, &data.path);
+        report(&log);
 
         let runtime = Arc::new(TokioRuntime(Handle::current()));
         let options = config.broker_options(data.cluster_id.clone());
@@ -255,8 +260,8 @@ fn cannot_open(error: &OpenError, path: &Path) -> Problem {
     }
 }
 
-/// Says what recovery found, if it is more than nothing.
-fn report(log: &Log, path: &Path) {
+/// Says what recovery had to do, if it was more than nothing.
+fn report(log: &Log) {
     let recovery = &log.recovery;
     if recovery.frames_replayed > 0 || recovery.torn_tail_bytes > 0 {
         tracing::info!(
@@ -265,26 +270,27 @@ fn report(log: &Log, path: &Path) {
             "the log was recovered from its journal"
         );
     }
-    for range in &recovery.damaged {
-        tracing::error!(
-            code = %Code::CORRUPT_RANGE,
-            partition = range.partition.map(|partition| partition.0),
-            first = range.first,
-            last = range.last,
-            path = %path.join(&range.path).display(),
-            position = range.position,
-            "a range of the log is damaged and is refused"
-        );
-    }
 }
 
-async fn bind(address: &Address, section: &str) -> Result<TcpListener, Problem> {
+/// Listens on `address`. What it resolved to decides whether that is beyond loopback.
+async fn bind(address: &Address, section: &str, allowed: bool) -> Result<TcpListener, Problem> {
     let bound = TcpListener::bind((address.host.as_str(), address.port)).await;
-    bound.map_err(|error| {
+    let socket = bound.map_err(|error| {
         let what = format!("cannot listen on {address} (`{section}.listen`)");
-        let fix = format!("stop whatever listens there, or set another `{section}.listen`; port 0 picks a free one");
+        let fix = format!(
+            "stop whatever listens there, or set another `{section}.listen`; port 0 picks a free one"
+        );
         Problem::new(Code::PORT_IN_USE, what, error.to_string(), fix)
-    })
+    })?;
+    let ip = local(&socket)?.ip().to_canonical();
+    if !ip.is_loopback() && !allowed {
+        return Err(beyond_loopback(
+            section,
+            address,
+            &format!("it resolves to {ip}"),
+        ));
+    }
+    Ok(socket)
 }
 
 fn local(socket: &TcpListener) -> Result<SocketAddr, Problem> {

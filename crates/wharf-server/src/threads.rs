@@ -12,9 +12,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wharf_log::{Appender, Health, Log, Policy};
+use wharf_log::{Appender, Log, Policy};
 
 use crate::clock;
+use crate::health::HealthLog;
 
 /// How often retention is looked at when nothing else calls for maintenance.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
@@ -72,6 +73,8 @@ impl LogThreads {
             ..
         } = log;
         let requested = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(HealthLog::new(reader));
+        let maintained = Arc::clone(&health);
         let stop = Stop {
             appender,
             requested: Arc::clone(&requested),
@@ -83,6 +86,7 @@ impl LogThreads {
                 let _alarm = alarm;
                 while committer.wait() {
                     committer.run_pending(clock::now());
+                    health.look();
                 }
             })?;
         let alarm = Alarm(failed.clone());
@@ -93,8 +97,10 @@ impl LogThreads {
                 let stopping = || requested.load(Ordering::Acquire);
                 while !stopping() {
                     let more = maintenance.run(&policy, clock::now());
+                    maintained.look();
+                    maintained.look_for_damage();
                     if !more && !stopping() {
-                        let full = reader.health() == Health::DiskFull;
+                        let full = maintained.is_full();
                         maintenance.wait(if full {
                             DISK_FULL_INTERVAL
                         } else {

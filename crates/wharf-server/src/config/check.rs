@@ -35,6 +35,13 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), Problem> {
     listener(loaded, "http", &http.listen, allowed)
 }
 
+impl Config {
+    /// The same for a configuration that was not loaded but made.
+    pub(crate) fn check(&self) -> Result<(), Problem> {
+        check(&Loaded::made(self.clone()))
+    }
+}
+
 type Refused = Option<(&'static str, String)>;
 
 fn size(config: &Config) -> Refused {
@@ -156,14 +163,19 @@ fn listener(
         return Ok(());
     }
     let key = format!("{section}.listen");
-    let origin = loaded.origin(&key);
-    Err(Problem::new(
+    let reason = format!("`{key}`, set by {}", loaded.origin(&key));
+    Err(beyond_loopback(section, listen, &reason))
+}
+
+/// The problem of a listener that others could reach.
+pub(crate) fn beyond_loopback(section: &str, listen: &Address, reason: &str) -> Problem {
+    Problem::new(
         Code::OPEN_LISTENER_REFUSED,
         format!("listening on {listen} without authentication was refused"),
-        format!("{listen} can be reached from other machines (`{key}`, set by {origin})"),
+        format!("{listen} can be reached from other machines ({reason})"),
         format!(
             "listen on 127.0.0.1, or set `{section}.allow-unauthenticated-beyond-loopback = true` \
              if everyone in reach may read and write everything"
         ),
-    ))
+    )
 }

@@ -130,6 +130,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A configuration without sources.
+    pub(super) fn made(config: Config) -> Self {
+        Self {
+            config,
+            origins: BTreeMap::new(),
+        }
+    }
+
     /// Where the value of `section.key` comes from.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

@@ -13,6 +13,7 @@ mod settings;
 mod show;
 mod units;
 
+pub(crate) use check::beyond_loopback;
 pub use load::{Loaded, Origin, Override, Sources};
 pub use reference::reference;
 pub use settings::{Config, Groups, Http, Kafka, Log, Node, Setting, Topics};

@@ -1,5 +1,7 @@
 //! A whole node in this process: start, stop, what it says about its health, and its listeners.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,6 +97,21 @@ async fn a_second_node_on_the_same_directory_is_refused_until_the_first_is_gone(
 }
 
 #[tokio::test]
+async fn a_configuration_that_was_made_and_not_loaded_is_checked_too() {
+    let root = tempfile::tempdir().unwrap();
+    let data = root.path().join("data");
+    let mut open = config(&data);
+    open.kafka.listen = Address::new("0.0.0.0", 0);
+    let problem = Node::start(open).await.unwrap_err();
+    assert_eq!(problem.code, Some(Code::OPEN_LISTENER_REFUSED));
+    let mut empty = config(&data);
+    empty.kafka.connections_max = 0;
+    let problem = Node::start(empty).await.unwrap_err();
+    assert_eq!(problem.code, Some(Code::INVALID_CONFIGURATION));
+    assert!(!data.exists());
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_told_before_the_directory_is_touched() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -149,6 +166,12 @@ async fn http_tells_health_metrics_and_what_errors_mean() {
         for line in named {
             assert!(line.starts_with("wharf_"), "{line}");
         }
+        let page = metrics_page(&metrics);
+        let written = include_str!("../../../../docs/reference/metrics.md");
+        assert!(
+            written == page,
+            "docs/reference/metrics.md should be:\n{page}"
+        );
         let (status, _, page) = get(http, "/errors/WHARF-2001");
         assert!(status == 200 && page.starts_with("# WHARF-2001"), "{page}");
         let (status, head, _) = get(http, "/errors/WHARF-9999");
@@ -160,6 +183,34 @@ async fn http_tells_health_metrics_and_what_errors_mean() {
     })
     .await;
     node.shutdown().await.unwrap();
+}
+
+/// The reference page of the metrics, from what a scrape says about them.
+fn metrics_page(scraped: &str) -> String {
+    let about = |line: &str, what: &str| -> Option<(String, String)> {
+        let (name, text) = line.strip_prefix(what)?.split_once(' ')?;
+        Some((name.to_owned(), text.trim_end_matches('.').to_owned()))
+    };
+    let kinds: BTreeMap<String, String> = scraped
+        .lines()
+        .filter_map(|line| about(line, "# TYPE "))
+        .collect();
+    let mut page = String::from(
+        "# Metrics\n\n\
+         What `/metrics` of the HTTP listener says, in the OpenMetrics format.\n\
+         A test compares this page with a scrape.\n\n\
+         | name | type | meaning |\n|---|---|---|\n",
+    );
+    let help: BTreeMap<_, _> = scraped
+        .lines()
+        .filter_map(|line| about(line, "# HELP "))
+        .collect();
+    for (name, help) in help {
+        let kind = &kinds[&name];
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        writeln!(page, "| `{name}{suffix}` | {kind} | {help} |").unwrap();
+    }
+    page
 }
 
 #[tokio::test]
