@@ -18,13 +18,13 @@ use wharf_message::Timestamp;
 use super::support::{START, client, creation};
 
 /// Far more than the work takes; only a standstill takes longer.
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 const THREADS: i64 = 4;
 const ROUNDS: i64 = 150;
 
 /// Time stands still, so that nothing here depends on timers.
 #[derive(Debug, Default)]
-struct Still(AtomicU64);
+pub struct Still(AtomicU64);
 
 impl Runtime for Still {
     fn now(&self) -> Timestamp {
@@ -57,7 +57,8 @@ impl Wake for Unpark {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Runs a future in this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
     loop {
