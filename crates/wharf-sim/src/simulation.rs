@@ -40,6 +40,8 @@ struct Submitted {
     operation: u64,
     unit: Unit,
     tried_at: Option<Timestamp>,
+    /// Whether the disk may have been full then.
+    disk_may_be_full: bool,
     answer: Option<Answer>,
 }
 
@@ -209,6 +211,10 @@ impl Simulation {
         if self.disk.is_off() {
             return Ok(());
         }
+        // A failed sync may have dropped what was acknowledged without waiting for one.
+        if self.disk_failed && self.mix.buffered_percent > 0 {
+            return Ok(());
+        }
         read_somewhere(&self.model, &self.log.reader, &mut self.random)?;
         if self.random.percent(4) {
             self.commit()?;
@@ -294,13 +300,17 @@ impl Simulation {
             operation,
             unit,
             tried_at: None,
+            disk_may_be_full: false,
             answer: None,
         });
     }
 
     fn commit(&mut self) -> Result<(), Broken> {
         for submitted in &mut self.pending {
-            submitted.tried_at.get_or_insert(self.now);
+            if submitted.tried_at.is_none() {
+                submitted.tried_at = Some(self.now);
+                submitted.disk_may_be_full = self.disk_may_be_full;
+            }
         }
         self.log.committer.run_pending(self.now);
         self.take_answers()?;
@@ -513,7 +523,7 @@ impl Simulation {
         } else {
             self.report.kills += 1;
         }
-        self.check_restart(power_lost, before.as_ref())
+        self.check_restart(power_lost || self.disk_failed, before.as_ref())
     }
 
     /// Stops in good order; what was readable then, unless the machine died meanwhile.
@@ -653,6 +663,7 @@ fn unsettled<'a>(submitted: impl Iterator<Item = &'a Submitted>) -> Vec<Unsettle
         operation: submitted.operation,
         unit: submitted.unit.clone(),
         tried_at: submitted.tried_at.unwrap_or(Timestamp::ZERO),
+        disk_may_be_full: submitted.disk_may_be_full && submitted.answer.is_none(),
         refused: submitted.tried_at.is_none()
             || matches!(&submitted.answer, Some(Err(error)) if *error != CommitError::Poisoned),
     });

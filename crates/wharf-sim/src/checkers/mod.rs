@@ -61,6 +61,8 @@ pub struct Unsettled {
     pub tried_at: Timestamp,
     /// Whether it must be left out: it was refused, or never tried.
     pub refused: bool,
+    /// Whether the disk may have been too full for it.
+    pub disk_may_be_full: bool,
 }
 
 /// What is known about a log from its answers, when a view of it is checked.

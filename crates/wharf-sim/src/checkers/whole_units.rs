@@ -1,35 +1,62 @@
 //! Promise: a unit is there whole or not at all (records, producers' sequences, state, partitions),
 //! and never without those before it.
 //!
-//! The units with an unknown outcome are taken in one by one until the model equals the view.
+//! The units with an unknown outcome are taken in one by one until the model equals the view; on a
+//! full disk, one of them may have been refused although a later one was not.
 
 use super::{Broken, Evidence, Unsettled, broken, difference};
 use crate::model::Model;
 use crate::view::View;
 
+/// How many combinations of refusals on a full disk are followed up.
+const CANDIDATES_MAX: usize = 64;
 const PROMISE: &str = "a unit is there whole or not at all";
 
 pub(super) fn check(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usize), Broken> {
     let mut model = evidence.must.clone();
     model.starts_ahead = true;
-    let mut first_difference = match outline_difference(evidence, &model, view) {
-        None => return records_equal(evidence, model, 0, view),
-        Some(difference) => difference,
-    };
-    for (count, unsettled) in evidence.unsettled.iter().enumerate() {
-        if !take_in(&mut model, unsettled) {
-            continue;
+    let mut candidates = vec![model];
+    let mut differences = Vec::new();
+    let mut taken_in = 0;
+    loop {
+        for model in &candidates {
+            match outline_difference(evidence, model, view) {
+                None => return records_equal(evidence, model.clone(), taken_in, view),
+                Some(difference) => differences.push(difference),
+            }
         }
-        match outline_difference(evidence, &model, view) {
-            None => return records_equal(evidence, model, count + 1, view),
-            Some(difference) => first_difference = format!("{first_difference}; or {difference}"),
-        }
+        let Some(unsettled) = evidence.unsettled.get(taken_in) else {
+            break;
+        };
+        taken_in += 1;
+        candidates = candidates
+            .into_iter()
+            .flat_map(|one| take_in(one, unsettled))
+            .collect();
+        candidates.truncate(CANDIDATES_MAX);
     }
-    broken(PROMISE, first_difference)
+    differences.dedup();
+    let count = differences.len();
+    let first = differences.swap_remove(0);
+    let last = differences.pop().unwrap_or_default();
+    broken(
+        PROMISE,
+        format!("{first}; or {last} (the last of {count} possibilities)"),
+    )
 }
 
-fn take_in(model: &mut Model, unsettled: &Unsettled) -> bool {
-    !unsettled.refused && model.apply(&unsettled.unit, unsettled.tried_at).is_ok()
+/// What the log may hold after a unit whose outcome is open.
+fn take_in(mut model: Model, unsettled: &Unsettled) -> Vec<Model> {
+    if unsettled.refused {
+        return vec![model];
+    }
+    let without = unsettled.disk_may_be_full.then(|| model.clone());
+    let applied = model.apply(&unsettled.unit, unsettled.tried_at).is_ok();
+    without
+        .filter(|_| applied)
+        .into_iter()
+        .chain([model])
+        .collect()
 }
 
 /// Compares everything but the records.
