@@ -663,7 +663,7 @@ fn unsettled<'a>(submitted: impl Iterator<Item = &'a Submitted>) -> Vec<Unsettle
         operation: submitted.operation,
         unit: submitted.unit.clone(),
         tried_at: submitted.tried_at.unwrap_or(Timestamp::ZERO),
-        disk_may_be_full: submitted.disk_may_be_full,
+        disk_may_be_full: submitted.disk_may_be_full && !matches!(submitted.answer, Some(Ok(_))),
         refused: submitted.tried_at.is_none()
             || matches!(&submitted.answer, Some(Err(error)) if *error != CommitError::Poisoned),
     });

@@ -1,39 +1,29 @@
 //! Promise: a unit is there whole or not at all (records, producers' sequences, state, partitions),
 //! and never without those before it.
 //!
-//! The units with an unknown outcome are taken in one by one until the model equals the view; on a
-//! full disk, one of them may have been refused although a later one was not.
+//! The units with an unknown outcome are taken in one by one until the model equals the view. When the
+//! disk was full, the appending ones of the last group may have been refused and the others not.
 
 use super::{Broken, Evidence, Unsettled, broken, difference};
 use crate::model::Model;
 use crate::view::View;
 
-/// How many combinations of refusals on a full disk are followed up.
-const CANDIDATES_MAX: usize = 64;
 const PROMISE: &str = "a unit is there whole or not at all";
 
 pub(super) fn check(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usize), Broken> {
-    let mut model = evidence.must.clone();
-    model.starts_ahead = true;
-    let mut candidates = vec![model];
     let mut differences = Vec::new();
-    let mut taken_in = 0;
-    loop {
-        for model in &candidates {
-            match outline_difference(evidence, model, view) {
-                None => return records_equal(evidence, model.clone(), taken_in, view),
+    for on_full_disk in [false, true] {
+        let mut model = evidence.must.clone();
+        model.starts_ahead = true;
+        for taken_in in 0..=evidence.unsettled.len() {
+            if taken_in > 0 {
+                take_in(&mut model, &evidence.unsettled[taken_in - 1], on_full_disk);
+            }
+            match outline_difference(evidence, &model, view) {
+                None => return records_equal(evidence, model, taken_in, view),
                 Some(difference) => differences.push(difference),
             }
         }
-        let Some(unsettled) = evidence.unsettled.get(taken_in) else {
-            break;
-        };
-        taken_in += 1;
-        candidates = candidates
-            .into_iter()
-            .flat_map(|one| take_in(one, unsettled))
-            .collect();
-        candidates.truncate(CANDIDATES_MAX);
     }
     differences.dedup();
     let count = differences.len();
@@ -45,18 +35,13 @@ pub(super) fn check(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usiz
     )
 }
 
-/// What the log may hold after a unit whose outcome is open.
-fn take_in(mut model: Model, unsettled: &Unsettled) -> Vec<Model> {
-    if unsettled.refused {
-        return vec![model];
+fn take_in(model: &mut Model, unsettled: &Unsettled, on_full_disk: bool) {
+    let appends = !unsettled.unit.appends.is_empty();
+    let no_space = on_full_disk && unsettled.disk_may_be_full && appends;
+    if !unsettled.refused && !no_space {
+        // Refused by the rules, it leaves the model as it is.
+        let _refused = model.apply(&unsettled.unit, unsettled.tried_at).is_err();
     }
-    let without = unsettled.disk_may_be_full.then(|| model.clone());
-    let applied = model.apply(&unsettled.unit, unsettled.tried_at).is_ok();
-    without
-        .filter(|_| applied)
-        .into_iter()
-        .chain([model])
-        .collect()
 }
 
 /// Compares everything but the records.
