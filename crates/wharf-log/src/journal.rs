@@ -165,6 +165,8 @@ struct Content {
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
     file_bytes: u64,
+    /// How many files there are when nothing lags behind; recycled files beyond it are removed.
+    files_max: usize,
     content: Mutex<Content>,
     /// Held while a file is made, so that only one is at a time.
     provision: Mutex<()>,
@@ -180,7 +182,7 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    pub(crate) fn new(disk: Arc<dyn Disk>, file_bytes: u64) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, file_bytes: u64, sealed_max: usize) -> Self {
         let content = Mutex::new(Content {
             next_number: 1,
             ..Content::default()
@@ -188,6 +190,7 @@ impl Journal {
         Self {
             disk,
             file_bytes,
+            files_max: sealed_max + 1 + READY_FILES,
             content,
             provision: Mutex::new(()),
         }
@@ -356,11 +359,14 @@ impl Journal {
     fn recycle_one(&self, file: &JournalFile) -> io::Result<()> {
         let _one_at_a_time = lock(&self.provision);
         let old = path(file.number);
-        let (ready, number) = {
+        let (files, number) = {
             let content = lock(&self.content);
-            (content.ready.len(), content.next_number)
+            (
+                content.files.len() + content.ready.len(),
+                content.next_number,
+            )
         };
-        if ready >= READY_FILES || file.bytes != self.file_bytes {
+        if files >= self.files_max || file.bytes != self.file_bytes {
             self.disk.remove(&old)?;
             return self.disk.sync_dir(DIRECTORY);
         }

@@ -22,6 +22,8 @@ use crate::{Health, Policy, recover, retention, segment, snapshot};
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 /// How long after a full disk or a failed read the next attempt comes.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How many journal files are settled in one step at most.
+const SETTLE_FILES: usize = 8;
 /// How many directories are swept in one step.
 const SWEEP_STEP: usize = 256;
 
@@ -105,11 +107,12 @@ impl Maintenance {
             return Ok(false);
         }
         self.trouble_at = None;
-        if self.shared.journal.ready_count() == 0 && self.due_for_settling().is_none() {
+        if self.shared.journal.ready_count() == 0 && self.due_for_settling().is_empty() {
             self.prepare()?;
         }
-        if let Some(number) = self.due_for_settling() {
-            settle::settle(&self.shared, policy, number, now)?;
+        let due = self.due_for_settling();
+        if !due.is_empty() {
+            settle::settle(&self.shared, policy, &due, now)?;
             self.dirty = true;
         }
         if self.dirty || self.rotated() {
@@ -121,7 +124,7 @@ impl Maintenance {
         }
         self.prepare()?;
         let sweeping = self.sweep_some()?;
-        Ok(sweeping || self.due_for_settling().is_some())
+        Ok(sweeping || !self.due_for_settling().is_empty())
     }
 
     /// Makes sure that the committer finds a file when it needs one.
@@ -131,14 +134,19 @@ impl Maintenance {
         Ok(())
     }
 
-    /// The journal file to be settled now.
-    fn due_for_settling(&self) -> Option<u64> {
-        let numbers = self.shared.journal.numbers();
-        let sealed = numbers.len().saturating_sub(1);
+    /// The journal files to be settled now: once there are too many, half of them at once.
+    fn due_for_settling(&self) -> Vec<u64> {
+        let mut numbers = self.shared.journal.numbers();
+        // The newest is being written.
+        numbers.pop();
         let options = &self.shared.options;
         let batches = self.shared.index_batches.load(Ordering::Relaxed);
-        let due = sealed > options.journal_files_max || batches > options.index_batches_max;
-        numbers.first().copied().filter(|_| due && sealed > 0)
+        if numbers.len() <= options.journal_files_max && batches <= options.index_batches_max {
+            return Vec::new();
+        }
+        let left = numbers.len().min(options.journal_files_max) / 2;
+        numbers.truncate((numbers.len() - left).min(SETTLE_FILES));
+        numbers
     }
 
     /// Whether the committer went on to another file since the last snapshot.

@@ -124,6 +124,8 @@ impl Indexer {
 pub(crate) struct OpenSegment {
     file: Arc<dyn DiskFile>,
     pub(crate) index: Vec<IndexEntry>,
+    /// How many of the entries are right on the disk; the others were made from the batches.
+    pub(crate) loaded: usize,
 }
 
 impl fmt::Debug for OpenSegment {
@@ -333,8 +335,13 @@ impl Segments {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
+        let loaded = index.len();
         complete_index(&*file, segment, &mut index)?;
-        Ok(OpenSegment { file, index })
+        Ok(OpenSegment {
+            file,
+            index,
+            loaded,
+        })
     }
 
     /// Reads whole batches: at least one, unless the first is broken or there is none.

@@ -1,11 +1,13 @@
-//! Settling: the live batches of the oldest journal file move to their partitions' segments.
+//! Settling: the live batches of the oldest journal files move to their partitions' segments.
+//!
+//! Several files at once, because every partition that has batches in them costs a sync.
 //!
 //! Invariants: partitions learn of the new segment bytes only after those are synced, and the
 //! journal file goes only after a snapshot that knows them is durable; so a crash at any point
 //! leaves either the journal file in charge (what was written beyond the segments' valid lengths is
 //! cut and written again) or the segments. Damaged batches are left out, their file is set aside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -60,26 +62,32 @@ struct Settled {
     damaged: Vec<DamagedRange>,
 }
 
-/// Settles journal file `number`, which is sealed and the oldest.
+/// Settles these journal files: the oldest ones, all sealed, in order.
 pub(crate) fn settle(
     shared: &Shared,
     policy: &dyn Policy,
-    number: u64,
+    numbers: &[u64],
     now: Timestamp,
 ) -> Result<(), Trouble> {
-    let Some(file) = shared.journal.file(number) else {
+    let Some(&newest) = numbers.last() else {
         return Ok(());
     };
+    let file = |number: &u64| shared.journal.file(*number).map(|file| (*number, file));
     let mut work = Work {
         shared,
         policy,
-        file: &file,
+        files: numbers.iter().filter_map(file).collect(),
+        newest,
         now,
         new_names: BTreeSet::new(),
         undo: Vec::new(),
     };
+    let touched: BTreeSet<PartitionId> = numbers
+        .iter()
+        .flat_map(|number| shared.journal.touched(*number))
+        .collect();
     let mut settled = Vec::new();
-    for id in shared.journal.touched(number) {
+    for id in touched {
         let Some(partition) = shared.table.get(id) else {
             continue;
         };
@@ -93,15 +101,17 @@ pub(crate) fn settle(
     }
     work.sync_names()?;
     for one in settled {
-        take_over(shared, number, one);
+        take_over(shared, newest, one);
     }
-    rename_damage(shared, number);
-    shared.journal.retire(number);
+    for number in numbers {
+        rename_damage(shared, *number);
+        shared.journal.retire(*number);
+    }
     Ok(())
 }
 
 /// Lets a partition's new segments count instead of its journal entries.
-fn take_over(shared: &Shared, number: u64, settled: Settled) {
+fn take_over(shared: &Shared, newest: u64, settled: Settled) {
     let Settled {
         partition,
         segments,
@@ -120,7 +130,7 @@ fn take_over(shared: &Shared, number: u64, settled: Settled) {
     for range in damaged {
         data.note_damage(range);
     }
-    shared.index_shrank(data.drop_index_front(|batch| batch.file <= number));
+    shared.index_shrank(data.drop_index_front(|batch| batch.file <= newest));
     if data
         .segments
         .first()
@@ -149,7 +159,9 @@ fn rename_damage(shared: &Shared, number: u64) {
 struct Work<'a> {
     shared: &'a Shared,
     policy: &'a dyn Policy,
-    file: &'a JournalFile,
+    files: BTreeMap<u64, Arc<JournalFile>>,
+    /// The last of them.
+    newest: u64,
     now: Timestamp,
     /// Directories in which names were created.
     new_names: BTreeSet<String>,
@@ -161,8 +173,8 @@ impl Work<'_> {
     fn partition(&mut self, partition: &Arc<Partition>) -> Result<Settled, Trouble> {
         let (last, batches) = {
             let data = read(&partition.data);
-            let number = self.file.number;
-            let mine = data.index.iter().take_while(|batch| batch.file <= number);
+            let newest = self.newest;
+            let mine = data.index.iter().take_while(|batch| batch.file <= newest);
             (
                 data.segments.last().copied(),
                 mine.copied().collect::<Vec<BatchRef>>(),
@@ -192,13 +204,17 @@ impl Work<'_> {
         for run in runs(&batches) {
             let bytes = run.iter().map(|batch| batch.bytes as usize).sum();
             let position = u64::from(run[0].position);
-            let bytes = self.file.read(position, bytes).map_err(Trouble::Later)?;
+            let file = self
+                .files
+                .get(&run[0].file)
+                .ok_or_else(|| gone(run[0].file))?;
+            let bytes = file.read(position, bytes).map_err(Trouble::Later)?;
             let mut at = 0;
             for batch in run {
                 let content = bytes.slice(at..at + batch.bytes as usize);
                 at += content.len();
                 if !intact(&content, batch.base_offset) {
-                    settled.damaged.push(self.damage(partition.id, batch));
+                    settled.damaged.push(damage(partition.id, batch));
                     continue;
                 }
                 if roll.due(&writer.segment, batch, self.now) && writer.segment.bytes > 0 {
@@ -216,16 +232,6 @@ impl Work<'_> {
         Ok(settled)
     }
 
-    fn damage(&self, partition: PartitionId, batch: &BatchRef) -> DamagedRange {
-        DamagedRange {
-            partition: Some(partition),
-            first: batch.base_offset,
-            last: batch.last_offset(),
-            path: journal::path(self.file.number),
-            position: u64::from(batch.position),
-        }
-    }
-
     /// Goes on with a segment at its valid length.
     fn resume(&mut self, partition: PartitionId, segment: Segment) -> Result<Writer, Trouble> {
         let open = self
@@ -240,7 +246,7 @@ impl Work<'_> {
             .open(&path, Open::Existing)
             .map_err(Trouble::Later)?;
         let index = self.open_index(partition, segment.base_offset)?;
-        let index_bytes = (open.index.len() * segment::ENTRY_BYTES) as u64;
+        let index_bytes = (open.loaded * segment::ENTRY_BYTES) as u64;
         for (file, bytes) in [(&file, segment.bytes), (&index, index_bytes)] {
             if file.len().map_err(Trouble::Later)? > bytes {
                 file.truncate(bytes).map_err(Trouble::write)?;
@@ -249,8 +255,7 @@ impl Work<'_> {
         self.undo.push((path, Some(segment.bytes)));
         let indexer = Indexer::resume(open.index.last(), segment.max_timestamp);
         let mut writer = Writer::new(segment, indexer, file, index);
-        // The index is rewritten where it had to be completed from the batches.
-        writer.rewrite_index(&open.index)?;
+        writer.resume_index(&open);
         Ok(writer)
     }
 
@@ -323,6 +328,20 @@ impl Work<'_> {
             };
         }
     }
+}
+
+fn damage(partition: PartitionId, batch: &BatchRef) -> DamagedRange {
+    DamagedRange {
+        partition: Some(partition),
+        first: batch.base_offset,
+        last: batch.last_offset(),
+        path: journal::path(batch.file),
+        position: u64::from(batch.position),
+    }
+}
+
+fn gone(file: u64) -> Trouble {
+    Trouble::Later(io::Error::new(io::ErrorKind::NotFound, journal::path(file)))
 }
 
 /// When a new segment begins.
@@ -398,17 +417,12 @@ impl Writer {
         }
     }
 
-    fn rewrite_index(&mut self, entries: &[segment::IndexEntry]) -> Result<(), Trouble> {
-        let on_disk = self.index.len().map_err(Trouble::Later)?;
-        let kept = usize::try_from(on_disk / segment::ENTRY_BYTES as u64).unwrap_or(usize::MAX);
-        let kept = kept.min(entries.len());
-        // The last entry on disk is written again: it may be the one that was broken.
-        let kept = kept.saturating_sub(1);
-        self.index_bytes = (kept * segment::ENTRY_BYTES) as u64;
-        for entry in &entries[kept..] {
+    /// Goes on with the index behind the entries that are right on the disk.
+    fn resume_index(&mut self, open: &segment::OpenSegment) {
+        self.index_bytes = (open.loaded * segment::ENTRY_BYTES) as u64;
+        for entry in &open.index[open.loaded..] {
             entry.encode(&mut self.index_buffer);
         }
-        Ok(())
     }
 
     fn add(&mut self, batch: &BatchRef, content: &Bytes) -> Result<(), Trouble> {
@@ -439,14 +453,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is left and syncs.
+    /// Writes what is left and syncs the batches. The index is not synced: what a power loss takes
+    /// of it is found by its checksums and made again from the batches.
     fn finish(mut self) -> Result<Segment, Trouble> {
         self.flush()?;
         self.index
             .write_at(&self.index_buffer, self.index_bytes)
             .map_err(Trouble::write)?;
         self.file.sync().map_err(Trouble::write)?;
-        self.index.sync().map_err(Trouble::write)?;
         Ok(self.segment)
     }
 }

@@ -117,7 +117,11 @@ pub(crate) struct Lost {
 
 impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, options: Options) -> Self {
-        let journal = Journal::new(Arc::clone(&disk), options.journal_file_bytes);
+        let journal = Journal::new(
+            Arc::clone(&disk),
+            options.journal_file_bytes,
+            options.journal_files_max,
+        );
         let segments = Segments::new(Arc::clone(&disk), options.open_segments_max);
         Self {
             disk,
