@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_channel::oneshot;
-use wharf_log::{Bounds, PartitionChange, PartitionId, ReadError, Unit};
+use wharf_log::{Bounds, CommitError, PartitionChange, PartitionId, ReadError, Unit};
 
 use crate::codec::Glance;
 use crate::topics::may_change;
@@ -252,14 +252,19 @@ impl Broker {
             partitions: vec![PartitionChange::AdvanceStart { partition, offset }],
             ..Unit::default()
         };
-        commit::submit(&self.shared.appender, unit, |_outcome| ())
+        let outcome = commit::submit(&self.shared.appender, unit, |_outcome| ())
             .wait()
-            .await?;
+            .await;
         let start = self
             .shared
             .reader
             .bounds(partition)
             .map_or(offset, |bounds| bounds.start);
+        match outcome {
+            // Retention, or somebody else, was faster.
+            Err(CommitError::OffsetOutOfRange { .. }) if start >= offset => {}
+            outcome => drop(outcome?),
+        }
         Ok(DeletedRecords {
             low_watermark: start,
         })

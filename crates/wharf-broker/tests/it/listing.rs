@@ -209,6 +209,23 @@ fn deleted_records_are_gone_for_every_question() {
 }
 
 #[test]
+fn of_two_concurrent_deletions_the_shorter_one_is_no_failure() {
+    let world = World::new();
+    world.topic("orders", 1, &[]);
+    produce(&world, timed(&[100, 110, 120])).unwrap();
+    world.hold_commits(true);
+    let running = [3, 1].map(|offset| {
+        let broker = world.broker.clone();
+        world.start(async move { broker.delete_records(&client(), &orders(), 0, offset).await })
+    });
+    world.settle();
+    world.hold_commits(false);
+    for deleted in &running {
+        assert_eq!(world.finish(deleted).unwrap().low_watermark, 3);
+    }
+}
+
+#[test]
 fn records_of_a_topic_that_is_only_compacted_are_not_deleted() {
     let world = World::new();
     world.topic("orders", 1, &[("cleanup.policy", "compact")]);

@@ -254,6 +254,7 @@ impl Ledger for MemoryLedger {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Wake};
@@ -283,6 +284,109 @@ mod tests {
             }
         }
         false
+    }
+
+    /// A ledger with one rule broken.
+    struct Flawed {
+        ledger: MemoryLedger,
+        flaw: Flaw,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Flaw {
+        OldOwnersCommit,
+        ProgressIsForgotten,
+        FiringKeepsTheTimer,
+        RefusalsLeaveRecords,
+        TimersComeEarly,
+        FollowersAreNotWoken,
+    }
+
+    impl Ledger for Flawed {
+        fn create_topic(&self, topic: TopicSpec) -> BoxFuture<'_, Result<(), Error>> {
+            self.ledger.create_topic(topic)
+        }
+
+        fn own(&self, partition: Partition) -> BoxFuture<'_, Result<Owner, Error>> {
+            self.ledger.own(partition)
+        }
+
+        fn commit(
+            &self,
+            owner: &Owner,
+            mut commit: Commit,
+        ) -> BoxFuture<'_, Result<Committed, Error>> {
+            let mut owner = owner.clone();
+            match self.flaw {
+                Flaw::OldOwnersCommit => {
+                    let newest = self.ledger.state().owners.get(&owner.partition).copied();
+                    owner.epoch = newest.unwrap_or_default();
+                }
+                Flaw::ProgressIsForgotten => commit.progress.clear(),
+                Flaw::FiringKeepsTheTimer => commit.timers.extend(commit.fired.iter().cloned()),
+                Flaw::RefusalsLeaveRecords => {
+                    let records = commit.records.clone();
+                    let partial = Commit {
+                        records,
+                        ..Commit::default()
+                    };
+                    if self.ledger.state().commit(&owner, partial).is_ok() {
+                        commit.records.clear();
+                    }
+                }
+                Flaw::FollowersAreNotWoken => self.ledger.state().waiting.clear(),
+                Flaw::TimersComeEarly => {}
+            }
+            self.ledger.commit(&owner, commit)
+        }
+
+        fn follow(
+            &self,
+            partition: Partition,
+            offset: i64,
+            records_max: usize,
+        ) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
+            self.ledger.follow(partition, offset, records_max)
+        }
+
+        fn progress(
+            &self,
+            reader: &str,
+            partition: Partition,
+        ) -> BoxFuture<'_, Result<Option<i64>, Error>> {
+            self.ledger.progress(reader, partition)
+        }
+
+        fn due(
+            &self,
+            owner: &Owner,
+            now: Timestamp,
+            timers_max: usize,
+        ) -> BoxFuture<'_, Result<Due, Error>> {
+            let early = i64::from(matches!(self.flaw, Flaw::TimersComeEarly));
+            let now = Timestamp::from_millis(now.as_millis() + early);
+            self.ledger.due(owner, now, timers_max)
+        }
+    }
+
+    #[test]
+    fn the_suite_finds_every_broken_rule() {
+        for flaw in [
+            Flaw::OldOwnersCommit,
+            Flaw::ProgressIsForgotten,
+            Flaw::FiringKeepsTheTimer,
+            Flaw::RefusalsLeaveRecords,
+            Flaw::TimersComeEarly,
+            Flaw::FollowersAreNotWoken,
+        ] {
+            let is_found = CASES.iter().any(|(_, case)| {
+                let ledger = MemoryLedger::new();
+                let case = case(Arc::new(Flawed { ledger, flaw }));
+                let outcome = catch_unwind(AssertUnwindSafe(|| comes_to_an_end(case)));
+                !matches!(outcome, Ok(true))
+            });
+            assert!(is_found, "{flaw:?} goes unnoticed");
+        }
     }
 
     #[test]

@@ -6,6 +6,53 @@
 //!
 //! [`memory::MemoryLedger`] is the reference: short and obviously right. `conformance` (feature of
 //! the same name) is the suite that every implementation runs.
+//!
+//! A role that answers every record of `orders` in `answers`, each once, whatever happens to it:
+//!
+//! ```
+//! use wharf_message::ledger::memory::MemoryLedger;
+//! use wharf_message::ledger::{Commit, Error, Ledger, Owner, Partition, Progress};
+//!
+//! async fn answer_some(ledger: &dyn Ledger, owner: &Owner, answers: Partition) -> Result<(), Error> {
+//!     let orders = owner.partition.clone();
+//!     let from = ledger.progress("answering", orders.clone()).await?.unwrap_or(0);
+//!     let entries = ledger.follow(orders.clone(), from, 100).await?;
+//!     let next = entries.last().map_or(from, |entry| entry.offset + 1);
+//!     let commit = Commit {
+//!         records: entries.into_iter().map(|entry| (answers.clone(), entry.record)).collect(),
+//!         progress: vec![Progress {
+//!             reader: "answering".to_owned(),
+//!             partition: orders,
+//!             offset: next,
+//!         }],
+//!         ..Commit::default()
+//!     };
+//!     // The answers and the progress are kept together, or neither; a later owner makes it fail.
+//!     ledger.commit(owner, commit).await?;
+//!     Ok(())
+//! }
+//! # use futures_util::FutureExt;
+//! # use wharf_message::TopicName;
+//! # use wharf_message::ledger::{Record, TopicSpec};
+//! # async fn run() -> Result<(), Error> {
+//! # let ledger = MemoryLedger::new();
+//! # let topic = |name| TopicName::new(name).map_err(|error| Error::Refused(error.to_string()));
+//! # for name in ["orders", "answers"] {
+//! #     let spec = TopicSpec { name: topic(name)?, partitions: 1, compacted: false };
+//! #     ledger.create_topic(spec).await?;
+//! # }
+//! # let orders = Partition { topic: topic("orders")?, index: 0 };
+//! # let answers = Partition { topic: topic("answers")?, index: 0 };
+//! # let owner = ledger.own(orders.clone()).await?;
+//! # let records = vec![(orders.clone(), Record::default())];
+//! # ledger.commit(&owner, Commit { records, ..Commit::default() }).await?;
+//! # answer_some(&ledger, &owner, answers.clone()).await?;
+//! # assert_eq!(ledger.progress("answering", orders).await?, Some(1));
+//! # assert_eq!(ledger.follow(answers, 0, 10).await?.len(), 1);
+//! # Ok(())
+//! # }
+//! # run().now_or_never().expect("nothing waits").expect("nothing is refused");
+//! ```
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
