@@ -101,12 +101,12 @@ impl Author {
     fn value(&mut self, kind: Kind) {
         match kind {
             Kind::Text | Kind::Bytes | Kind::Array(_) | Kind::Items(_) | Kind::Optional(_)
-                if self.style == Style::WithNulls && self.next() % 6 == 0 =>
+                if self.style == Style::WithNulls && self.next().is_multiple_of(6) =>
             {
                 self.null(kind);
             }
             Kind::Fixed(1) => self.out.push(1),
-            Kind::Fixed(size) if self.style != Style::Any && self.next() % 4 != 0 => {
+            Kind::Fixed(size) if self.style != Style::Any && !self.next().is_multiple_of(4) => {
                 let number = self.next() as i64 % 4 - 1;
                 let number = i128::from(number).to_be_bytes();
                 self.out.extend(&number[number.len() - size..]);
