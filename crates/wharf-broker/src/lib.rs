@@ -51,6 +51,8 @@ pub struct Options {
     pub node_id: i32,
     /// The cluster's id.
     pub cluster_id: String,
+    /// The directory the log is kept in, as tools are told it.
+    pub log_directory: String,
     /// Create a topic when a client asks for its metadata or produces to it.
     pub auto_create_topics: bool,
     /// Partitions of topics created without a count.
@@ -84,6 +86,7 @@ impl Default for Options {
         Self {
             node_id: 1,
             cluster_id: "wharf".to_owned(),
+            log_directory: String::new(),
             auto_create_topics: true,
             default_partitions: 1,
             partitions_max: 200_000,

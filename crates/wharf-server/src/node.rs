@@ -88,7 +88,8 @@ impl Node {
         report(&log);
 
         let runtime = Arc::new(TokioRuntime(Handle::current()));
-        let options = config.broker_options(data.cluster_id.clone());
+        let options =
+            config.broker_options(data.cluster_id.clone(), data.path.display().to_string());
         let (appender, reader) = (log.appender.clone(), log.reader.clone());
         let broker = Broker::open(options, appender, reader.clone(), &wakeups, runtime).map_err(
             |error| Problem::plain("the broker's state cannot be read", error.message, RESTORE),

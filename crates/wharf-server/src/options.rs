@@ -24,7 +24,11 @@ impl Config {
         }
     }
 
-    pub(crate) fn broker_options(&self, cluster_id: String) -> wharf_broker::Options {
+    pub(crate) fn broker_options(
+        &self,
+        cluster_id: String,
+        log_directory: String,
+    ) -> wharf_broker::Options {
         let Self {
             kafka,
             topics,
@@ -34,6 +38,7 @@ impl Config {
         wharf_broker::Options {
             node_id: NODE_ID,
             cluster_id,
+            log_directory,
             auto_create_topics: topics.auto_create,
             default_partitions: i32::try_from(topics.default_partitions).unwrap_or(i32::MAX),
             partitions_max: topics.partitions_max,
@@ -111,7 +116,10 @@ mod tests {
         assert_eq!(format!("{:?}", config.log_options()), log);
         let broker = format!("{:?}", wharf_broker::Options::default());
         assert_eq!(
-            format!("{:?}", config.broker_options("wharf".to_owned())),
+            format!(
+                "{:?}",
+                config.broker_options("wharf".to_owned(), String::new())
+            ),
             broker
         );
     }

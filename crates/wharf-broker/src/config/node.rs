@@ -44,6 +44,7 @@ settings! {
     "group.min.session.timeout.ms", INT, true,
         |o| o.group_session_timeout_min.as_millis().to_string(),
         "The shortest session time-out a member may ask for.";
+    "log.dirs", LIST, true, |o| o.log_directory.clone(), "The directory the log is kept in.";
     "max.incremental.fetch.session.cache.slots", INT, true, |o| o.fetch_sessions_max.to_string(),
         "The most fetch sessions kept.";
     "node.id", INT, true, |o| o.node_id.to_string(), "This node's id.";

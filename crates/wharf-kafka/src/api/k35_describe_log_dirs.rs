@@ -11,7 +11,6 @@ use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
-use wharf_broker::{Broker, Context};
 
 use super::Card;
 use super::repeated::once;
@@ -23,8 +22,6 @@ use crate::{Disconnect, Outcome, Response};
 
 /// The first version that says whether a directory is cordoned; the message crate ends before it.
 const CORDONED: i16 = 5;
-/// The setting that names the directory.
-const LOG_DIRS: &str = "log.dirs";
 
 pub(super) static CARD: Card = Card {
     key: 35,
@@ -78,19 +75,11 @@ fn answer(call: &Call, request: DescribeLogDirsRequest) -> DescribeLogDirsRespon
             .with_partitions(partitions)
     });
     let directory = DescribeLogDirsResult::default()
-        .with_log_dir(text(directory(broker, cx)))
+        .with_log_dir(text(broker.options().log_directory.as_str()))
         .with_topics(topics.collect())
         .with_total_bytes(-1)
         .with_usable_bytes(-1);
     DescribeLogDirsResponse::default().with_results(vec![directory])
-}
-
-fn directory(broker: &Broker, cx: &Context) -> String {
-    let settings = broker.describe_broker_config(cx).into_iter();
-    let directory = settings
-        .filter(|entry| entry.name == LOG_DIRS)
-        .find_map(|entry| entry.value);
-    directory.unwrap_or_default()
 }
 
 /// Encodes version 5.

@@ -446,7 +446,7 @@ fn log_dirs(
 
 #[test]
 fn sizes_of_partitions_are_described_in_every_version() {
-    let node = Node::new();
+    let node = Node::with(|options| options.log_directory = "/data".to_owned());
     create(&node, 7, vec![topic("full", 2), topic("empty", 1)]);
     produce(&node, "full", 100, -1, -1);
     for version in 1..=5 {
@@ -457,7 +457,10 @@ fn sizes_of_partitions_are_described_in_every_version() {
         );
         assert_eq!((all.error_code, all.results.len()), (0, 1));
         let directory = &all.results[0];
-        assert_eq!(directory.error_code, 0);
+        assert_eq!(
+            (directory.error_code, directory.log_dir.as_str()),
+            (0, "/data")
+        );
         let sizes = |name: &str| {
             let topic = directory
                 .topics
