@@ -62,7 +62,9 @@ pub(crate) fn logged(
             Ok(line) => {
                 writeln!(file, "{line}")?;
                 watch(&line);
-                last = line;
+                if !line.trim().is_empty() {
+                    last = line;
+                }
             }
             Err(RecvTimeoutError::Timeout) => {
                 say(format!(

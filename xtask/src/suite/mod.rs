@@ -109,14 +109,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         });
     }
     context.clean_up();
-    Ok(close(
-        &rows,
-        std::env::var("CI").is_ok_and(|ci| ci == "true"),
-    ))
+    if harness::interrupted() {
+        say("Interrupted: the parts after this one were not run.");
+    }
+    let (text, good) = closing(&rows, std::env::var("CI").is_ok_and(|ci| ci == "true"));
+    say(text);
+    Ok(good)
 }
 
-/// The table, the list of skipped things, the closing line. Answers whether all is well.
-fn close(rows: &[Row], strict: bool) -> bool {
+/// The table, the list of skipped things, the closing line; and whether all is well.
+fn closing(rows: &[Row], strict: bool) -> (String, bool) {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["part", "passed", "failed", "skipped", "seconds"]);
@@ -129,34 +131,31 @@ fn close(rows: &[Row], strict: bool) -> bool {
             format!("{:.0}", row.took.as_secs_f64()),
         ]);
     }
-    say(format!("\n{table}"));
     let skipped: Vec<String> = rows
         .iter()
         .flat_map(|row| {
             row.outcome
                 .skipped
                 .iter()
-                .map(move |why| format!("{}: {why}", row.name))
+                .map(move |why| format!("  {}: {why}\n", row.name))
         })
         .collect();
-    match (skipped.is_empty(), strict) {
-        (true, _) => say("Nothing was skipped."),
-        (false, true) => say("Skipped, which CI=true does not allow:"),
-        (false, false) => say("Skipped:"),
-    }
-    for line in &skipped {
-        say(format!("  {line}"));
-    }
-    if harness::interrupted() {
-        say("Interrupted: the parts after this were not run.");
-    }
+    let heading = match (skipped.is_empty(), strict) {
+        (true, _) => "Nothing was skipped.",
+        (false, true) => "Skipped, which CI=true does not allow:",
+        (false, false) => "Skipped:",
+    };
     let passed: usize = rows.iter().map(|row| row.outcome.passed).sum();
     let failed: usize = rows.iter().map(|row| row.outcome.failed).sum();
-    say(format!(
-        "{passed} passed, {failed} failed, {} skipped",
+    let text = format!(
+        "\n{table}\n\n{heading}\n{}{passed} passed, {failed} failed, {} skipped",
+        skipped.concat(),
         skipped.len()
-    ));
-    failed == 0 && passed > 0 && (skipped.is_empty() || !strict)
+    );
+    (
+        text,
+        failed == 0 && passed > 0 && (skipped.is_empty() || !strict),
+    )
 }
 
 /// Reads the closing lines that count: `test result: ok. 3 passed; 0 failed; …` (cargo) and
@@ -186,7 +185,11 @@ fn counted(
     mut command: std::process::Command,
 ) -> Result<Outcome> {
     let mut outcome = Outcome::default();
+    let mut failures = Vec::new();
     let status = shell::logged(&mut command, log, |line| {
+        if line.starts_with("FAIL ") || line.ends_with(" ... FAILED") {
+            failures.push(line.to_owned());
+        }
         if let Some((passed, failed)) = count(line) {
             outcome.passed += passed;
             outcome.failed += failed;
@@ -201,6 +204,7 @@ fn counted(
     }
     if outcome.failed > 0 {
         shell::show_tail(log);
+        failures.iter().for_each(say);
     }
     Ok(outcome)
 }
@@ -246,10 +250,18 @@ mod tests {
             },
             took: Duration::ZERO,
         };
-        assert!(close(&[row(1, 0, &[])], true));
-        assert!(close(&[row(1, 0, &["no kcat"])], false));
-        assert!(!close(&[row(1, 0, &["no kcat"])], true));
-        assert!(!close(&[row(1, 1, &[])], false));
-        assert!(!close(&[], false));
+        let good = |rows: &[Row], strict| closing(rows, strict).1;
+        assert!(good(&[row(1, 0, &[])], true));
+        assert!(good(&[row(1, 0, &["no kcat"])], false));
+        assert!(!good(&[row(1, 0, &["no kcat"])], true));
+        assert!(!good(&[row(1, 1, &[])], false));
+        assert!(!good(&[], false));
+        let (text, _) = closing(&[row(1, 0, &["no kcat"]), row(2, 1, &[])], false);
+        assert_eq!(
+            text.lines().last(),
+            Some("3 passed, 1 failed, 1 skipped"),
+            "{text}"
+        );
+        assert!(text.contains("  part: no kcat\n"), "{text}");
     }
 }
