@@ -229,7 +229,7 @@ fn until_in_flight(http: &str) {
 /// JoinGroup v2 of a new member, as bytes.
 fn join_group() -> Vec<u8> {
     let mut body: Vec<u8> = vec![0, 11, 0, 2, 0, 0, 0, 1];
-    let mut text = |text: &str, body: &mut Vec<u8>| {
+    let text = |text: &str, body: &mut Vec<u8>| {
         body.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
         body.extend(text.as_bytes());
     };

@@ -3,4 +3,5 @@
 
 mod client;
 mod config;
+mod hostile;
 mod node;

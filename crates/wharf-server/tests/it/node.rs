@@ -14,7 +14,7 @@ use wharf_server::{Config, Node};
 
 use crate::client::{Kafka, PATIENCE, get};
 
-fn config(data: &Path) -> Config {
+pub(crate) fn config(data: &Path) -> Config {
     let mut config = Config::default();
     config.node.data = data.to_owned();
     config.kafka.listen = Address::new("127.0.0.1", 0);
