@@ -35,8 +35,8 @@ pub(crate) struct Connection {
     )]
     pub(crate) broker: String,
     /// A setting of librdkafka, may be repeated
-    #[arg(id = "client_settings", short = 'X', value_name = "NAME=VALUE", value_parser = pair)]
-    settings: Vec<(String, String)>,
+    #[arg(short = 'X', value_name = "NAME=VALUE", value_parser = pair)]
+    client_settings: Vec<(String, String)>,
 }
 
 /// Reads `NAME=VALUE`.
@@ -53,7 +53,7 @@ impl Connection {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.broker);
         config.set("client.id", "wharf-cli");
-        for (name, value) in &self.settings {
+        for (name, value) in &self.client_settings {
             config.set(name, value);
         }
         config

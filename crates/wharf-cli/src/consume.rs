@@ -15,6 +15,11 @@ use crate::output::{self, OutputArguments};
 use crate::place::{self, Place};
 use crate::record::Record;
 
+/// How long one look for a record takes when there is none.
+const IDLE: Duration = Duration::from_secs(1);
+/// Output is written at the latest when so much has gathered.
+const OUT_BYTES_MAX: usize = 64 << 10;
+
 /// Print the records of a topic.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -72,12 +77,13 @@ impl Consume {
         }
     }
 
-    fn print(&self, message: &BorrowedMessage<'_>) -> anyhow::Result<()> {
+    fn write(&self, message: &BorrowedMessage<'_>, out: &mut Vec<u8>) -> anyhow::Result<()> {
         if self.values {
-            output::bytes(message.payload().unwrap_or_default())?;
-            return output::bytes(b"\n");
+            out.extend_from_slice(message.payload().unwrap_or_default());
+            out.push(b'\n');
+            return Ok(());
         }
-        Record::new(message).print(self.output.format)
+        Record::new(message).write(self.output.format, out)
     }
 
     /// Reads partitions directly; nothing is committed.
@@ -91,8 +97,11 @@ impl Consume {
         let mut open = self.assign(&consumer)?;
         let bounded = self.until.is_some();
         let mut left = self.count.unwrap_or(u64::MAX);
+        let mut out = Vec::new();
         while left > 0 && !(bounded && open.is_empty()) {
-            let Some(message) = consumer.poll(Duration::from_secs(1)) else {
+            let wait = if out.is_empty() { IDLE } else { Duration::ZERO };
+            let Some(message) = consumer.poll(wait) else {
+                flush(&mut out)?;
                 continue;
             };
             let message = match message {
@@ -112,12 +121,16 @@ impl Consume {
                 open.remove(&message.partition());
                 continue;
             }
-            self.print(&message)?;
+            self.write(&message, &mut out)?;
+            if out.len() >= OUT_BYTES_MAX {
+                flush(&mut out)?;
+            }
             left -= 1;
             if bounded && end == Some(message.offset() + 1) {
                 open.remove(&message.partition());
             }
         }
+        flush(&mut out)?;
         Ok(Outcome::Done)
     }
 
@@ -186,6 +199,7 @@ impl Consume {
             .metadata(&self.connection.observer(group)?, Some(&self.topic))?;
         consumer.subscribe(&[&self.topic])?;
         let mut left = self.count.unwrap_or(u64::MAX);
+        let mut out = Vec::new();
         while left > 0 {
             let message = tokio::select! {
                 message = consumer.recv() => message,
@@ -193,7 +207,8 @@ impl Consume {
             };
             match message {
                 Ok(message) => {
-                    self.print(&message)?;
+                    self.write(&message, &mut out)?;
+                    flush(&mut out)?;
                     consumer.store_offset_from_message(&message)?;
                     left -= 1;
                 }
@@ -223,4 +238,12 @@ fn is_passing(error: &KafkaError) -> bool {
     error
         .rdkafka_error_code()
         .is_some_and(|code| passing.contains(&code))
+}
+
+fn flush(out: &mut Vec<u8>) -> anyhow::Result<()> {
+    if !out.is_empty() {
+        output::bytes(out)?;
+        out.clear();
+    }
+    Ok(())
 }

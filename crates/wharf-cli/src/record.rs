@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use serde::Serialize;
 
-use crate::output::{self, Format};
+use crate::output::Format;
 use crate::place::show_time;
 
 /// Text where the bytes are text, base64 where they are not.
@@ -82,16 +82,19 @@ impl Record {
         }
     }
 
-    /// Prints it. As a table: partition, offset, time, key, value, headers if there are any.
-    pub(crate) fn print(&self, format: Format) -> anyhow::Result<()> {
+    /// Writes it. As a table: place, time, key, value, headers if there are any.
+    pub(crate) fn write(&self, format: Format, out: &mut Vec<u8>) -> anyhow::Result<()> {
         match format {
-            Format::Table => output::text(&(self.line() + "\n")),
+            Format::Table => out.extend_from_slice(self.line().as_bytes()),
             Format::Yaml => {
-                output::text("---\n")?;
-                output::one(format, self)
+                out.extend_from_slice(b"---\n");
+                out.extend_from_slice(serde_yaml_ng::to_string(self)?.trim_end().as_bytes());
             }
-            Format::Json | Format::Jsonl => output::one(format, self),
+            Format::Json => serde_json::to_writer_pretty(&mut *out, self)?,
+            Format::Jsonl => serde_json::to_writer(&mut *out, self)?,
         }
+        out.push(b'\n');
+        Ok(())
     }
 
     fn line(&self) -> String {
