@@ -168,7 +168,7 @@ fn open_csv(file: File, position: Position) -> anyhow::Result<Rows> {
         place
             .set_byte(position.byte)
             .set_line(position.line + 1)
-            .set_record(position.row);
+            .set_record(position.row + 1);
         reader.seek(place)?;
     }
     Ok(Rows::Csv {

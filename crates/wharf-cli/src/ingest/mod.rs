@@ -59,8 +59,8 @@ pub(crate) struct Ingest {
     #[arg(short, long, value_name = "NAME")]
     key: Option<String>,
     /// What is in the file [default: by its ending]
-    #[arg(long, value_enum)]
-    format: Option<FileFormat>,
+    #[arg(long = "format", value_enum, value_name = "FORMAT")]
+    file_format: Option<FileFormat>,
     /// Create the topic with so many partitions when it is missing
     #[arg(long, value_name = "PARTITIONS", value_parser = clap::value_parser!(i32).range(1..))]
     create: Option<i32>,
@@ -107,7 +107,7 @@ impl Receipts for Mutex<Tracker> {
 impl Ingest {
     /// Runs `wharf ingest`.
     pub(crate) fn run(&self) -> anyhow::Result<Outcome> {
-        let format = self.file_format()?;
+        let format = self.format_of_file()?;
         let consumer = self.connection.observer("wharf-cli")?;
         let partitions = self.partitions(&consumer)?;
         let state_path = state::path_beside(&self.file);
@@ -161,13 +161,13 @@ impl Ingest {
         Ok(Outcome::Done)
     }
 
-    fn file_format(&self) -> anyhow::Result<FileFormat> {
+    fn format_of_file(&self) -> anyhow::Result<FileFormat> {
         let ending = self
             .file
             .extension()
             .and_then(|ending| ending.to_str())
             .unwrap_or_default();
-        match (self.format, ending.to_ascii_lowercase().as_str()) {
+        match (self.file_format, ending.to_ascii_lowercase().as_str()) {
             (Some(format), _) => Ok(format),
             (None, "csv") => Ok(FileFormat::Csv),
             (None, "jsonl" | "ndjson" | "json") => Ok(FileFormat::Jsonl),

@@ -13,7 +13,10 @@ struct Shell<'a> {
 
 impl<'a> Shell<'a> {
     fn open(directory: &'a Path) -> Self {
-        Self { directory, node: serve(directory, &["--data", "data"], &[]) }
+        Self {
+            directory,
+            node: serve(directory, &["--data", "data"], &[]),
+        }
     }
 
     /// Runs a command against the node; the node's address is taken out of what it says.
@@ -46,14 +49,30 @@ fn a_topic_is_created_described_altered_and_deleted() {
     let shell = Shell::open(directory.path());
     let mut diary = String::new();
     for arguments in [
-        &["topic", "create", "orders", "--partitions", "2", "--set", "retention.ms=86400000"][..],
+        &[
+            "topic",
+            "create",
+            "orders",
+            "--partitions",
+            "2",
+            "--set",
+            "retention.ms=86400000",
+        ][..],
         &["topic", "create", "orders"],
         &["topic", "create", "orders", "--if-not-exists"],
         &["topic", "create", "bad name"],
         &["topic", "create", "strange", "--set", "retention.msec=1"],
         &["topic", "create", "tried", "--dry-run"],
         &["topic", "list"],
-        &["topic", "alter", "orders", "--set", "max.message.bytes=2000", "--partitions", "3"],
+        &[
+            "topic",
+            "alter",
+            "orders",
+            "--set",
+            "max.message.bytes=2000",
+            "--partitions",
+            "3",
+        ],
         &["topic", "alter", "orders", "--unset", "retention.ms"],
         &["topic", "describe", "orders"],
         &["topic", "describe", "ordres"],
@@ -62,7 +81,11 @@ fn a_topic_is_created_described_altered_and_deleted() {
         &["topic", "delete", "orders", "--yes"],
         &["topic", "list", "-o", "jsonl"],
     ] {
-        diary.push_str(&format!("$ wharf {}\n{}", arguments.join(" "), shell.run(arguments)));
+        diary.push_str(&format!(
+            "$ wharf {}\n{}",
+            arguments.join(" "),
+            shell.run(arguments)
+        ));
     }
     insta::assert_snapshot!(diary);
 }
@@ -73,24 +96,61 @@ fn lines_go_in_and_come_out_in_every_form() {
     let shell = Shell::open(directory.path());
     shell.run(&["topic", "create", "notes", "--partitions", "1"]);
     shell.file("lines", "a:one\nb:two\r\nc:\n");
-    let file = ["--file", "lines", "-K", ":", "-H", "source=test", "-z", "zstd"];
+    let file = [
+        "--file",
+        "lines",
+        "-K",
+        ":",
+        "-H",
+        "source=test",
+        "-z",
+        "zstd",
+    ];
     let produced = shell.run(&[&["produce", "notes"], &file[..]].concat());
-    assert!(produced.starts_with("exit: 0") && produced.contains("3 messages acknowledged"), "{produced}");
-    assert_eq!(shell.stdout(&["consume", "notes", "--until", "end", "--values"]), "one\ntwo\n\n");
+    assert!(
+        produced.starts_with("exit: 0") && produced.contains("3 messages acknowledged"),
+        "{produced}"
+    );
     assert_eq!(
-        shell.stdout(&["consume", "notes", "--from", "-1", "--until", "end", "--values"]),
+        shell.stdout(&["consume", "notes", "--until", "end", "--values"]),
+        "one\ntwo\n\n"
+    );
+    assert_eq!(
+        shell.stdout(&[
+            "consume", "notes", "--from", "-1", "--until", "end", "--values"
+        ]),
         "\n"
     );
     let rows = shell.stdout(&["consume", "notes", "--from", "1", "-n", "1", "-o", "jsonl"]);
     let row: serde_json::Value = serde_json::from_str(&rows).unwrap();
-    assert_eq!((&row["key"], &row["value"], &row["offset"]), (&"b".into(), &"two".into(), &1.into()));
+    assert_eq!(
+        (&row["key"], &row["value"], &row["offset"]),
+        (&"b".into(), &"two".into(), &1.into())
+    );
     assert_eq!(row["headers"][0]["name"], "source");
     let broken = shell.run(&["produce", "notes", "--file", "lines", "-K", "::"]);
-    assert!(broken.starts_with("exit: 3") && broken.contains("line 1 has no key separator"), "{broken}");
+    assert!(
+        broken.starts_with("exit: 3") && broken.contains("line 1 has no key separator"),
+        "{broken}"
+    );
     shell.file("large", &"x".repeat(2_000_000));
-    let large = shell.run(&["produce", "notes", "--file", "large", "--whole", "-X", "message.max.bytes=9000000"]);
-    assert!(large.starts_with("exit: 3") && large.contains("WHARF-3002"), "{large}");
-    assert_eq!(shell.stdout(&["consume", "notes", "--until", "end", "--values"]), "one\ntwo\n\n");
+    let large = shell.run(&[
+        "produce",
+        "notes",
+        "--file",
+        "large",
+        "--whole",
+        "-X",
+        "message.max.bytes=9000000",
+    ]);
+    assert!(
+        large.starts_with("exit: 3") && large.contains("WHARF-3002"),
+        "{large}"
+    );
+    assert_eq!(
+        shell.stdout(&["consume", "notes", "--until", "end", "--values"]),
+        "one\ntwo\n\n"
+    );
 }
 
 #[test]
@@ -100,22 +160,55 @@ fn a_group_is_described_reset_and_deleted() {
     shell.run(&["topic", "create", "orders", "--partitions", "1"]);
     shell.file("lines", "1\n2\n3\n4\n");
     shell.run(&["produce", "orders", "--file", "lines"]);
-    let taken = shell.stdout(&["consume", "orders", "--group", "billing", "-n", "3", "--values"]);
+    let taken = shell.stdout(&[
+        "consume", "orders", "--group", "billing", "-n", "3", "--values",
+    ]);
     assert_eq!(taken, "1\n2\n3\n");
     let mut diary = String::new();
     for arguments in [
         &["group", "list"][..],
         &["group", "describe", "billing"],
         &["group", "describe", "nobody"],
-        &["group", "reset", "billing", "--topic", "orders", "--to", "-3", "--dry-run"],
-        &["group", "reset", "billing", "--topic", "orders", "--to", "beginning"],
-        &["group", "reset", "billing", "--topic", "orders", "--partition", "7", "--to", "end"],
+        &[
+            "group",
+            "reset",
+            "billing",
+            "--topic",
+            "orders",
+            "--to",
+            "-3",
+            "--dry-run",
+        ],
+        &[
+            "group",
+            "reset",
+            "billing",
+            "--topic",
+            "orders",
+            "--to",
+            "beginning",
+        ],
+        &[
+            "group",
+            "reset",
+            "billing",
+            "--topic",
+            "orders",
+            "--partition",
+            "7",
+            "--to",
+            "end",
+        ],
         &["group", "describe", "billing"],
         &["group", "delete", "billing"],
         &["group", "delete", "billing", "--yes"],
         &["group", "list"],
     ] {
-        diary.push_str(&format!("$ wharf {}\n{}", arguments.join(" "), shell.run(arguments)));
+        diary.push_str(&format!(
+            "$ wharf {}\n{}",
+            arguments.join(" "),
+            shell.run(arguments)
+        ));
     }
     insta::assert_snapshot!(diary);
 }
@@ -124,9 +217,16 @@ fn a_group_is_described_reset_and_deleted() {
 fn a_broker_that_is_not_there_is_said_so() {
     let directory = tempfile::tempdir().unwrap();
     // A port that was free a moment ago: nobody listens.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let said = run_in(directory.path(), &["topic", "list", "--broker", &free]);
-    assert!(said.starts_with("exit: 3") && said.contains("WHARF-4001"), "{said}");
+    assert!(
+        said.starts_with("exit: 3") && said.contains("WHARF-4001"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -140,9 +240,21 @@ fn an_ingest_killed_again_and_again_sends_every_row_once() {
     }
     shell.file("customers.csv", &rows);
     shell.run(&["topic", "create", "customers", "--partitions", "4"]);
-    let arguments =
-        ["ingest", "customers.csv", "--topic", "customers", "--key", "id", "--broker", shell.node.text("kafka")];
-    let records = || shell.json(&["topic", "list"])[0]["records"].as_u64().unwrap();
+    let arguments = [
+        "ingest",
+        "customers.csv",
+        "--topic",
+        "customers",
+        "--key",
+        "id",
+        "--broker",
+        shell.node.text("kafka"),
+    ];
+    let records = || {
+        shell.json(&["topic", "list"])[0]["records"]
+            .as_u64()
+            .unwrap()
+    };
     let mut interrupted = 0;
     for kill_at in [1, 40_000, 90_000] {
         let mut ingest = command(shell.directory)
@@ -157,15 +269,24 @@ fn an_ingest_killed_again_and_again_sends_every_row_once() {
         ingest.kill().unwrap();
         interrupted += usize::from(!ingest.wait().unwrap().success());
     }
-    assert!(interrupted > 0, "at least one run must have been interrupted");
+    assert!(
+        interrupted > 0,
+        "at least one run must have been interrupted"
+    );
     let report = shell.json(&arguments[..arguments.len() - 2])[0].clone();
     assert_eq!(report["rows"], ROWS);
     assert_eq!(records(), u64::try_from(ROWS).unwrap());
     let mut seen = vec![false; ROWS];
-    for value in shell.stdout(&["consume", "customers", "--until", "end", "--values"]).lines() {
+    for value in shell
+        .stdout(&["consume", "customers", "--until", "end", "--values"])
+        .lines()
+    {
         let row: serde_json::Value = serde_json::from_str(value).unwrap();
         let id: usize = row["id"].as_str().unwrap().parse().unwrap();
-        assert!(!std::mem::replace(&mut seen[id], true), "row {id} came twice");
+        assert!(
+            !std::mem::replace(&mut seen[id], true),
+            "row {id} came twice"
+        );
     }
     assert!(seen.iter().all(|seen| *seen), "every row is there");
     assert!(!directory.path().join("customers.csv.wharf-ingest").exists());
@@ -176,9 +297,19 @@ fn an_ingest_stops_at_a_bad_row_and_goes_on_when_it_is_mended() {
     let directory = tempfile::tempdir().unwrap();
     let shell = Shell::open(directory.path());
     shell.file("events.jsonl", "{\"n\":1}\n{\"n\":\n{\"n\":3}\n");
-    let arguments = ["ingest", "events.jsonl", "--topic", "events", "--create", "1"];
+    let arguments = [
+        "ingest",
+        "events.jsonl",
+        "--topic",
+        "events",
+        "--create",
+        "1",
+    ];
     let stopped = shell.run(&arguments);
-    assert!(stopped.starts_with("exit: 3") && stopped.contains("WHARF-4002"), "{stopped}");
+    assert!(
+        stopped.starts_with("exit: 3") && stopped.contains("WHARF-4002"),
+        "{stopped}"
+    );
     assert!(stopped.contains("line 2"), "{stopped}");
     let report = shell.json(&[&arguments[..], &["--skip-invalid"]].concat())[0].clone();
     assert_eq!(report["rows"], 3);

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod basics;
+mod commands;
 mod run;
 mod serve;

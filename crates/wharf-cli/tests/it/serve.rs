@@ -21,13 +21,13 @@ const LISTEN: [&str; 4] = [
     "127.0.0.1:0",
 ];
 
-struct Served {
-    group: Group,
+pub(crate) struct Served {
+    pub(crate) group: Group,
     ready: serde_json::Value,
 }
 
 /// Starts a node in `directory` and waits for its ready line.
-fn serve(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Served {
+pub(crate) fn serve(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Served {
     let mut command = command(directory);
     command
         .args(["serve", "--ready-json"])
@@ -50,7 +50,7 @@ fn serve(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> 
 }
 
 impl Served {
-    fn text(&self, key: &str) -> &str {
+    pub(crate) fn text(&self, key: &str) -> &str {
         self.ready[key].as_str().unwrap()
     }
 }
