@@ -87,7 +87,7 @@ fn read_partition(
         offset = last.header.last_offset() + 1;
         batches.extend(found);
     }
-    let producers = reader.producers(id).into_iter().map(remembered).collect();
+    let producers = reader.producers(id).iter().map(remembered).collect();
     Ok(PartitionView {
         bounds,
         batches,
@@ -95,7 +95,7 @@ fn read_partition(
     })
 }
 
-fn remembered(producer: ProducerSnapshot) -> (i64, (i16, i32)) {
+fn remembered(producer: &ProducerSnapshot) -> (i64, (i16, i32)) {
     (
         producer.producer_id,
         (producer.epoch, producer.last_sequence),

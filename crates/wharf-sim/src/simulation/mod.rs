@@ -3,6 +3,9 @@
 //! Everything runs in one thread in virtual time; the seed decides all of it. A promise found
 //! broken ends the run.
 
+mod answers;
+mod restart;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,14 +14,12 @@ use bytes::Bytes;
 use wharf_log::disk::Disk;
 use wharf_log::disk::simulated::{Faults, Random, SimulatedDisk};
 use wharf_log::{
-    CommitError, Committed, Done, Durability, Health, Log, Observer, PartitionId, Policy,
-    Retention, Unit, batch,
+    CommitError, Committed, Done, Health, Log, Observer, PartitionId, Policy, Retention, Unit,
 };
 use wharf_message::Timestamp;
 
 use crate::checkers::{
-    Answers, Broken, Evidence, FailStop, OncePerSequence, Retained, Unsettled, body, broken,
-    check_view, read_somewhere, restart_changes_nothing,
+    Answers, Broken, Evidence, FailStop, OncePerSequence, body, broken, check_view, read_somewhere,
 };
 use crate::model::Model;
 use crate::plan::{Fault, Mix, Plan, pick};
@@ -26,6 +27,7 @@ use crate::report::Report;
 use crate::sabotage::sabotaged;
 use crate::view::View;
 use crate::workload::Workload;
+use restart::unsettled;
 
 /// More background steps in a row than any workload here needs.
 const MAINTENANCE_STEPS_MAX: u32 = 5_000;
@@ -328,126 +330,6 @@ impl Simulation {
         }
     }
 
-    fn take_answers(&mut self) -> Result<(), Broken> {
-        let answers = std::mem::take(
-            &mut *self
-                .callbacks
-                .answers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        for (operation, answer) in answers {
-            let submitted = self
-                .pending
-                .iter_mut()
-                .find(|one| one.operation == operation);
-            match submitted.map(|submitted| submitted.answer.replace(answer)) {
-                Some(None) => {}
-                _ => {
-                    return broken(
-                        "units are answered by the rules",
-                        "a unit was answered twice",
-                    );
-                }
-            }
-        }
-        while let Some(Some(answer)) = self.pending.front().map(|front| front.answer.clone()) {
-            let disk_failed = self.disk_failed || self.disk.is_off();
-            self.fail_stop.answered(&answer, disk_failed)?;
-            if matches!(answer, Err(CommitError::Poisoned)) {
-                return Ok(());
-            }
-            let submitted = self.pending.pop_front().expect("the front was looked at");
-            self.settle_answer(submitted, &answer)?;
-        }
-        Ok(())
-    }
-
-    fn settle_answer(&mut self, submitted: Submitted, answer: &Answer) -> Result<(), Broken> {
-        let unit = &submitted.unit;
-        let tried_at = submitted.tried_at.unwrap_or(self.now);
-        let retained = Retained {
-            settings: &self.settings.0,
-            now: self.latest,
-        };
-        let moved = retained.adopt_answer(&mut self.model, unit, answer)?;
-        self.note_retention(&moved);
-        self.answers.check(
-            &mut self.model,
-            unit,
-            answer,
-            self.disk_may_be_full,
-            tried_at,
-        )?;
-        match answer {
-            Ok(committed) => self.note_committed(unit, committed)?,
-            Err(error) => {
-                self.report.refused += 1;
-                self.report.disk_full += u64::from(*error == CommitError::DiskFull);
-                for append in &unit.appends {
-                    self.workload.refused(append, &self.model);
-                }
-            }
-        }
-        for append in &unit.appends {
-            self.note_outcome(&body(&append.batch), answer.is_ok());
-        }
-        let synced = answer.is_ok() && unit.durability == Durability::Synced;
-        self.since.push(submitted);
-        if synced && self.since.len() == 1 {
-            let applied = self.durable.apply(&self.since[0].unit, tried_at);
-            assert!(
-                applied.is_ok(),
-                "what one model accepts the other accepts: {applied:?}"
-            );
-        } else if synced {
-            self.durable = self.model.clone();
-        }
-        if synced {
-            self.since.clear();
-        }
-        Ok(())
-    }
-
-    fn note_committed(&mut self, unit: &Unit, committed: &Committed) -> Result<(), Broken> {
-        self.report.committed += 1;
-        let mut told = self
-            .callbacks
-            .appended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (append, appended) in unit.appends.iter().zip(&committed.appends) {
-            let header = batch::header(&append.batch).expect("the workload builds valid batches");
-            self.once.answered(append.partition, &header, appended)?;
-            self.report.duplicates += u64::from(appended.duplicate);
-            if !appended.duplicate && !told.contains(&append.partition) {
-                let id = append.partition;
-                return broken(
-                    "readers are told of new batches",
-                    format!("{id:?} was not told"),
-                );
-            }
-        }
-        if self
-            .pending
-            .iter()
-            .all(|submitted| submitted.answer.is_none())
-        {
-            told.clear();
-        }
-        Ok(())
-    }
-
-    /// A sending of a batch has an outcome.
-    fn note_outcome(&mut self, body: &Bytes, committed: bool) {
-        let (open, ever) = self.bodies.entry(body.clone()).or_default();
-        *open = open.saturating_sub(1);
-        *ever |= committed;
-        if *open == 0 && !*ever {
-            self.refused.insert(body.clone());
-        }
-    }
-
     fn maintain(&mut self, steps: u32) -> Result<(), Broken> {
         for step in 1.. {
             let more = self.log.maintenance.run(&self.settings, self.now);
@@ -463,24 +345,6 @@ impl Simulation {
         }
         self.adopt_retention()
     }
-
-    fn adopt_retention(&mut self) -> Result<(), Broken> {
-        let retained = Retained {
-            settings: &self.settings.0,
-            now: self.latest,
-        };
-        let moved = retained.adopt(&mut self.model, &self.log.reader)?;
-        self.note_retention(&moved);
-        Ok(())
-    }
-
-    fn note_retention(&mut self, moved: &BTreeMap<PartitionId, i64>) {
-        for (id, start) in moved {
-            self.durable.adopt_start(*id, *start);
-            self.report.retention_moves += 1;
-        }
-    }
-
     /// Compares everything readable with every answer so far, while the node runs.
     fn check_running(&mut self) -> Result<(), Broken> {
         let view = View::read(&self.log.reader, &mut self.random)?;
@@ -496,178 +360,6 @@ impl Simulation {
         self.report.views += 1;
         Ok(())
     }
-
-    fn end(&mut self, ending: Ending) -> Result<(), Broken> {
-        let before = match ending {
-            Ending::Orderly => self.stop()?,
-            Ending::Kill | Ending::PowerLoss => None,
-        };
-        let statistics = self.log.reader.statistics();
-        self.report.settled_bytes += statistics.settled_bytes;
-        self.report.frames += statistics.frames;
-        let mut power_lost = match ending {
-            Ending::PowerLoss => true,
-            Ending::Kill => false,
-            Ending::Orderly => self.random.coin(),
-        };
-        power_lost |= self.disk.is_off() && ending == Ending::Orderly;
-        self.disk = if power_lost {
-            self.disk.crash()
-        } else {
-            self.disk.kill()
-        };
-        self.disk.set_faults(Faults::default());
-        self.reopen(&mut power_lost)?;
-        if power_lost {
-            self.report.power_losses += 1;
-        } else {
-            self.report.kills += 1;
-        }
-        self.check_restart(power_lost || self.disk_failed, before.as_ref())
-    }
-
-    /// Stops in good order; what was readable then, unless the machine died meanwhile.
-    fn stop(&mut self) -> Result<Option<View>, Broken> {
-        self.log.appender.close();
-        self.commit()?;
-        let finished = self.log.maintenance.finish(self.now);
-        if self.disk.is_off() || self.disk_failed {
-            return Ok(None);
-        }
-        self.adopt_retention()?;
-        match finished {
-            Ok(()) => {}
-            Err(_) if self.disk_may_be_full => return Ok(None),
-            Err(error) => return broken("an orderly restart changes nothing", error.to_string()),
-        }
-        self.report.orderly_stops += 1;
-        View::read(&self.log.reader, &mut self.random).map(Some)
-    }
-
-    /// Opens the log again; the machine may die while it recovers.
-    fn reopen(&mut self, power_lost: &mut bool) -> Result<(), Broken> {
-        let mut dies = self.has(Fault::MidOperation) && self.random.percent(40);
-        loop {
-            if dies {
-                let at = self.disk.counters().operations + 1 + self.random.below(12);
-                self.disk.power_off_at(at);
-            }
-            self.callbacks = Arc::new(Callbacks::default());
-            let Self {
-                disk,
-                plan,
-                mix,
-                callbacks,
-                random,
-                now,
-                ..
-            } = self;
-            let opened = open(disk, plan, mix, callbacks, random, *now);
-            if self.disk.is_off() {
-                self.report.deaths_in_recovery += 1;
-                let only_killed = self.has(Fault::Kill) && self.random.coin();
-                *power_lost |= !only_killed;
-                self.disk = if only_killed {
-                    self.disk.kill()
-                } else {
-                    self.disk.crash()
-                };
-                dies = self.random.percent(30);
-                continue;
-            }
-            self.log = opened?;
-            return Ok(());
-        }
-    }
-
-    fn check_restart(&mut self, power_lost: bool, before: Option<&View>) -> Result<(), Broken> {
-        if self.plan.sabotage.is_none() && !self.log.recovery.damaged.is_empty() {
-            let damaged = &self.log.recovery.damaged;
-            return broken("a torn tail is no damage", format!("{damaged:?}"));
-        }
-        let answered = std::mem::take(&mut self.since);
-        let pending = std::mem::take(&mut self.pending);
-        let (must, open) = if power_lost {
-            (&self.durable, unsettled(answered.iter().chain(&pending)))
-        } else {
-            (&self.model, unsettled(pending.iter()))
-        };
-        let view = View::read(&self.log.reader, &mut self.random)?;
-        if let Some(before) = before {
-            restart_changes_nothing(before, &view, &self.log.recovery)?;
-        }
-        let evidence = Evidence {
-            must,
-            unsettled: &open,
-            refused: &self.refused,
-            retained: &self.settings.0,
-            now: self.latest,
-        };
-        let (model, kept) = check_view(&evidence, &view)?;
-        let last_kept = kept.checked_sub(1).map(|last| open[last].operation);
-        self.report.units_kept_unanswered += u64::try_from(kept).unwrap_or(0);
-        self.report.units_lost_unanswered += u64::try_from(open.len() - kept).unwrap_or(0);
-        self.durable = model.clone();
-        self.model = model;
-        self.start_again(&answered, &pending, last_kept);
-        Ok(())
-    }
-
-    /// Lets clients and bookkeeping go on from what is there.
-    fn start_again(
-        &mut self,
-        answered: &[Submitted],
-        pending: &VecDeque<Submitted>,
-        last_kept: Option<u64>,
-    ) {
-        for submitted in answered.iter().chain(pending) {
-            let kept = last_kept.is_some_and(|last| submitted.operation <= last);
-            let open = pending
-                .iter()
-                .any(|one| one.operation == submitted.operation);
-            for append in submitted.unit.appends.iter().filter(|_| open) {
-                self.note_outcome(&body(&append.batch), kept);
-            }
-        }
-        let there: BTreeSet<Bytes> = self
-            .model
-            .partitions
-            .values()
-            .flat_map(|partition| partition.batches.iter().map(|batch| body(&batch.bytes)))
-            .collect();
-        for append in answered
-            .iter()
-            .chain(pending)
-            .flat_map(|one| &one.unit.appends)
-        {
-            let body = body(&append.batch);
-            if there.contains(&body) {
-                self.refused.remove(&body);
-                self.bodies.insert(body, (0, true));
-            }
-        }
-        let partitions = &self.model.partitions;
-        self.once
-            .restarted(|id| partitions.get(&id).map(|partition| partition.end));
-        self.fail_stop = FailStop::default();
-        self.disk_failed = self.plan.sabotage.is_some();
-        self.disk_may_be_full = false;
-        let unanswered = pending.iter().flat_map(|submitted| &submitted.unit.appends);
-        self.workload.restarted(unanswered, &self.model);
-    }
-}
-
-/// The units whose outcome is open, as checkers need them.
-fn unsettled<'a>(submitted: impl Iterator<Item = &'a Submitted>) -> Vec<Unsettled> {
-    let open = submitted.map(|submitted| Unsettled {
-        operation: submitted.operation,
-        unit: submitted.unit.clone(),
-        tried_at: submitted.tried_at.unwrap_or(Timestamp::ZERO),
-        disk_may_be_full: submitted.disk_may_be_full && !matches!(submitted.answer, Some(Ok(_))),
-        refused: submitted.tried_at.is_none()
-            || matches!(&submitted.answer, Some(Err(error)) if *error != CommitError::Poisoned),
-    });
-    open.collect()
 }
 
 fn open(
@@ -688,7 +380,6 @@ fn open(
         Err(error) => broken("a log opens after any crash", format!("{error:?}")),
     }
 }
-
 fn draw_retention(random: &mut Random) -> Retention {
     Retention {
         bytes: random.coin().then(|| random.between(1_000, 40_000)),
