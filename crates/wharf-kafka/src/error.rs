@@ -83,3 +83,39 @@ pub(crate) const fn error_code(kind: ErrorKind) -> i16 {
     };
     error.code()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_the_protocol() {
+        for (kind, number) in [
+            (ErrorKind::UnknownServerError, -1),
+            (ErrorKind::OffsetOutOfRange, 1),
+            (ErrorKind::CorruptMessage, 2),
+            (ErrorKind::UnknownTopicOrPartition, 3),
+            (ErrorKind::MessageTooLarge, 10),
+            (ErrorKind::CoordinatorNotAvailable, 15),
+            (ErrorKind::InvalidTopic, 17),
+            (ErrorKind::InvalidRequiredAcks, 21),
+            (ErrorKind::IllegalGeneration, 22),
+            (ErrorKind::UnknownMemberId, 25),
+            (ErrorKind::RebalanceInProgress, 27),
+            (ErrorKind::TopicAlreadyExists, 36),
+            (ErrorKind::InvalidRequest, 42),
+            (ErrorKind::OutOfOrderSequenceNumber, 45),
+            (ErrorKind::InvalidTransactionTimeout, 50),
+            (ErrorKind::KafkaStorageError, 56),
+            (ErrorKind::FetchSessionIdNotFound, 70),
+            (ErrorKind::UnsupportedCompressionType, 76),
+            (ErrorKind::MemberIdRequired, 79),
+            (ErrorKind::FencedInstanceId, 82),
+            (ErrorKind::InvalidRecord, 87),
+            (ErrorKind::UnknownTopicId, 100),
+            (ErrorKind::FetchSessionTopicIdError, 106),
+        ] {
+            assert_eq!(error_code(kind), number, "{kind:?}");
+        }
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! The batches are handed to the broker before `handle` returns, so requests of a connection keep
 //! their order although the next frame is read before this one is answered. `acks=1` and
-//! `acks=-1` mean the same here: synced. `acks=0` sends no byte back; when it fails the
-//! connection ends.
+//! `acks=-1` mean the same here: synced; the time-out is for replicas, which there are none of.
+//! `acks=0` sends no byte back; when it fails the connection ends.
 
 use futures_util::FutureExt;
 use kafka_protocol::error::ParseResponseErrorCode;

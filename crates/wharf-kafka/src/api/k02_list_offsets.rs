@@ -1,6 +1,7 @@
 //! ListOffsets: earliest, latest, newest record, or by time; exact to the record (KIP-79).
 //!
-//! Version 11 adds a question, not a field: it is read and written as version 10.
+//! Version 11 adds a question, not a field: it is read and written as version 10. The time-out of
+//! version 10 is for tiered storage, which there is none of.
 
 use std::collections::HashSet;
 
