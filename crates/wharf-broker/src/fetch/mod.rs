@@ -21,7 +21,7 @@ use wharf_message::Timestamp;
 
 use crate::offsets::{check_epoch, stopping};
 use crate::{Broker, Context, Error, Options, TopicRef, Wakeups};
-use scan::{Scan, Target, scan};
+use scan::{Found, Scan, Target, scan};
 use session::Sessions;
 use waiters::Waiter;
 pub(crate) use waiters::Waiters;
@@ -255,7 +255,11 @@ struct Limits {
 }
 
 impl Limits {
+    /// Enough, something to tell at once, or more than one look returns: waiting for more to be
+    /// appended would keep back what is there.
     fn satisfied(&self, scan: &Scan) -> bool {
-        scan.is_urgent || scan.bytes >= self.bytes_min.min(self.bytes_max)
+        scan.is_urgent
+            || scan.bytes >= self.bytes_min.min(self.bytes_max)
+            || scan.found.iter().any(Found::has_more)
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use wharf_log::{Bounds, PartitionId, ReadError, Reader};
 
 use super::{FetchPartition, FetchedPartition};
+use crate::codec::first_batch;
 use crate::{Error, ErrorKind, TopicRef};
 
 /// The bounds of a partition that is not known, in an answer.
@@ -148,6 +149,21 @@ impl Scan {
 }
 
 impl Found {
+    /// Whether the partition goes on after the batches found: one look ends where the log goes on
+    /// in another file, or at a limit.
+    pub(super) fn has_more(&self) -> bool {
+        let (Some(bounds), Some(last)) = (self.bounds, self.batches.last()) else {
+            return false;
+        };
+        let mut rest = last.clone();
+        let mut next = bounds.end;
+        while let Ok((header, after)) = first_batch(&rest) {
+            next = header.last_offset() + 1;
+            rest = after;
+        }
+        next < bounds.end
+    }
+
     /// The answer for the partition as it was asked for.
     pub(super) fn answer(self, asked: &FetchPartition) -> FetchedPartition {
         let bounds = self.bounds.unwrap_or(UNKNOWN);

@@ -308,6 +308,41 @@ fn a_fetch_waits_for_the_least_bytes_it_wants() {
 }
 
 #[test]
+fn a_fetch_does_not_wait_for_more_while_the_log_goes_on_in_another_file() {
+    let log = wharf_log::Options {
+        journal_file_bytes: 0,
+        journal_files_max: 1,
+        ..wharf_log::Options::default()
+    };
+    let world = World::with_log(Options::default(), log);
+    world.topic("orders", 1, &[]);
+    let large = "x".repeat(10_000);
+    let mut produced = 0;
+    while world.broker.reader().statistics().settled_bytes == 0 {
+        produce(&world, "orders", 0, &[&large]);
+        world.maintain();
+        produced += 1;
+        assert!(produced < 1_000, "nothing is ever settled");
+    }
+    produce(&world, "orders", 0, &["in the journal"]);
+    let waiting = Fetch {
+        wait_max: Duration::from_secs(30),
+        bytes_min: i32::MAX,
+        bytes_max: i32::MAX,
+        ..request(vec![FetchPartition {
+            bytes_max: i32::MAX,
+            ..from("orders", 0, 0)
+        }])
+    };
+    let running = start(&world, waiting);
+    world.settle();
+    assert!(running.is_done(), "what is there is not kept back");
+    let fetched = world.finish(&running).partitions.remove(0);
+    let count = i64::try_from(values(&fetched).len()).unwrap();
+    assert!(count > 0 && count < fetched.high_watermark, "{count}");
+}
+
+#[test]
 fn many_waiters_each_get_their_own_news() {
     let world = World::new();
     world.topic("orders", 20, &[]);

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use wharf_broker::{
-    ConfigChange, ConfigOperation, ErrorKind, Fetch, FetchPartition, FetchSession, Options,
-    Produce, TopicRef,
+    ConfigChange, ConfigOperation, ErrorKind, FetchPartition, Options, Produce, TopicRef,
 };
 use wharf_log::batch::{HEADER_BYTES, header, records};
 
