@@ -78,6 +78,10 @@ pub struct ConfigEntry {
     pub read_only: bool,
     /// What it does.
     pub documentation: &'static str,
+    /// The node's setting that gives the default, as Kafka calls it.
+    pub node_name: &'static str,
+    /// What the node's configuration sets for it, if it does.
+    pub node_value: Option<String>,
 }
 
 /// What to do with a setting (IncrementalAlterConfigs, KIP-339).
@@ -152,6 +156,8 @@ impl Broker {
                 kind: definition.check.kind(),
                 read_only: false,
                 documentation: definition.documentation,
+                node_name: definition.node_name,
+                node_value: of_node.map(str::to_owned),
             }
         });
         entries.collect()

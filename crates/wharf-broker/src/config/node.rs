@@ -71,6 +71,7 @@ impl Broker {
             let value = (setting.value)(options);
             let default = (setting.value)(&built_in);
             let is_default = !setting.configured || value == default;
+            let node_value = (!is_default).then(|| value.clone());
             ConfigEntry {
                 name: setting.name,
                 value: Some(value),
@@ -83,6 +84,8 @@ impl Broker {
                 kind: setting.kind,
                 read_only: true,
                 documentation: setting.documentation,
+                node_name: setting.name,
+                node_value,
             }
         });
         let defaults = &self.shared.topics.defaults;
@@ -100,6 +103,8 @@ impl Broker {
                 kind: definition.check.kind(),
                 read_only: true,
                 documentation: definition.documentation,
+                node_name: definition.node_name,
+                node_value: set.map(str::to_owned),
             }
         });
         let mut entries: Vec<_> = own.chain(of_topics).collect();

@@ -135,18 +135,21 @@ impl Wanted {
     }
 }
 
-/// Where the value comes from, the winner first, down to the built-in default.
+/// Every value the setting has somewhere, the one in force first, down to the built-in default.
+/// What the node sets goes by the node's name of the setting.
 fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
-    let synonym = |value: &Option<String>, source| {
-        DescribeConfigsSynonym::default()
-            .with_name(StrBytes::from_static_str(entry.name))
-            .with_value(value.clone().map(text))
-            .with_source(source_code(source))
+    let of_topic = entry.value.as_ref().filter(|_| entry.source == ConfigSource::Topic);
+    let values = [
+        (entry.name, of_topic, ConfigSource::Topic),
+        (entry.node_name, entry.node_value.as_ref(), ConfigSource::Node),
+        (entry.node_name, entry.default.as_ref(), ConfigSource::Default),
+    ];
+    let synonym = |(name, value, source): (&'static str, Option<&String>, _)| {
+        let synonym = DescribeConfigsSynonym::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(text(value?.as_str())))
+            .with_source(source_code(source));
+        Some(synonym)
     };
-    let default = entry
-        .default
-        .is_some()
-        .then(|| synonym(&entry.default, ConfigSource::Default));
-    let own = (entry.source != ConfigSource::Default).then(|| synonym(&entry.value, entry.source));
-    own.into_iter().chain(default).collect()
+    values.into_iter().filter_map(synonym).collect()
 }

@@ -35,6 +35,11 @@ fn invalid() -> i16 {
 
 fn node_with(topics: &[&str]) -> Node {
     let node = Node::new();
+    create(&node, topics);
+    node
+}
+
+fn create(node: &Node, topics: &[&str]) {
     let topic = |name: &&str| {
         CreatableTopic::default()
             .with_name(TopicName(text(name)))
@@ -48,7 +53,6 @@ fn node_with(topics: &[&str]) -> Node {
             .iter()
             .all(|topic| topic.error_code == 0)
     );
-    node
 }
 
 fn resource(kind: i8, name: &str) -> DescribeConfigsResource {
@@ -209,6 +213,46 @@ fn a_resource_described_again_in_one_request_is_refused() {
     let codes: Vec<_> = results.iter().map(|one| one.error_code).collect();
     assert_eq!(codes, [0, invalid(), invalid()]);
     assert!(results[1..].iter().all(|one| one.configs.is_empty()));
+}
+
+#[test]
+fn synonyms_go_from_the_topic_over_the_node_to_the_default() {
+    let node = Node::with(|options| {
+        options.topic_defaults = vec![("retention.ms".to_owned(), "9000".to_owned())];
+    });
+    create(&node, &["orders"]);
+    incremental(
+        &node,
+        1,
+        &[(TOPIC, "orders", &[("retention.ms", SET, Some("5000"))])],
+        false,
+    );
+    let asked = |kind, name: &str, key| {
+        let resource = resource(kind, name).with_configuration_keys(Some(vec![text(key)]));
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_include_synonyms(true);
+        let results = node.ask(4, &request).results;
+        let synonyms = results[0].configs[0].synonyms.iter();
+        let synonyms = synonyms.map(|one| {
+            (
+                one.name.to_string(),
+                one.value.as_ref().unwrap().to_string(),
+                one.source,
+            )
+        });
+        synonyms.collect::<Vec<_>>()
+    };
+    let expected = [
+        ("retention.ms", "5000", 1),
+        ("log.retention.ms", "9000", 4),
+        ("log.retention.ms", "604800000", 5),
+    ];
+    let expected =
+        expected.map(|(name, value, source)| (name.to_owned(), value.to_owned(), source));
+    assert_eq!(asked(TOPIC, "orders", "retention.ms"), expected);
+    let own = node.broker.options().node_id.to_string();
+    assert_eq!(asked(NODE, &own, "log.retention.ms"), expected[1..]);
 }
 
 type Change<'a> = (&'a str, i8, Option<&'a str>);
