@@ -65,23 +65,41 @@ impl Workspace {
         command
     }
 
-    /// Builds one binary and answers where it is.
-    pub(crate) fn build(&self, package: &str, binary: &str, release: bool) -> Result<PathBuf> {
-        let mut command = self.cargo(&["build", "--locked", "--package", package, "--bin", binary]);
-        if release {
-            command.arg("--release");
-        }
+    /// Builds one binary as its users do, with nothing but what it needs.
+    pub(crate) fn build(&self, package: &str, binary: &str, profile: Profile) -> Result<PathBuf> {
+        self.build_of(&["--package", package], binary, profile)
+    }
+
+    /// Builds a binary that only tests use, sharing what the Rust tests have already built.
+    pub(crate) fn build_for_tests(&self, binary: &str) -> Result<PathBuf> {
+        self.build_of(&["--workspace"], binary, Profile::Dev)
+    }
+
+    fn build_of(&self, selection: &[&str], binary: &str, profile: Profile) -> Result<PathBuf> {
+        let (flag, folder) = match profile {
+            Profile::Dev => ("dev", "debug"),
+            Profile::Release => ("release", "release"),
+        };
+        let mut command = self.cargo(&["build", "--locked", "--profile", flag, "--bin", binary]);
         let log = self.log(&format!("build-{binary}"));
-        if !shell::logged(&mut command, &log, |_| {})?.success() {
+        if !shell::logged(command.args(selection), &log, |_| {})?.success() {
             shell::show_tail(&log);
             bail!("{binary} does not build");
         }
-        let profile = if release { "release" } else { "debug" };
-        Ok(self.target.join(profile).join(binary))
+        Ok(self.target.join(folder).join(binary))
     }
 
     /// The path relative to the root, for messages.
     pub(crate) fn relative<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
+}
+
+/// How to build.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Profile {
+    /// Quickly.
+    Dev,
+    /// For speed.
+    Release,
 }

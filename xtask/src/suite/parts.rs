@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use harness::Launch;
 
 use super::{Outcome, counted};
-use crate::workspace::Workspace;
+use crate::workspace::{Profile, Workspace};
 use crate::{check, setup, tidy};
 
 /// One part of the suite.
@@ -128,7 +128,7 @@ impl<'a> Context<'a> {
     /// The binary under test, built once.
     fn wharf(&self) -> Result<&Path> {
         if self.wharf.get().is_none() {
-            let built = self.workspace.build("wharf-cli", "wharf", false)?;
+            let built = self.workspace.build("wharf-cli", "wharf", Profile::Dev)?;
             return Ok(self.wharf.get_or_init(|| built));
         }
         self.wharf
@@ -186,14 +186,12 @@ fn python(cx: &Context<'_>, client: &str) -> Result<Outcome> {
 }
 
 fn rdkafka(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx
-        .workspace
-        .build("compat-rdkafka", "compat-rdkafka", false)?;
+    let binary = cx.workspace.build_for_tests("compat-rdkafka")?;
     cx.against_a_node("compat/rdkafka", cx.workspace.command(binary, &[]))
 }
 
 fn kill(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build("kill-test", "kill-test", false)?;
+    let binary = cx.workspace.build_for_tests("kill-test")?;
     let mut command = cx.workspace.command(binary, &[]);
     command
         .arg("--wharf")
@@ -219,7 +217,7 @@ fn demo(cx: &Context<'_>) -> Result<Outcome> {
 
 /// Other seeds than the Rust tests take, from an unoptimised build that is there anyway.
 fn sim(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build("wharf-sim", "wharf-sim", false)?;
+    let binary = cx.workspace.build_for_tests("wharf-sim")?;
     let command = cx
         .workspace
         .command(binary, &["--from", "100000", "--seeds", "200"]);
