@@ -138,11 +138,22 @@ impl Wanted {
 /// Every value the setting has somewhere, the one in force first, down to the built-in default.
 /// What the node sets goes by the node's name of the setting.
 fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
-    let of_topic = entry.value.as_ref().filter(|_| entry.source == ConfigSource::Topic);
+    let of_topic = entry
+        .value
+        .as_ref()
+        .filter(|_| entry.source == ConfigSource::Topic);
     let values = [
         (entry.name, of_topic, ConfigSource::Topic),
-        (entry.node_name, entry.node_value.as_ref(), ConfigSource::Node),
-        (entry.node_name, entry.default.as_ref(), ConfigSource::Default),
+        (
+            entry.node_name,
+            entry.node_value.as_ref(),
+            ConfigSource::Node,
+        ),
+        (
+            entry.node_name,
+            entry.default.as_ref(),
+            ConfigSource::Default,
+        ),
     ];
     let synonym = |(name, value, source): (&'static str, Option<&String>, _)| {
         let synonym = DescribeConfigsSynonym::default()
