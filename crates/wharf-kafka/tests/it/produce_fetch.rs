@@ -1,156 +1,24 @@
-//! Records in, records out, and the questions about offsets, in every version.
+//! Records in, records out, in every version.
 
 use bytes::Bytes;
 use futures_util::future::join;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
-use kafka_protocol::messages::offset_for_leader_epoch_request::{
-    OffsetForLeaderPartition, OffsetForLeaderTopic,
-};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::fetch_request::ForgottenTopic;
 use kafka_protocol::messages::{
-    FetchRequest, FetchResponse, InitProducerIdRequest, ListOffsetsRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, TopicName, TransactionalId,
+    FetchRequest, InitProducerIdRequest, ProduceRequest, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
-use uuid::Uuid;
-use wharf_broker::CreateTopic;
 use wharf_kafka::Outcome;
-use wharf_log::batch::{Producer, Record, build, header};
-use wharf_message::Timestamp;
+use wharf_log::batch::Producer;
 
-use crate::support::{Node, START, frame, read};
+use crate::records::{
+    batch_of, create, fetch, fetch_request, nowhere, offsets, only, produce, produce_request,
+    produce_with,
+};
+use crate::support::{Node, frame, read};
 
 /// Where the attributes of a batch are.
 const ATTRIBUTES_AT: usize = 21;
-
-/// A topic as a request of some version names it.
-#[derive(Clone, Copy)]
-struct Named {
-    name: &'static str,
-    id: Uuid,
-}
-
-impl Named {
-    fn name(self) -> TopicName {
-        TopicName(StrBytes::from_static_str(self.name))
-    }
-}
-
-fn create(node: &Node, name: &'static str, configs: &[(&str, &str)]) -> Named {
-    let configs = configs
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), Some((*v).to_owned())));
-    let topic = CreateTopic {
-        name: name.to_owned(),
-        partitions: Some(2),
-        replication: None,
-        assignment: Vec::new(),
-        configs: configs.collect(),
-    };
-    let topic = node
-        .run(node.broker.create_topic(&node.cx, topic, false))
-        .unwrap();
-    Named { name, id: topic.id }
-}
-
-fn nowhere() -> Named {
-    Named {
-        name: "nowhere",
-        id: Uuid::from_u128(4711),
-    }
-}
-
-fn batch_of(values: &[&'static str], producer: Option<Producer>) -> Bytes {
-    let record = |value: &'static str| Record {
-        timestamp: Timestamp::from_millis(START),
-        value: Some(Bytes::from_static(value.as_bytes())),
-        ..Record::default()
-    };
-    let records: Vec<Record> = values.iter().copied().map(record).collect();
-    build(&records, producer)
-}
-
-fn produce_request(version: i16, topic: Named, partition: i32, records: Bytes) -> ProduceRequest {
-    let data = PartitionProduceData::default()
-        .with_index(partition)
-        .with_records(Some(records));
-    let mut produced = TopicProduceData::default().with_partition_data(vec![data]);
-    if version >= 13 {
-        produced.topic_id = topic.id;
-    } else {
-        produced.name = topic.name();
-    }
-    ProduceRequest::default()
-        .with_acks(-1)
-        .with_timeout_ms(1000)
-        .with_topic_data(vec![produced])
-}
-
-fn produce_with(node: &Node, version: i16, request: &ProduceRequest) -> PartitionProduceResponse {
-    let answer = node.ask(version, request);
-    let [topic] = &answer.responses[..] else {
-        panic!("one topic")
-    };
-    assert_eq!(topic.name, request.topic_data[0].name);
-    assert_eq!(topic.topic_id, request.topic_data[0].topic_id);
-    let [partition] = &topic.partition_responses[..] else {
-        panic!("one partition")
-    };
-    partition.clone()
-}
-
-fn produce(node: &Node, version: i16, topic: Named, records: Bytes) -> PartitionProduceResponse {
-    produce_with(node, version, &produce_request(version, topic, 0, records))
-}
-
-fn fetch_request(version: i16, topic: Named, partition: i32, offset: i64) -> FetchRequest {
-    let partition = FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(offset)
-        .with_partition_max_bytes(1 << 20);
-    let mut fetched = FetchTopic::default().with_partitions(vec![partition]);
-    if version >= 13 {
-        fetched.topic_id = topic.id;
-    } else {
-        fetched.topic = topic.name();
-    }
-    FetchRequest::default()
-        .with_max_bytes(1 << 20)
-        .with_min_bytes(1)
-        .with_topics(vec![fetched])
-}
-
-fn only(answer: &FetchResponse) -> &PartitionData {
-    assert_eq!(answer.error_code, 0);
-    let [topic] = &answer.responses[..] else {
-        panic!("one topic")
-    };
-    let [partition] = &topic.partitions[..] else {
-        panic!("one partition")
-    };
-    partition
-}
-
-fn fetch(node: &Node, version: i16, topic: Named, offset: i64) -> PartitionData {
-    only(&node.ask(version, &fetch_request(version, topic, 0, offset))).clone()
-}
-
-/// The first and last offset of every batch.
-fn offsets(mut records: Bytes) -> Vec<(i64, i64)> {
-    let mut offsets = Vec::new();
-    while !records.is_empty() {
-        let header = header(&records).unwrap();
-        let batch = records.split_to(header.batch_bytes());
-        assert!(wharf_log::batch::verify(&batch).is_ok());
-        offsets.push((header.base_offset, header.last_offset()));
-    }
-    offsets
-}
 
 #[test]
 fn what_is_produced_in_every_version_is_fetched_in_every_version() {
@@ -514,128 +382,4 @@ fn a_session_begun_with_names_does_not_go_on_with_ids() {
         ResponseError::FetchSessionTopicIdError.code()
     );
     assert!(refused.responses.is_empty());
-}
-
-fn list(node: &Node, version: i16, timestamp: i64) -> ListOffsetsPartitionResponse {
-    let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
-    let name = TopicName(StrBytes::from_static_str("orders"));
-    let topic = ListOffsetsTopic::default()
-        .with_name(name)
-        .with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default()
-        .with_replica_id((-1).into())
-        .with_topics(vec![topic]);
-    let answer = node.ask_as(version, version.min(10), &request);
-    answer.topics[0].partitions[0].clone()
-}
-
-#[test]
-fn offsets_are_listed_by_end_and_by_time_in_every_version() {
-    let node = Node::new();
-    let topic = create(&node, "orders", &[]);
-    let at = |millis: i64| Record {
-        timestamp: Timestamp::from_millis(START + millis),
-        value: Some(Bytes::from_static(b"v")),
-        ..Record::default()
-    };
-    produce(&node, 9, topic, build(&[at(10), at(20)], None));
-    produce(&node, 9, topic, build(&[at(40), at(30)], None));
-    for version in 1..=11 {
-        let epoch = if version >= 4 { 0 } else { -1 };
-        let found = |timestamp| {
-            let found = list(&node, version, timestamp);
-            (
-                found.error_code,
-                found.offset,
-                found.timestamp,
-                found.leader_epoch,
-            )
-        };
-        assert_eq!(found(-1), (0, 4, -1, epoch), "v{version}");
-        assert_eq!(found(-2), (0, 0, -1, epoch), "v{version}");
-        for (asked, offset, time) in [(0, 0, 10), (START + 11, 1, 20), (START + 21, 2, 40)] {
-            assert_eq!(
-                found(asked),
-                (0, offset, START + time, epoch),
-                "v{version} {asked}"
-            );
-        }
-        assert_eq!(found(START + 41), (0, -1, -1, -1), "v{version}");
-        let unsupported = (ResponseError::UnsupportedVersion.code(), -1, -1, -1);
-        let newest = (0, 2, START + 40, epoch);
-        assert_eq!(
-            found(-3),
-            if version >= 7 { newest } else { unsupported },
-            "v{version}"
-        );
-        let earliest = (0, 0, -1, epoch);
-        assert_eq!(
-            found(-4),
-            if version >= 8 { earliest } else { unsupported },
-            "v{version}"
-        );
-        let none = (0, -1, -1, -1);
-        assert_eq!(
-            found(-5),
-            if version >= 9 { none } else { unsupported },
-            "v{version}"
-        );
-        assert_eq!(
-            found(-6),
-            if version >= 11 { none } else { unsupported },
-            "v{version}"
-        );
-        assert_eq!(found(-7), unsupported);
-    }
-}
-
-#[test]
-fn a_partition_asked_for_twice_or_not_there_is_refused() {
-    let node = Node::new();
-    create(&node, "orders", &[]);
-    let partition = |index| {
-        ListOffsetsPartition::default()
-            .with_partition_index(index)
-            .with_timestamp(-1)
-    };
-    let name = TopicName(StrBytes::from_static_str("orders"));
-    let topic = ListOffsetsTopic::default()
-        .with_name(name)
-        .with_partitions(vec![partition(0), partition(1), partition(0), partition(9)]);
-    let request = ListOffsetsRequest::default().with_topics(vec![topic]);
-    let answer = node.ask(6, &request);
-    let errors: Vec<i16> = answer.topics[0]
-        .partitions
-        .iter()
-        .map(|p| p.error_code)
-        .collect();
-    let twice = ResponseError::InvalidRequest.code();
-    let unknown = ResponseError::UnknownTopicOrPartition.code();
-    assert_eq!(errors, [twice, 0, twice, unknown]);
-}
-
-#[test]
-fn the_only_leader_epoch_ends_at_the_high_watermark() {
-    let node = Node::new();
-    let topic = create(&node, "orders", &[]);
-    produce(&node, 9, topic, batch_of(&["a", "b", "c"], None));
-    for version in 2..=4 {
-        let end = |current, epoch| {
-            let partition = OffsetForLeaderPartition::default()
-                .with_current_leader_epoch(current)
-                .with_leader_epoch(epoch);
-            let asked = OffsetForLeaderTopic::default()
-                .with_topic(topic.name())
-                .with_partitions(vec![partition]);
-            let request = OffsetForLeaderEpochRequest::default().with_topics(vec![asked]);
-            let answer = node.ask(version, &request);
-            let found = answer.topics[0].partitions[0].clone();
-            (found.error_code, found.leader_epoch, found.end_offset)
-        };
-        assert_eq!(end(-1, 0), (0, 0, 3), "v{version}");
-        assert_eq!(end(0, 0), (0, 0, 3), "v{version}");
-        assert_eq!(end(0, 5), (0, -1, -1), "v{version}");
-        let unknown = ResponseError::UnknownLeaderEpoch.code();
-        assert_eq!(end(5, 0), (unknown, -1, -1), "v{version}");
-    }
 }
