@@ -393,3 +393,120 @@ fn shift_off_magic(frame: &[u8]) -> usize {
         .find(|&shift| !shows(shift))
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let partition = || any::<u64>().prop_map(PartitionId);
+        let producer =
+            (any::<i64>(), any::<i16>(), any::<i32>()).prop_map(|(id, epoch, first_sequence)| {
+                ProducerEntry {
+                    id,
+                    epoch,
+                    first_sequence,
+                }
+            });
+        let append = (
+            partition(),
+            0..i64::MAX / 2,
+            any::<u32>(),
+            0..50_u32,
+            0..50_u32,
+            any::<i64>(),
+            proptest::option::of(producer),
+        );
+        prop_oneof![
+            partition().prop_map(Entry::Create),
+            partition().prop_map(Entry::Remove),
+            (partition(), any::<i64>())
+                .prop_map(|(partition, offset)| Entry::AdvanceStart { partition, offset }),
+            (partition(), any::<i64>())
+                .prop_map(|(partition, end)| Entry::Ended { partition, end }),
+            (bytes(), bytes()).prop_map(|(key, value)| Entry::Put { key, value }),
+            bytes().prop_map(|key| Entry::Delete { key }),
+            append.prop_map(
+                |(partition, base_offset, last_delta, position, bytes, max_timestamp, producer)| {
+                    Entry::Append(AppendEntry {
+                        partition,
+                        base_offset,
+                        last_delta,
+                        position,
+                        bytes,
+                        max_timestamp,
+                        producer,
+                    })
+                }
+            ),
+        ]
+    }
+
+    const IDENTITY: Identity = Identity {
+        file: 3,
+        sequence: 9,
+        synced: 8,
+        time: -1,
+    };
+
+    fn encoded(entries: &[Entry], payload: &[u8]) -> Encoded {
+        encode(IDENTITY, entries, payload.len(), |frame| {
+            frame.put_slice(payload)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_is_read_back(entries in vec(entry(), 0..30), payload in vec(any::<u8>(), 100..9000)) {
+            let Encoded { frame, payload_at } = encoded(&entries, &payload);
+            let Parsed::Header(header) = Header::parse(&frame) else { panic!("no header") };
+            prop_assert_eq!((header.file, header.sequence, header.synced, header.time), (3, 9, 8, -1));
+            prop_assert_eq!(header.padded_bytes(), frame.len() as u64);
+            prop_assert_eq!(header.payload_at(), payload_at as u64);
+            prop_assert!(meta_holds(&frame, &header));
+            prop_assert_eq!(&frame[payload_at..payload_at + payload.len()], &payload[..]);
+            prop_assert_eq!(header.payload_crc, crc32c::crc32c(&payload));
+            let meta = frame.slice(HEADER_BYTES..payload_at);
+            prop_assert_eq!(decode_meta(&meta, header.payload_bytes), Some(entries));
+        }
+
+        #[test]
+        fn a_flipped_bit_in_header_or_meta_is_found(entries in vec(entry(), 1..9), at: usize, bit in 0..8) {
+            let Encoded { frame, payload_at } = encoded(&entries, &[7; 100]);
+            let mut broken = BytesMut::from(&frame[..]);
+            broken[at % payload_at] ^= 1_u8 << bit;
+            let holds = match Header::parse(&broken) {
+                Parsed::Header(header) => meta_holds(&broken, &header),
+                _ => false,
+            };
+            prop_assert!(!holds);
+        }
+
+        #[test]
+        fn arbitrary_meta_never_panics(meta in vec(any::<u8>(), 0..400), payload_bytes: u32) {
+            let _nonsense = decode_meta(&Bytes::from(meta), payload_bytes);
+        }
+
+        #[test]
+        fn no_aligned_position_shows_the_magic(phases in vec(0..8_usize, 1..6), state: bool) {
+            // The magic over and over, so that it comes up at many alignments.
+            let mut hostile = Vec::new();
+            for phase in phases {
+                hostile.extend(std::iter::repeat_n(b'.', phase));
+                hostile.extend(MAGIC.repeat(ALIGNMENT / 4));
+            }
+            let hostile = Bytes::from(hostile);
+            let entries = if state { vec![Entry::Delete { key: hostile.clone() }] } else { Vec::new() };
+            let frame = encoded(&entries, &hostile).frame;
+            let shown = frame.chunks(ALIGNMENT).filter(|block| block.starts_with(&MAGIC)).count();
+            prop_assert_eq!(shown, 1);
+        }
+    }
+}
