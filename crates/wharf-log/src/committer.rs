@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use wharf_message::Timestamp;
 
-use crate::frame::{self, ALIGNMENT, ENDED_MAX, Entry, Identity};
+use crate::frame::{self, ENDED_MAX, Entry, Identity};
 use crate::journal::JournalFile;
 use crate::plan::{Plan, Planned, unit_bytes};
 use crate::queue::Waiting;
@@ -164,13 +164,14 @@ impl Committer {
         let ended = ended.map(|(&partition, &end)| Entry::Ended { partition, end });
         entries.splice(0..0, ended);
         let meta_bytes = entries.iter().map(frame::entry_bytes).sum();
-        let bytes = frame::size(meta_bytes, planned.payload_bytes) + ALIGNMENT;
+        let bytes = frame::size(meta_bytes, planned.payload_bytes);
         let file = self.place(bytes as u64, now, use_reserve)?;
         let identity = Identity {
             file: file.number,
             sequence: self.sequence + 1,
             synced: self.synced,
             time: now.as_millis(),
+            secret: self.shared.secret.load(Ordering::Relaxed),
         };
         let encoded = frame::encode(identity, &planned.entries, planned.payload_bytes, |frame| {
             planned.fill(frame);

@@ -86,8 +86,12 @@ pub(crate) enum Found {
     Frame(Box<ReadFrame>),
 }
 
-/// Reads the frame at `position`.
-pub(crate) fn read_frame(file: &JournalFile, position: u64) -> io::Result<Found> {
+/// Reads the frame at `position`, which carries this secret (or any, as long as none is known).
+pub(crate) fn read_frame(
+    file: &JournalFile,
+    position: u64,
+    secret: Option<u64>,
+) -> io::Result<Found> {
     if position + ALIGNMENT as u64 > file.bytes {
         return Ok(Found::Nothing);
     }
@@ -98,7 +102,8 @@ pub(crate) fn read_frame(file: &JournalFile, position: u64) -> io::Result<Found>
         Parsed::Header(header) => header,
     };
     // The sizes are not trusted yet: only what can be in the file is read.
-    if header.file != file.number || position + header.padded_bytes() > file.bytes {
+    let strange = header.file != file.number || secret.is_some_and(|known| header.secret != known);
+    if strange || position + header.padded_bytes() > file.bytes {
         return Ok(Found::Nothing);
     }
     let bytes = usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
@@ -126,7 +131,11 @@ pub(crate) fn read_frame(file: &JournalFile, position: u64) -> io::Result<Found>
 
 /// The first position at or after `from` with a frame of this life of the file whose header and
 /// meta are right.
-pub(crate) fn find_frame(file: &JournalFile, from: u64) -> io::Result<Option<(u64, Header)>> {
+pub(crate) fn find_frame(
+    file: &JournalFile,
+    from: u64,
+    secret: Option<u64>,
+) -> io::Result<Option<(u64, Header)>> {
     let mut chunk_at = from;
     while chunk_at + ALIGNMENT as u64 <= file.bytes {
         let bytes = usize::try_from(file.bytes - chunk_at)
@@ -138,7 +147,8 @@ pub(crate) fn find_frame(file: &JournalFile, from: u64) -> io::Result<Option<(u6
                 continue;
             };
             let position = chunk_at + at as u64;
-            if header.file == file.number && matches!(read_frame(file, position)?, Found::Frame(_))
+            if header.file == file.number
+                && matches!(read_frame(file, position, secret)?, Found::Frame(_))
             {
                 return Ok(Some((position, header)));
             }

@@ -66,6 +66,9 @@ pub struct Options {
     pub open_segments_max: usize,
     /// Idempotent producers remembered per partition; the longest idle is forgotten first.
     pub producers_per_partition_max: usize,
+    /// Drawn at random for a new log, which keeps the one it has from then on: frames carry it, so
+    /// that no client can make up bytes that pass for a frame.
+    pub secret: u64,
     /// An idempotent producer idle for this long is forgotten (`producer.id.expiration.ms`).
     pub producer_expiry: Duration,
 }
@@ -80,6 +83,7 @@ impl Default for Options {
             index_batches_max: 1_000_000,
             open_segments_max: 4096,
             producers_per_partition_max: 5_000,
+            secret: 0,
             producer_expiry: Duration::from_secs(24 * 60 * 60),
         }
     }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use wharf_message::Timestamp;
@@ -123,7 +124,7 @@ fn covered(snapshot: &Snapshot, files: &Files) -> Result<(), String> {
     match files
         .range(cut.file..)
         .next()
-        .map(|(_, file)| read_frame(file, 0))
+        .map(|(_, file)| read_frame(file, 0, None))
     {
         Some(Ok(Found::Frame(frame))) if frame.header.sequence > cut.sequence + 1 => {
             Err(missing(cut.file))
@@ -144,7 +145,7 @@ fn check_beginning(shared: &Shared, files: &Files) -> Result<(), OpenError> {
         .disk
         .list(segment::DIRECTORY)
         .map_err(|source| failed(segment::DIRECTORY, source))?;
-    let first = files.values().next().map(|file| read_frame(file, 0));
+    let first = files.values().next().map(|file| read_frame(file, 0, None));
     match first {
         // Segments may be there: the first settling was interrupted before its snapshot.
         Some(Ok(Found::Frame(frame))) if frame.header.sequence == 1 => Ok(()),
@@ -224,6 +225,8 @@ struct Replay<'a> {
     cut: Cut,
     /// Set once a frame could not be read: later frames fill the gaps it left.
     lost: Option<Lost>,
+    /// What the frames carry, once one is known.
+    secret: Option<u64>,
     /// Set when there is no frame at all after the cut.
     nothing_follows: bool,
     /// The last frames, as long as no later one says that they are durable.
@@ -268,6 +271,7 @@ impl<'a> Replay<'a> {
             files,
             cut,
             lost: None,
+            secret: (cut.sequence > 0).then(|| shared.secret.load(Ordering::Relaxed)),
             nothing_follows: false,
             unproven: VecDeque::new(),
             recovery: Recovery::default(),
@@ -319,9 +323,9 @@ impl<'a> Replay<'a> {
             .map(|(_, file)| Arc::clone(file))
     }
 
-    fn read(file: &JournalFile, position: u64) -> Result<Option<Box<ReadFrame>>, OpenError> {
+    fn read(&self, file: &JournalFile, position: u64) -> Result<Option<Box<ReadFrame>>, OpenError> {
         let path = journal::path(file.number);
-        match read_frame(file, position).map_err(|source| failed(&path, source))? {
+        match read_frame(file, position, self.secret).map_err(|source| failed(&path, source))? {
             Found::Nothing => Ok(None),
             Found::Frame(frame) => Ok(Some(frame)),
             Found::OtherVersion(version) => Err(OpenError::Format {
@@ -340,7 +344,7 @@ impl<'a> Replay<'a> {
         };
         let rotated = self.file_after(file.number).map(|next| (next, 0));
         for (file, position) in [Some((file, position)), rotated].into_iter().flatten() {
-            if let Some(frame) = Self::read(&file, position)?
+            if let Some(frame) = self.read(&file, position)?
                 && frame.header.sequence == wanted
             {
                 return Ok(Next::Frame {
@@ -362,7 +366,7 @@ impl<'a> Replay<'a> {
     ) -> Result<Option<Later>, OpenError> {
         let mut first: Option<Later> = None;
         self.nothing_follows = true;
-        for frame in Frames::new(self.files, file, from) {
+        for frame in Frames::new(self.files, file, from, self.secret) {
             let (file, position, header) = frame?;
             self.nothing_follows = false;
             if header.sequence <= unreadable {
@@ -407,6 +411,8 @@ impl<'a> Replay<'a> {
 
     fn apply(&mut self, file: &Arc<JournalFile>, position: u64, frame: &ReadFrame) {
         let header = &frame.header;
+        self.secret = Some(header.secret);
+        self.shared.secret.store(header.secret, Ordering::Relaxed);
         let end = position + header.padded_bytes();
         let cut = Cut {
             sequence: header.sequence,
@@ -542,7 +548,7 @@ impl<'a> Replay<'a> {
     fn wipe(&mut self, file: &Arc<JournalFile>, from: u64) -> Result<(), OpenError> {
         let mut wiped: BTreeMap<u64, Arc<JournalFile>> = BTreeMap::new();
         let mut cut = Vec::new();
-        let frames = Frames::new(self.files, file, from);
+        let frames = Frames::new(self.files, file, from, self.secret);
         for frame in frames.take(if self.nothing_follows { 0 } else { usize::MAX }) {
             let (file, position, header) = frame?;
             cut.push((file, position, header.padded_bytes()));
@@ -594,14 +600,16 @@ struct Frames<'a> {
     files: &'a Files,
     file: Option<Arc<JournalFile>>,
     position: u64,
+    secret: Option<u64>,
 }
 
 impl<'a> Frames<'a> {
-    fn new(files: &'a Files, file: &Arc<JournalFile>, position: u64) -> Self {
+    fn new(files: &'a Files, file: &Arc<JournalFile>, position: u64, secret: Option<u64>) -> Self {
         Self {
             files,
             file: Some(Arc::clone(file)),
             position,
+            secret,
         }
     }
 }
@@ -612,7 +620,7 @@ impl Iterator for Frames<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let file = self.file.clone()?;
-            match find_frame(&file, self.position) {
+            match find_frame(&file, self.position, self.secret) {
                 Err(source) => {
                     self.file = None;
                     return Some(Err(failed(&journal::path(file.number), source)));

@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     /// Batches in all partitions' journal indexes.
     pub(crate) index_batches: AtomicUsize,
     pub(crate) chores: Mutex<Chores>,
+    /// What the frames of this log carry; taken from the options until there is a frame.
+    pub(crate) secret: AtomicU64,
     /// Whether frames were written that are not synced (all their units asked for that).
     pub(crate) unsynced: AtomicBool,
     /// Raised when maintenance has something to do.
@@ -122,6 +124,7 @@ impl Shared {
             options.journal_file_bytes,
             options.journal_files_max,
         );
+        let secret = AtomicU64::new(options.secret);
         let segments = Segments::new(Arc::clone(&disk), options.open_segments_max);
         Self {
             disk,
@@ -138,6 +141,7 @@ impl Shared {
             counters: Counters::default(),
             index_batches: AtomicUsize::new(0),
             chores: Mutex::default(),
+            secret,
             unsynced: AtomicBool::new(false),
             work: Signal::default(),
         }

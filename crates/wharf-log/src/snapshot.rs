@@ -46,6 +46,7 @@ fn sequence_of(name: &str) -> Option<u64> {
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) cut: Cut,
+    pub(crate) secret: u64,
     pub(crate) state: State,
     pub(crate) partitions: Vec<(PartitionId, Data)>,
     pub(crate) lost: Vec<DamagedRange>,
@@ -62,6 +63,7 @@ pub(crate) fn encode(shared: &Shared) -> (Cut, Bytes) {
     output.put_u64_le(cut.sequence);
     output.put_u64_le(cut.file);
     output.put_u64_le(cut.position);
+    output.put_u64_le(shared.secret.load(Ordering::Relaxed));
     let state = read(&shared.state);
     output.put_u64_le(state.len() as u64);
     for (key, value) in state.iter() {
@@ -183,8 +185,10 @@ fn decode_body(input: &mut Bytes) -> Option<Snapshot> {
         file: input.try_get_u64_le().ok()?,
         position: input.try_get_u64_le().ok()?,
     };
+    let secret = input.try_get_u64_le().ok()?;
     let mut snapshot = Snapshot {
         cut,
+        secret,
         ..Snapshot::default()
     };
     for _ in 0..input.try_get_u64_le().ok()? {
@@ -375,6 +379,7 @@ pub(crate) fn install(shared: &Shared, snapshot: Snapshot) {
         let partition: Arc<Partition> = Partition::new(id, data);
         shared.table.insert(partition);
     }
+    shared.secret.store(snapshot.secret, Ordering::Relaxed);
     *lock(&shared.cut) = snapshot.cut;
 }
 
@@ -439,6 +444,7 @@ mod tests {
                 file: 4,
                 position: 8192,
             },
+            secret: 31,
             state: [(Bytes::from("key"), Bytes::from("value"))].into(),
             partitions: vec![(PartitionId(5), data), (PartitionId(6), Data::default())],
             lost: vec![range(None)],

@@ -20,6 +20,7 @@ impl Config {
             index_batches_max: log.index_batches_max,
             open_segments_max: log.open_segments_max,
             producers_per_partition_max: log.producers_per_partition_max,
+            secret: uuid::Uuid::new_v4().as_u64_pair().1,
             producer_expiry: log.producer_expiry.0,
         }
     }

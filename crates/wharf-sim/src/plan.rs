@@ -105,6 +105,7 @@ fn draw_options(random: &mut Random) -> Options {
         index_batches_max: *pick(&[5, 50, 100_000], random),
         open_segments_max: *pick(&[1, 3, 64], random),
         producers_per_partition_max: 5_000,
+        secret: 0x5EC7_E700,
         producer_expiry: Duration::from_secs(7 * 24 * 60 * 60),
     }
 }

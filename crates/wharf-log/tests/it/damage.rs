@@ -1,10 +1,11 @@
 //! Damage is refused, never served, never cut; the rest is served.
 
-use wharf_log::disk::Disk;
+use wharf_log::batch::{self, Record};
 use wharf_log::disk::simulated::SimulatedDisk;
-use wharf_log::{OpenError, Options, PartitionId, ReadError};
+use wharf_log::disk::{Disk, Open};
+use wharf_log::{OpenError, Options, PartitionId, ReadError, Unit};
 
-use crate::harness::{Node, append, keep_all, shared, small};
+use crate::harness::{Node, append, append_to, keep_all, shared, small};
 
 /// One frame per value: the first creates the partitions.
 fn frames(node: &mut Node, values: &[(u64, &str)]) {
@@ -36,7 +37,7 @@ fn a_damaged_payload_refuses_exactly_its_batch() {
     let (disk, mut node) = two_partitions(1, small());
     frames(&mut node, &[(1, "a"), (1, "b"), (2, "x"), (1, "c")]);
     drop(node);
-    disk.corrupt(FILE, 2 * FRAME + 64 + 17 + 37 + 65).unwrap();
+    disk.corrupt(FILE, 2 * FRAME + 72 + 17 + 37 + 65).unwrap();
     let mut node = Node::open(&shared(&disk), small());
     let damaged = &node.log.recovery.damaged;
     assert_eq!(damaged.len(), 1, "{damaged:?}");
@@ -119,38 +120,65 @@ fn frames_of_a_former_life_are_never_replayed() {
     assert_eq!(node.values(1, 0).len(), 400);
 }
 
-#[test]
-fn a_payload_that_looks_like_a_frame_is_not_taken_for_one() {
-    let (disk, mut node) = Node::simulated(5, small());
+/// A log whose third and last frame holds `value`; returns where in the frame's blocks it lies.
+fn third_frame(secret: u64, value: Vec<u8>) -> (SimulatedDisk, usize) {
+    let (disk, mut node) = Node::simulated(5, Options { secret, ..small() });
     node.create(1);
     frames(&mut node, &[(1, "first")]);
-    // A copy of the whole journal so far, at every alignment, inside a record.
-    let file = disk.open(FILE, wharf_log::disk::Open::Existing).unwrap();
-    let mut copy = vec![0; 8192];
-    file.read_at(&mut copy, 0).unwrap();
-    let mut records = Vec::new();
-    for shift in 0..3 {
-        let mut value = vec![b'.'; shift * 1000];
-        value.extend_from_slice(&copy);
-        let record = wharf_log::batch::Record {
-            value: Some(value.into()),
-            ..Default::default()
-        };
-        records.push(record);
-    }
-    let batch = wharf_log::batch::build(&records, None);
-    let unit = wharf_log::Unit {
-        appends: vec![crate::harness::append_to(1, batch)],
-        ..wharf_log::Unit::default()
+    let start = value[..8].to_vec();
+    let record = Record {
+        value: Some(value.into()),
+        ..Record::default()
     };
-    node.commit(unit).unwrap();
+    let appends = vec![append_to(1, batch::build(&[record], None))];
+    node.commit(Unit {
+        appends,
+        ..Unit::default()
+    })
+    .unwrap();
     let mut content = vec![0; 64 << 10];
-    file.read_at(&mut content, 0).unwrap();
-    let starts = content
-        .chunks(4096)
-        .filter(|block| block.starts_with(b"WHARFJNL"))
-        .count();
-    assert_eq!(starts, 3);
+    disk.open(FILE, Open::Existing)
+        .unwrap()
+        .read_at(&mut content, 0)
+        .unwrap();
+    let at = content
+        .windows(8)
+        .position(|window| window == start)
+        .unwrap();
+    (disk, at % 4096)
+}
+
+#[test]
+fn frames_that_a_client_made_up_are_not_taken_for_frames() {
+    // The client has a log of its own, and its fifth frame says that all before it were durable.
+    let (own, mut node) = Node::simulated(
+        4,
+        Options {
+            secret: 11,
+            ..small()
+        },
+    );
+    node.create(1);
+    frames(&mut node, &[(1, "a"), (1, "b"), (1, "c"), (1, "made up")]);
+    let mut made_up = vec![0; 4096];
+    let file = own.open(FILE, Open::Existing).unwrap();
+    file.read_at(&mut made_up, 4 * FRAME).unwrap();
+    let mut value = vec![b'#'; 8192];
+    let (_, at) = third_frame(22, value.clone());
+    let aligned = 4096 - at;
+    value[aligned..aligned + 4096].copy_from_slice(&made_up);
+    for (secret, fooled) in [(11, true), (22, false)] {
+        let (disk, _) = third_frame(secret, value.clone());
+        // The frame around it cannot be read.
+        disk.corrupt(FILE, 2 * FRAME + 30).unwrap();
+        let node = Node::open(&shared(&disk), small());
+        let damaged = !node.log.recovery.damaged.is_empty();
+        assert_eq!(
+            damaged, fooled,
+            "only who knows the secret can make up frames"
+        );
+        assert_eq!(node.end(1) > 1, fooled);
+    }
 }
 
 #[test]

@@ -36,17 +36,16 @@ fn appends_are_refused_while_reads_and_deletions_go_on_and_it_ends_by_itself() {
     let count = fill_up(&mut node);
     assert_eq!(node.log.reader.health(), Health::DiskFull);
     assert_eq!(node.values(1, 0).len(), usize::try_from(count).unwrap());
-    node.commit(advance(1, 2)).unwrap();
-    node.commit(remove(2)).unwrap();
-    let state = vec![StateChange {
+    let put = StateChange {
         key: "k".into(),
         value: Some("v".into()),
-    }];
-    node.commit(Unit {
-        state,
+    };
+    let state = Unit {
+        state: vec![put],
         ..Unit::default()
-    })
-    .unwrap();
+    };
+    let outcomes = node.commit_all(vec![advance(1, 2), remove(2), state]);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     let large = append(1, &[&"v".repeat(20_000)]);
     assert_eq!(node.commit(large), Err(CommitError::DiskFull));
     assert_eq!(node.end(1), count);
