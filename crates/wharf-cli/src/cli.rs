@@ -207,4 +207,54 @@ mod tests {
             );
         });
     }
+
+    /// Whether `line`, a command as documentation shows it, names commands and flags there are.
+    fn is_known(line: &str) -> bool {
+        let tree = Cli::command();
+        let mut command = &tree;
+        let mut flags = Vec::new();
+        for word in line.split_whitespace().skip(1) {
+            if let Some(child) = command.find_subcommand(word) {
+                command = child;
+            } else if let Some(flag) = word.strip_prefix("--") {
+                flags.push(flag.split('=').next().unwrap_or(flag).to_owned());
+            } else if command.has_subcommands() && word.chars().all(char::is_lowercase) {
+                return false;
+            }
+        }
+        let known = |flag: &String| {
+            let arguments = command.get_arguments().chain(tree.get_arguments());
+            let mut names = arguments
+                .filter_map(clap::Arg::get_long)
+                .chain(["help", "version"]);
+            names.any(|name| name == flag)
+        };
+        flags.iter().all(known)
+    }
+
+    #[test]
+    fn the_pages_name_commands_and_flags_there_are() {
+        assert!(is_known("wharf topic alter NAME --set a=b --color never"));
+        assert!(!is_known("wharf topic paint NAME"));
+        assert!(!is_known("wharf topic alter NAME --gently"));
+        let errors = wharf_message::Code::ALL
+            .iter()
+            .filter_map(|code| wharf_server::page(*code));
+        let others = [
+            include_str!("../../../docs/how-to/configure.md"),
+            include_str!("../../../docs/operating/run-a-node.md"),
+        ];
+        for page in errors.chain(others) {
+            let fenced = page.lines().filter(|line| line.starts_with("wharf "));
+            let inline = page.split('`').skip(1).step_by(2);
+            for command in fenced.chain(inline.filter(|code| code.starts_with("wharf "))) {
+                let command = command.split(" #").next().unwrap_or(command);
+                assert!(
+                    is_known(command),
+                    "{command:?} in {:?}",
+                    page.lines().next()
+                );
+            }
+        }
+    }
 }

@@ -95,7 +95,7 @@ impl Node {
             |error| Problem::plain("the broker's state cannot be read", error.message, RESTORE),
         )?;
         let (failed_tx, failed) = watch::channel(false);
-        let threads = LogThreads::start(log, broker.retention_policy(), &failed_tx, data.lock);
+        let threads = LogThreads::start(log, broker.clone(), &failed_tx, data.lock);
         let threads = threads.map_err(|error| {
             let fix = "check the limits of the process";
             Problem::plain("a thread could not be started", error.to_string(), fix)

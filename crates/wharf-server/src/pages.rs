@@ -26,6 +26,7 @@ pages! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Setting};
 
     #[test]
     fn every_code_has_a_page_that_names_it_and_says_what_why_and_what_to_do() {
@@ -40,6 +41,17 @@ mod tests {
                     page.contains(&format!("\n## {heading}\n")),
                     "{code}: {heading}"
                 );
+            }
+            let (_, related) = page.split_once("\n## Related settings\n").unwrap();
+            for key in related
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|key| !key.contains('/'))
+            {
+                let known =
+                    |setting: Setting| format!("{}.{}", setting.section, setting.key) == key;
+                assert!(Config::settings().any(known), "{code}: {key} is no setting");
             }
         }
     }

@@ -12,7 +12,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wharf_log::{Appender, Log, Policy};
+use wharf_broker::Broker;
+use wharf_log::{Appender, Log};
 
 use crate::clock;
 use crate::health::HealthLog;
@@ -61,19 +62,19 @@ impl LogThreads {
     /// ended.
     pub(crate) fn start(
         log: Log,
-        policy: impl Policy + 'static,
+        broker: Broker,
         failed: &watch::Sender<bool>,
         kept: impl Send + 'static,
     ) -> io::Result<Self> {
         let Log {
             appender,
             mut committer,
-            reader,
             mut maintenance,
             ..
         } = log;
         let requested = Arc::new(AtomicBool::new(false));
-        let health = Arc::new(HealthLog::new(reader));
+        let policy = broker.retention_policy();
+        let health = Arc::new(HealthLog::new(broker));
         let maintained = Arc::clone(&health);
         let stop = Stop {
             appender,
