@@ -5,6 +5,7 @@
 //! The seed decides everything, so a failing one is replayed by one line. Nothing here reads a
 //! clock, a real disk or any other source of chance.
 
+mod broker;
 pub mod checkers;
 pub mod model;
 pub mod plan;
@@ -20,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use plan::Plan;
 pub use report::Report;
 
+use broker::BrokerSimulation;
 use checkers::{Broken, broken};
 use simulation::Simulation;
 
@@ -80,6 +82,17 @@ fn simulate(seed: u64, plan: &Plan, report: &mut Report) -> Result<(), Broken> {
     for _ in 0..plan.rounds {
         let outcome = simulation.round();
         *report = simulation.report;
+        outcome?;
+    }
+    if plan.sabotage.is_some() {
+        return Ok(());
+    }
+    let of_log = *report;
+    let mut simulation = BrokerSimulation::start(seed, plan)?;
+    for _ in 0..plan.rounds {
+        let outcome = simulation.round();
+        *report = of_log;
+        report.add(&simulation.report);
         outcome?;
     }
     Ok(())

@@ -37,6 +37,14 @@ pub struct Report {
     pub frames: u64,
     /// Whole views compared while the node ran.
     pub views: u64,
+    /// Calls to the broker.
+    pub calls: u64,
+    /// Calls to the broker that were acknowledged.
+    pub calls_acknowledged: u64,
+    /// Topics, settings and offsets compared after restarts of the broker.
+    pub registers: u64,
+    /// Records compared after restarts of the broker.
+    pub records: u64,
 }
 
 impl Report {
@@ -75,6 +83,10 @@ impl Report {
             ("settled bytes", &mut self.settled_bytes),
             ("frames", &mut self.frames),
             ("views compared", &mut self.views),
+            ("broker calls", &mut self.calls),
+            ("broker calls acknowledged", &mut self.calls_acknowledged),
+            ("broker registers compared", &mut self.registers),
+            ("broker records compared", &mut self.records),
         ]
     }
 }

@@ -173,7 +173,7 @@ fn what_came_back_is_found() {
     });
     assert_eq!(returned, promise);
     let key = check_with(None, |view| {
-        drop(view.state.insert("old".into(), "value".into()))
+        drop(view.state.insert("old".into(), "value".into()));
     });
     assert_eq!(key, promise);
     assert_eq!(
