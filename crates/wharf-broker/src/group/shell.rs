@@ -71,8 +71,8 @@ pub(super) struct Group {
     planned: Option<(State, Timestamp)>,
     /// How many removals of offsets are on their way; no sweep meanwhile.
     removals: usize,
-    /// No sweep before: the log refused the last one.
-    retry_at: Option<Timestamp>,
+    /// No sweep before this time.
+    sweep_not_before: Option<Timestamp>,
     /// A record was written or is being written.
     is_stored: bool,
     /// Not in the table any more.
@@ -91,7 +91,7 @@ impl Group {
             alarm: None,
             planned: None,
             removals: 0,
-            retry_at: None,
+            sweep_not_before: None,
             is_stored: false,
             is_gone: false,
         }
@@ -315,7 +315,7 @@ impl Inner {
             let now = self.runtime.now();
             let (expired, next) = group.expired(self.options.offsets_retention, now);
             let sweep = if expired.is_empty() { next } else { Some(now) };
-            group.sweep = sweep.map(|sweep| group.retry_at.map_or(sweep, |retry| retry.max(sweep)));
+            group.sweep = sweep.map(|sweep| sweep.max(group.sweep_not_before.unwrap_or(sweep)));
         }
         let wake = [group.machine.wake(), group.sweep]
             .into_iter()
@@ -361,7 +361,8 @@ impl Inner {
     /// Removes expired offsets, and the group with the last of them when it is empty.
     fn sweep(self: &Arc<Self>, cell: &Arc<Cell>, group: &mut Group, now: Timestamp) {
         let (expired, next) = group.expired(self.options.offsets_retention, now);
-        group.sweep = next.map(|next| next.max(now.after(SWEEP_EVERY_MIN)));
+        group.sweep = None;
+        group.sweep_not_before = Some(now.after(SWEEP_EVERY_MIN));
         let all = group.offsets.keys();
         let is_last = group.machine.is_idle() && expired.len() == all.len();
         let is_forgotten = !all.is_empty() || next.is_some_and(|next| next <= now);
@@ -429,9 +430,9 @@ impl Inner {
         self.submit(cell, group, changes, move |_inner, group, result, now| {
             group.removals -= 1;
             group.planned = None;
-            group.retry_at = result.is_err().then(|| now.after(RETRY_AFTER));
-            if result.is_ok() {
-                group.offsets.remove(&keys);
+            match result {
+                Ok(()) => group.offsets.remove(&keys),
+                Err(_) => group.sweep_not_before = Some(now.after(RETRY_AFTER)),
             }
         })
     }
@@ -457,7 +458,7 @@ impl Inner {
                 Ok(()) => inner.forget(&at, group),
                 Err(_) => {
                     group.machine.deletion_failed();
-                    group.retry_at = Some(now.after(RETRY_AFTER));
+                    group.sweep_not_before = Some(now.after(RETRY_AFTER));
                 }
             },
         ))
