@@ -111,6 +111,13 @@ impl Facts {
         }
     }
 
+    /// The state as it is; its violations are told this once.
+    pub(crate) fn state_once(&mut self) -> State {
+        let state = self.state.clone();
+        self.state.violations.clear();
+        state
+    }
+
     /// How many messages were acknowledged.
     pub(crate) fn acknowledged(&self) -> usize {
         self.places

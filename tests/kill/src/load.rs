@@ -152,6 +152,8 @@ impl ProducerContext for Reports {
         let mut facts = self.history.lock();
         match result {
             Ok(message) => facts.acknowledge(place, message.offset(), stamp),
+            // What a refusal before took with it.
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue), _)) => {}
             // An idempotent producer tries again until it is told; it must not be refused.
             Err((error, _)) if self.idempotent => {
                 facts

@@ -66,17 +66,13 @@ pub(super) fn sizes(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
     Ok(sources.iter().filter(large).map(line).collect())
 }
 
-/// Calls `find` with every line of every text file and collects the lines it objects to.
-fn lines(
-    sources: &[Source],
-    rust_only: bool,
-    objects: impl Fn(&str) -> Option<&str>,
+/// Looks at every line of the text files and collects the lines it objects to.
+fn lines<'a>(
+    sources: impl IntoIterator<Item = &'a Source>,
+    objects: impl Fn(&str) -> Option<&'static str>,
 ) -> Vec<String> {
     let mut found = Vec::new();
-    for source in sources
-        .iter()
-        .filter(|source| source.is_rust() || !rust_only)
-    {
+    for source in sources {
         for (index, line) in source.text().unwrap_or_default().lines().enumerate() {
             if let Some(why) = objects(line) {
                 found.push(format!("{}:{}: {why}", source.path.display(), index + 1));
@@ -87,7 +83,7 @@ fn lines(
 }
 
 pub(super) fn open_ends(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
-    Ok(lines(sources, false, |line| {
+    Ok(lines(sources, |line| {
         open_end(line).then_some("name the issue: (#12)")
     }))
 }
@@ -107,13 +103,37 @@ fn open_end(line: &str) -> bool {
 
 pub(super) fn ignored_tests(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
     let marker = concat!("#[ig", "nore");
-    Ok(lines(sources, true, |line| {
-        line.contains(marker).then_some("run it or delete it")
-    }))
+    Ok(lines(
+        sources.iter().filter(|source| source.is_rust()),
+        |line| line.contains(marker).then_some("run it or delete it"),
+    ))
+}
+
+/// The crates that reach files, sockets and clocks only through what they are handed.
+const PURE: &[&str] = &["wharf-message", "wharf-log", "wharf-broker", "wharf-kafka"];
+/// The one place where a pure crate touches files: the real `Disk`.
+const DISK: &str = "crates/wharf-log/src/disk/";
+
+pub(super) fn direct_access(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
+    let inside = |source: &&Source| {
+        let path = source.path.to_string_lossy();
+        !path.starts_with(DISK)
+            && PURE
+                .iter()
+                .any(|name| path.starts_with(&format!("crates/{name}/src/")))
+    };
+    let objects = |line: &str| {
+        let direct = ["std::fs", "std::net", "std::env", "std::process"];
+        direct
+            .iter()
+            .any(|module| line.contains(module))
+            .then_some("take it as an argument")
+    };
+    Ok(lines(sources.iter().filter(inside), objects))
 }
 
 pub(super) fn machine_paths(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
-    Ok(lines(sources, false, |line| {
+    Ok(lines(sources, |line| {
         machine_path(line).then_some("a path of one machine only")
     }))
 }

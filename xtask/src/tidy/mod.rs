@@ -52,6 +52,10 @@ const RULES: &[Rule] = &[
         find: files::machine_paths,
     },
     Rule {
+        name: "pure crates reach files only through the disk",
+        find: files::direct_access,
+    },
+    Rule {
         name: "the crate table is the crates",
         find: architecture::table,
     },
