@@ -27,7 +27,7 @@ use crate::config::{Address, Config, beyond_loopback};
 use crate::data::DataDirectory;
 use crate::metrics::{DiskMetrics, KafkaMetrics, MeasuredDisk, NodeCollector};
 use crate::problem::{Problem, chain};
-use crate::runtime::TokioRuntime;
+use crate::runtime::{TokioRuntime, random};
 use crate::threads::LogThreads;
 use crate::{clock, http, kafka, open_files};
 
@@ -230,9 +230,10 @@ fn open(
         )
     })?;
     let disk = Arc::new(MeasuredDisk::new(disk, metrics));
+    let (secret, _) = uuid::Uuid::from_bytes(random()).as_u64_pair();
     let wakeups = Wakeups::default();
     let observer = Arc::new(wakeups.clone());
-    let log = Log::open(disk, config.log_options(), observer, clock::now())
+    let log = Log::open(disk, config.log_options(secret), observer, clock::now())
         .map_err(|error| cannot_open(&error, &data.path))?;
     Ok(Opened { data, log, wakeups })
 }

@@ -10,7 +10,8 @@ use crate::kafka::Limits;
 const NODE_ID: i32 = 1;
 
 impl Config {
-    pub(crate) fn log_options(&self) -> LogOptions {
+    /// `secret` is drawn at random; a log that has one already keeps its own.
+    pub(crate) fn log_options(&self, secret: u64) -> LogOptions {
         let log = &self.log;
         LogOptions {
             journal_file_bytes: log.journal_file_size.0,
@@ -20,7 +21,7 @@ impl Config {
             index_batches_max: log.index_batches_max,
             open_segments_max: log.open_segments_max,
             producers_per_partition_max: log.producers_per_partition_max,
-            secret: uuid::Uuid::new_v4().as_u64_pair().1,
+            secret,
             producer_expiry: log.producer_expiry.0,
         }
     }
@@ -114,7 +115,10 @@ mod tests {
     fn the_defaults_are_those_of_the_parts() {
         let config = Config::default();
         let log = format!("{:?}", LogOptions::default());
-        assert_eq!(format!("{:?}", config.log_options()), log);
+        assert_eq!(
+            format!("{:?}", config.log_options(LogOptions::default().secret)),
+            log
+        );
         let broker = format!("{:?}", wharf_broker::Options::default());
         assert_eq!(
             format!(

@@ -34,13 +34,18 @@ impl Runtime for TokioRuntime {
     }
 
     fn random(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        let filled = getrandom(&mut bytes[..], GetRandomFlags::empty());
-        assert_eq!(
-            filled,
-            Ok(16),
-            "the kernel gives up to 256 random bytes at once"
-        );
-        bytes
+        random()
     }
+}
+
+/// Sixteen random bytes from the kernel.
+pub(crate) fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let filled = getrandom(&mut bytes[..], GetRandomFlags::empty());
+    assert_eq!(
+        filled,
+        Ok(16),
+        "the kernel gives up to 256 random bytes at once"
+    );
+    bytes
 }
