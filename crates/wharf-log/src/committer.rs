@@ -200,12 +200,13 @@ impl Committer {
         let position = self.position;
         self.position += encoded.frame.len() as u64;
         let shared = &self.shared;
-        write(&shared.tail).push(
+        let gone = write(&shared.tail).push(
             file.number,
             position,
             encoded.frame.clone(),
             shared.options.tail_bytes_max,
         );
+        drop(gone);
         let cut = Cut {
             sequence: self.sequence,
             file: file.number,

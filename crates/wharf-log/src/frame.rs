@@ -434,7 +434,7 @@ mod tests {
 
     fn encoded(entries: &[Entry], payload: &[u8]) -> Encoded {
         encode(IDENTITY, entries, payload.len(), |frame| {
-            frame.put_slice(payload)
+            frame.put_slice(payload);
         })
     }
 

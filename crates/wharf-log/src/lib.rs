@@ -4,6 +4,17 @@
 //! committer is the only writer of truth: conditions and producer sequences are checked, offsets
 //! given and frames written in its one thread, in one order. An answer never leaves before the
 //! sync that covers it (unless the unit asked for [`Durability::Buffered`]).
+//!
+//! ```text
+//! Appender ─ queue ─► Committer: plan ─► frame ─► journal ─► shared ─► Observer, answers
+//!                                                              │
+//! Reader: tail, journal, segment ◄─────────────────────────────┤
+//! Maintenance: settle, snapshot, retention ◄───────────────────┘
+//! Log::open: snapshot, then recover
+//! ```
+//!
+//! What is on disk is specified in `docs/specs/disk-format.md`. Transactions will let
+//! [`Bounds::stable_end`] lag behind the end; compaction will act on segments, beside retention.
 
 pub mod batch;
 mod committer;

@@ -277,7 +277,20 @@ pub(crate) fn take(shared: &Shared) -> io::Result<Cut> {
     // Frames that were only buffered must not be missing when the snapshot says they were there.
     shared.sync_journal()?;
     let disk = &*shared.disk;
-    let target = path(cut.sequence);
+    match store(disk, cut.sequence, &bytes) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            // The new snapshot may be what frees space: the one before the newest makes room.
+            remove_all_but(disk, 1)?;
+            store(disk, cut.sequence, &bytes)?;
+        }
+        other => other?,
+    }
+    remove_all_but(disk, KEPT)?;
+    Ok(cut)
+}
+
+fn store(disk: &dyn Disk, sequence: u64, bytes: &Bytes) -> io::Result<()> {
+    let target = path(sequence);
     let temporary = format!("{target}.tmp");
     disk.remove(&temporary)?;
     let file = disk.open(&temporary, Open::New)?;
@@ -292,17 +305,17 @@ pub(crate) fn take(shared: &Shared) -> io::Result<Cut> {
     }
     file.sync()?;
     disk.rename(&temporary, &target)?;
-    disk.sync_dir(DIRECTORY)?;
-    let (_, older) = list(disk)?;
-    for sequence in older
+    disk.sync_dir(DIRECTORY)
+}
+
+/// Removes the oldest snapshots.
+fn remove_all_but(disk: &dyn Disk, kept: usize) -> io::Result<()> {
+    let (_, sequences) = list(disk)?;
+    let gone = sequences.len().saturating_sub(kept);
+    sequences
         .iter()
-        .rev()
-        .filter(|&&known| known < cut.sequence)
-        .skip(KEPT - 1)
-    {
-        disk.remove(&path(*sequence))?;
-    }
-    Ok(cut)
+        .take(gone)
+        .try_for_each(|sequence| disk.remove(&path(*sequence)))
 }
 
 /// Half-written files and the sequences of the snapshots, oldest first.

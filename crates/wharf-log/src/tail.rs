@@ -22,8 +22,17 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Adds the newest frame and lets old ones go beyond `bytes_max`.
-    pub(crate) fn push(&mut self, file: u64, position: u64, frame: Bytes, bytes_max: usize) {
+    /// Adds the newest frame; returns the old ones that go beyond `bytes_max`, to be dropped when the
+    /// lock around the tail is free again: giving back their memory takes time.
+    #[must_use]
+    pub(crate) fn push(
+        &mut self,
+        file: u64,
+        position: u64,
+        frame: Bytes,
+        bytes_max: usize,
+    ) -> Vec<Bytes> {
+        let mut gone = Vec::new();
         self.bytes += frame.len();
         self.frames.push_back(TailFrame {
             file,
@@ -32,10 +41,12 @@ impl Tail {
         });
         while self.bytes > bytes_max {
             let Some(oldest) = self.frames.pop_front() else {
-                return;
+                break;
             };
             self.bytes -= oldest.frame.len();
+            gone.push(oldest.frame);
         }
+        gone
     }
 
     /// The bytes at a position of a journal file, if they are in memory.
@@ -60,9 +71,9 @@ mod tests {
     #[test]
     fn the_newest_frames_stay_within_the_limit() {
         let mut tail = Tail::default();
-        tail.push(1, 0, Bytes::from_static(b"aaaa"), 8);
-        tail.push(1, 4096, Bytes::from_static(b"bbbb"), 8);
-        tail.push(2, 0, Bytes::from_static(b"cccc"), 8);
+        drop(tail.push(1, 0, Bytes::from_static(b"aaaa"), 8));
+        drop(tail.push(1, 4096, Bytes::from_static(b"bbbb"), 8));
+        assert_eq!(tail.push(2, 0, Bytes::from_static(b"cccc"), 8), ["aaaa"]);
         assert_eq!(tail.get(1, 0, 4), None);
         assert_eq!(tail.get(1, 4097, 3).unwrap(), "bbb");
         assert_eq!(tail.get(2, 0, 4).unwrap(), "cccc");

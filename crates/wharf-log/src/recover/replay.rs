@@ -1,224 +1,28 @@
-//! Start-up: the last snapshot, then every frame after it, up to the torn tail.
+//! Replaying frames: from the snapshot's cut to the end, telling damage from a torn tail.
 //!
-//! Invariants: what was acknowledged is never cut. A frame that cannot be read is a torn tail only
-//! if no later frame says that it had been durable; else it is damage: its range is refused, the
-//! frames after it count. What is cut is wiped before anything is written, so that it can never be
-//! taken for a frame again. Nothing is deleted here.
+//! Invariants: a frame that cannot be read is a torn tail only if no later frame says that it had
+//! been durable; else it is damage: its range is refused, the frames after it count. What is cut is
+//! wiped before anything is written, so that it can never be taken for a frame again. What nobody
+//! calls durable is made so before anybody sees it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use wharf_message::Timestamp;
 
+use super::{Files, failed};
 use crate::committer::End;
-use crate::disk::{Disk, Open};
 use crate::frame::{ALIGNMENT, AppendEntry, Entry, Header};
 use crate::journal::{self, Found, JournalFile, ReadFrame, find_frame, read_frame};
 use crate::reader::intact;
 use crate::shared::{Cut, Effect, Lost, Shared};
-use crate::snapshot::{self, Snapshot};
-use crate::sync::{lock, read, write};
-use crate::{DamagedRange, OpenError, Reader, Recovery, segment};
-
-/// The file that a graceful stop leaves and the next start takes away.
-const STOP_MARK: &str = "stopped";
-
-/// What start-up found.
-#[derive(Debug)]
-pub(crate) struct Recovered {
-    /// Where the committer goes on.
-    pub(crate) end: End,
-    pub(crate) recovery: Recovery,
-    /// The cut of the snapshot.
-    pub(crate) snapshot: Cut,
-}
-
-/// Opens, replays, cuts.
-pub(crate) fn recover(shared: &Arc<Shared>) -> Result<Recovered, OpenError> {
-    let disk = &shared.disk;
-    for directory in [journal::DIRECTORY, segment::DIRECTORY, snapshot::DIRECTORY] {
-        disk.create_dir(directory)
-            .map_err(|source| failed(directory, source))?;
-    }
-    // Names that a killed process made or changed may not be durable yet; what follows relies on them.
-    for directory in ["", journal::DIRECTORY, snapshot::DIRECTORY] {
-        disk.sync_dir(directory)
-            .map_err(|source| failed(directory, source))?;
-    }
-    let files = open_files(shared)?;
-    let snapshot = snapshot::load(&**disk, |snapshot| covered(snapshot, &files))?;
-    let from = match snapshot {
-        Some(snapshot) => {
-            let cut = snapshot.cut;
-            snapshot::install(shared, snapshot);
-            cut
-        }
-        None => {
-            check_beginning(shared, &files)?;
-            Cut::default()
-        }
-    };
-    let needed = needed(shared);
-    let mut replay = Replay::new(shared, &files, from);
-    if take_stop_mark(&**disk)? == Some(from.sequence) {
-        replay.nothing_follows = true;
-    } else {
-        replay.run()?;
-    }
-    let end = replay.finish(|number| number < from.file && !needed.contains(&number))?;
-    let mut recovery = replay.recovery;
-    recovery.damaged = Reader::new(Arc::clone(shared)).damaged();
-    Ok(Recovered {
-        end,
-        recovery,
-        snapshot: from,
-    })
-}
-
-/// Takes away the mark of a graceful stop and returns the sequence of the last frame, if the mark can
-/// be read. It is gone for good before anything is written.
-fn take_stop_mark(disk: &dyn Disk) -> Result<Option<u64>, OpenError> {
-    let failed = |source| failed(STOP_MARK, source);
-    let file = match disk.open(STOP_MARK, Open::Existing) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(failed)?,
-    };
-    let mut text = [0; 16];
-    let count = file.read_at(&mut text, 0).map_err(failed)?;
-    disk.remove(STOP_MARK).map_err(failed)?;
-    disk.sync_dir("").map_err(failed)?;
-    let text = std::str::from_utf8(&text[..count])
-        .ok()
-        .filter(|text| text.len() == 16);
-    Ok(text.and_then(|text| u64::from_str_radix(text, 16).ok()))
-}
-
-/// After the final snapshot: says that nothing follows the frame with this sequence, so that the next
-/// start has nothing to look for.
-pub(crate) fn leave_stop_mark(disk: &dyn Disk, sequence: u64) -> io::Result<()> {
-    disk.remove(STOP_MARK)?;
-    let file = disk.open(STOP_MARK, Open::New)?;
-    file.write_at(format!("{sequence:016x}").as_bytes(), 0)?;
-    file.sync()?;
-    disk.sync_dir("")
-}
-
-/// Whether the journal still has the batches that a snapshot refers to, and what followed it.
-fn covered(snapshot: &Snapshot, files: &Files) -> Result<(), String> {
-    let missing = |number| format!("it needs {}, which is missing", journal::path(number));
-    for (_, data) in &snapshot.partitions {
-        for batch in &data.index {
-            if !files.contains_key(&batch.file) {
-                return Err(missing(batch.file));
-            }
-        }
-    }
-    let cut = snapshot.cut;
-    if cut.sequence == 0 || files.contains_key(&cut.file) {
-        return Ok(());
-    }
-    // The file of the cut may be recycled once it is sealed; then the next one goes on from it.
-    match files
-        .range(cut.file..)
-        .next()
-        .map(|(_, file)| read_frame(file, 0, None))
-    {
-        Some(Ok(Found::Frame(frame))) if frame.header.sequence > cut.sequence + 1 => {
-            Err(missing(cut.file))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A log without a snapshot is new: its journal begins with the first frame or is empty.
-fn check_beginning(shared: &Shared, files: &Files) -> Result<(), OpenError> {
-    let reason = |reason: &str| {
-        Err(OpenError::Snapshot {
-            path: snapshot::DIRECTORY.to_owned(),
-            reason: reason.to_owned(),
-        })
-    };
-    let segments = shared
-        .disk
-        .list(segment::DIRECTORY)
-        .map_err(|source| failed(segment::DIRECTORY, source))?;
-    let first = files.values().next().map(|file| read_frame(file, 0, None));
-    match first {
-        // Segments may be there: the first settling was interrupted before its snapshot.
-        Some(Ok(Found::Frame(frame))) if frame.header.sequence == 1 => Ok(()),
-        Some(Ok(Found::Frame(_))) => {
-            reason("there is none, but the journal does not begin with the first frame")
-        }
-        _ if segments.is_empty() => Ok(()),
-        _ => reason("there is none, but there are segments"),
-    }
-}
-
-/// The journal files that the log's memory refers to.
-fn needed(shared: &Shared) -> BTreeSet<u64> {
-    let mut needed = BTreeSet::new();
-    for partition in shared.table.all() {
-        let data = read(&partition.data);
-        needed.extend(data.index.iter().map(|batch| batch.file));
-        needed.extend(
-            data.damaged
-                .iter()
-                .filter_map(|range| journal_number(&range.path)),
-        );
-    }
-    needed.extend(
-        read(&shared.lost)
-            .iter()
-            .filter_map(|range| journal_number(&range.path)),
-    );
-    needed
-}
-
-fn journal_number(path: &str) -> Option<u64> {
-    journal::number(path.strip_prefix(journal::DIRECTORY)?.strip_prefix('/')?)
-}
-
-fn failed(path: &str, source: io::Error) -> OpenError {
-    OpenError::Disk {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-type Files = BTreeMap<u64, Arc<JournalFile>>;
-
-fn open_files(shared: &Shared) -> Result<Files, OpenError> {
-    let entries = shared
-        .disk
-        .list(journal::DIRECTORY)
-        .map_err(|source| failed(journal::DIRECTORY, source))?;
-    let mut files = Files::new();
-    for entry in entries {
-        let Some(number) = journal::number(&entry.name) else {
-            continue;
-        };
-        let path = journal::path(number);
-        let file = shared
-            .disk
-            .open(&path, Open::Existing)
-            .map_err(|source| failed(&path, source))?;
-        files.insert(
-            number,
-            Arc::new(JournalFile {
-                number,
-                bytes: entry.bytes,
-                file,
-            }),
-        );
-    }
-    Ok(files)
-}
+use crate::sync::{lock, write};
+use crate::{DamagedRange, OpenError, Recovery};
 
 /// Walks the frames from a cut on.
-struct Replay<'a> {
+pub(super) struct Replay<'a> {
     shared: &'a Shared,
     files: &'a Files,
     /// The last frame that took effect.
@@ -228,10 +32,10 @@ struct Replay<'a> {
     /// What the frames carry, once one is known.
     secret: Option<u64>,
     /// Set when there is no frame at all after the cut.
-    nothing_follows: bool,
+    pub(super) nothing_follows: bool,
     /// The last frames, as long as no later one says that they are durable.
     unproven: VecDeque<Unproven>,
-    recovery: Recovery,
+    pub(super) recovery: Recovery,
 }
 
 /// A frame that was read back but may be in the operating system's cache only: its process was
@@ -265,7 +69,7 @@ struct Later {
 }
 
 impl<'a> Replay<'a> {
-    fn new(shared: &'a Shared, files: &'a Files, cut: Cut) -> Self {
+    pub(super) fn new(shared: &'a Shared, files: &'a Files, cut: Cut) -> Self {
         Self {
             shared,
             files,
@@ -278,7 +82,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn run(&mut self) -> Result<(), OpenError> {
+    pub(super) fn run(&mut self) -> Result<(), OpenError> {
         loop {
             match self.next()? {
                 Next::Frame {
@@ -427,12 +231,13 @@ impl<'a> Replay<'a> {
         };
         self.shared.apply(effect, self.lost.as_ref());
         if frame.payload_intact {
-            write(&self.shared.tail).push(
+            let gone = write(&self.shared.tail).push(
                 file.number,
                 position,
                 frame.frame.clone(),
                 self.shared.options.tail_bytes_max,
             );
+            drop(gone);
         } else {
             for entry in &frame.entries {
                 if let Entry::Append(append) = entry {
@@ -511,7 +316,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Wipes what follows the last frame and hands the files over.
-    fn finish(&mut self, retired: impl Fn(u64) -> bool) -> Result<End, OpenError> {
+    pub(super) fn finish(&mut self, retired: impl Fn(u64) -> bool) -> Result<End, OpenError> {
         self.prove()?;
         let (file, from) = self.after_cut();
         if let Some(file) = file {
