@@ -109,8 +109,7 @@ pub(crate) fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Re
         "    building {name} {version} (once; this takes minutes)"
     ));
     let log = workspace.log(&format!("setup-{name}"));
-    let mut command =
-        workspace.cargo(&["install", "--locked", "--quiet", name, "--version", version]);
+    let mut command = workspace.cargo(&["install", "--locked", name, "--version", version]);
     command
         .arg("--root")
         .arg(&folder)
