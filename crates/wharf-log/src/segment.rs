@@ -126,6 +126,8 @@ pub(crate) struct OpenSegment {
     pub(crate) index: Vec<IndexEntry>,
     /// How many of the entries are right on the disk; the others were made from the batches.
     pub(crate) loaded: usize,
+    /// The segment's valid length when it was opened.
+    covered: u64,
 }
 
 impl fmt::Debug for OpenSegment {
@@ -287,7 +289,9 @@ impl Segments {
             let mut cache = lock(&self.cache);
             cache.tick += 1;
             let tick = cache.tick;
-            if let Some((open, used)) = cache.open.get_mut(&key) {
+            if let Some((open, used)) = cache.open.get_mut(&key)
+                && open.covered >= segment.bytes
+            {
                 *used = tick;
                 return Ok(Arc::clone(open));
             }
@@ -341,6 +345,7 @@ impl Segments {
             file,
             index,
             loaded,
+            covered: segment.bytes,
         })
     }
 

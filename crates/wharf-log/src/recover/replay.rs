@@ -6,6 +6,7 @@
 //! calls durable is made so before anybody sees it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -401,11 +402,21 @@ fn torn_bytes(file: &JournalFile, position: u64) -> Result<Option<u64>, OpenErro
 }
 
 /// All frames with a right header and meta from a position on, through all later files.
+///
+/// The committer syncs a file before it writes into the next one. So once a whole later file shows no
+/// frame, the files after it were never written to, and only their beginnings are looked at: a start
+/// reads a bounded part of the files that are prepared ahead.
 struct Frames<'a> {
     files: &'a Files,
     file: Option<Arc<JournalFile>>,
     position: u64,
     secret: Option<u64>,
+    /// Whether `file` comes after the one in which the search began.
+    later: bool,
+    /// Whether `file` showed a frame.
+    found: bool,
+    /// Whether a whole later file showed none.
+    barren: bool,
 }
 
 impl<'a> Frames<'a> {
@@ -415,7 +426,37 @@ impl<'a> Frames<'a> {
             file: Some(Arc::clone(file)),
             position,
             secret,
+            later: false,
+            found: false,
+            barren: false,
         }
+    }
+
+    /// Goes on to the next file worth searching.
+    fn advance(&mut self, searched: u64) -> io::Result<()> {
+        self.barren |= self.later && !self.found;
+        (self.later, self.found, self.position) = (true, false, 0);
+        self.file = None;
+        for (_, file) in self.files.range(searched + 1..) {
+            let begins = || read_frame(file, 0, self.secret);
+            if !self.barren || matches!(begins()?, Found::Frame(_)) {
+                self.file = Some(Arc::clone(file));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn search(&mut self) -> io::Result<Option<(Arc<JournalFile>, u64, Header)>> {
+        while let Some(file) = self.file.clone() {
+            if let Some((position, header)) = find_frame(&file, self.position, self.secret)? {
+                self.found = true;
+                self.position = position + header.padded_bytes();
+                return Ok(Some((file, position, header)));
+            }
+            self.advance(file.number)?;
+        }
+        Ok(None)
     }
 }
 
@@ -423,23 +464,13 @@ impl Iterator for Frames<'_> {
     type Item = Result<(Arc<JournalFile>, u64, Header), OpenError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let file = self.file.clone()?;
-            match find_frame(&file, self.position, self.secret) {
-                Err(source) => {
-                    self.file = None;
-                    return Some(Err(failed(&journal::path(file.number), source)));
-                }
-                Ok(Some((position, header))) => {
-                    self.position = position + header.padded_bytes();
-                    return Some(Ok((file, position, header)));
-                }
-                Ok(None) => {
-                    let next = self.files.range(file.number + 1..).next();
-                    self.file = next.map(|(_, file)| Arc::clone(file));
-                    self.position = 0;
-                }
-            }
+        let number = self.file.as_ref()?.number;
+        let found = self.search();
+        if found.is_err() {
+            self.file = None;
         }
+        found
+            .map_err(|source| failed(&journal::path(number), source))
+            .transpose()
     }
 }
