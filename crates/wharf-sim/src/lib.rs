@@ -84,6 +84,9 @@ fn simulate(seed: u64, plan: &Plan, report: &mut Report) -> Result<(), Broken> {
         *report = simulation.report;
         outcome?;
     }
+    let outcome = simulation.corrupt();
+    *report = simulation.report;
+    outcome?;
     if plan.sabotage.is_some() {
         return Ok(());
     }

@@ -135,6 +135,19 @@ impl Model {
         }
     }
 
+    /// What is in this one and still in `later`, whichever of the two is found.
+    #[must_use]
+    pub fn in_common_with(mut self, later: &Self) -> Self {
+        self.partitions
+            .retain(|id, _| later.partitions.contains_key(id));
+        for (id, partition) in &mut self.partitions {
+            partition.advance(later.partitions[id].start);
+        }
+        self.state
+            .retain(|key, value| later.state.get(key) == Some(value));
+        self
+    }
+
     fn holds(&self, condition: &Condition) -> bool {
         match condition {
             Condition::StateEquals { key, value } => self.state.get(key) == value.as_ref(),

@@ -24,15 +24,18 @@ pub enum Fault {
     FailedSync,
     /// The disk runs full, and is freed again.
     FullDisk,
+    /// Bits of the medium flip after the last stop.
+    Corruption,
 }
 
 /// Every fault.
-pub const FAULTS: [Fault; 5] = [
+pub const FAULTS: [Fault; 6] = [
     Fault::PowerLoss,
     Fault::Kill,
     Fault::MidOperation,
     Fault::FailedSync,
     Fault::FullDisk,
+    Fault::Corruption,
 ];
 
 /// What a simulation does.

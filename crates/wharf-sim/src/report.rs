@@ -37,6 +37,10 @@ pub struct Report {
     pub frames: u64,
     /// Whole views compared while the node ran.
     pub views: u64,
+    /// Bits flipped on the medium.
+    pub flipped_bits: u64,
+    /// Logs that opened on a damaged medium.
+    pub opened_damaged: u64,
     /// Calls to the broker.
     pub calls: u64,
     /// Calls to the broker that were acknowledged.
@@ -83,6 +87,8 @@ impl Report {
             ("settled bytes", &mut self.settled_bytes),
             ("frames", &mut self.frames),
             ("views compared", &mut self.views),
+            ("flipped bits", &mut self.flipped_bits),
+            ("opened damaged", &mut self.opened_damaged),
             ("broker calls", &mut self.calls),
             ("broker calls acknowledged", &mut self.calls_acknowledged),
             ("broker registers compared", &mut self.registers),

@@ -5,6 +5,7 @@
 //! damage. docs/specs/delivery.md lists them.
 
 mod answers;
+pub mod damage_is_told;
 mod deleted_stays_deleted;
 mod fail_stop;
 mod no_lost_acknowledgement;

@@ -4,6 +4,7 @@
 //! broken ends the run.
 
 mod answers;
+mod corruption;
 mod restart;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

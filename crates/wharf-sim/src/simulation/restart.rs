@@ -46,7 +46,7 @@ impl Simulation {
     }
 
     /// Stops in good order; what was readable then, unless the machine died meanwhile.
-    fn stop(&mut self) -> Result<Option<View>, Broken> {
+    pub(super) fn stop(&mut self) -> Result<Option<View>, Broken> {
         self.log.appender.close();
         self.commit()?;
         let finished = self.log.maintenance.finish(self.now);
