@@ -445,16 +445,26 @@ fn check(
         if rest.len() < HEADER_BYTES && at > 0 {
             break;
         }
-        let header = batch::header(rest)
-            .ok()
-            .filter(|header| header.last_offset() >= next);
-        let Some(header) = header else {
+        let header = batch::header(rest).ok();
+        if at > 0 && header.is_some_and(|header| header.base_offset >= range.stop_at) {
+            break;
+        }
+        // A batch's checksum leaves out its base offset, so its place must confirm it.
+        let in_place = |header: &Header| {
+            let follows = if at == 0 {
+                header.base_offset <= next
+            } else {
+                header.base_offset == next
+            };
+            follows && (next..=segment.last_offset).contains(&header.last_offset())
+        };
+        let Some(header) = header.filter(in_place) else {
             found = Some(broken(open, segment, next, here));
             break;
         };
         let size = header.batch_bytes();
         let ends = at + size > bytes.len() || at + size > range.bytes_max;
-        if at > 0 && (ends || header.base_offset >= range.stop_at) {
+        if at > 0 && ends {
             break;
         }
         if at + size > bytes.len() || !intact(&rest[..size], header.base_offset) {

@@ -84,12 +84,12 @@ fn simulate(seed: u64, plan: &Plan, report: &mut Report) -> Result<(), Broken> {
         *report = simulation.report;
         outcome?;
     }
-    let outcome = simulation.corrupt();
-    *report = simulation.report;
-    outcome?;
     if plan.sabotage.is_some() {
         return Ok(());
     }
+    let outcome = simulation.corrupt();
+    *report = simulation.report;
+    outcome?;
     let of_log = *report;
     let mut simulation = BrokerSimulation::start(seed, plan)?;
     for _ in 0..plan.rounds {

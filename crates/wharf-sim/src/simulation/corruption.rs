@@ -19,12 +19,24 @@ impl Simulation {
         if self.random.coin() {
             self.maintain(MAINTENANCE_STEPS_MAX)?;
         }
-        let before = self.model.clone();
-        // What is written last cannot be told from a torn write when it is damaged; all before can.
-        self.submit();
-        self.commit()?;
+        // The frame that is written last cannot be told from a torn write when it is damaged; it tells
+        // of all before it that they were durable.
+        self.mix.buffered_percent = 0;
+        let frames = self.log.reader.statistics().frames;
+        let mut before = self.model.clone();
+        while self.log.reader.statistics().frames == frames {
+            before = self.model.clone();
+            self.submit();
+            self.commit()?;
+            if self.disk.is_off() {
+                return Ok(());
+            }
+        }
         if self.random.coin() {
             self.stop()?;
+        }
+        if self.disk.is_off() {
+            return Ok(());
         }
         let must = before.in_common_with(&self.model);
         self.disk = self.disk.kill();
