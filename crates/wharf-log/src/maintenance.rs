@@ -14,7 +14,7 @@ use std::time::Duration;
 use wharf_message::Timestamp;
 
 use crate::settle::{self, Trouble, damaged_path};
-use crate::shared::{Cut, Shared};
+use crate::shared::{Cut, Shared, count};
 use crate::sync::read;
 use crate::{Health, Policy, recover, retention, segment, snapshot};
 
@@ -55,8 +55,8 @@ impl Maintenance {
     }
 
     /// Does what is due (prepare a journal file, settle, snapshot, delete by retention) and returns
-    /// whether there is more to do right away. Errors are reported through
-    /// [`crate::Reader::health`] and retried at a later call where a retry is safe.
+    /// whether there is more to do right away. Failures are told by [`crate::Reader::health`] and
+    /// [`crate::Reader::statistics`] and retried at a later call where a retry is safe.
     pub fn run(&mut self, policy: &dyn Policy, now: Timestamp) -> bool {
         if self.shared.is_poisoned() {
             return false;
@@ -65,6 +65,7 @@ impl Maintenance {
         match outcome {
             Ok(more) => more,
             Err(Trouble::Later(_error)) => {
+                count(&self.shared.counters.maintenance_failures, 1);
                 self.trouble_at = Some(now);
                 false
             }

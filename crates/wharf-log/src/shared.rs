@@ -47,6 +47,7 @@ pub(crate) struct Counters {
     pub(crate) records: AtomicU64,
     pub(crate) batch_bytes: AtomicU64,
     pub(crate) settled_bytes: AtomicU64,
+    pub(crate) maintenance_failures: AtomicU64,
     pub(crate) reads_from_memory: AtomicU64,
     pub(crate) reads_from_disk: AtomicU64,
 }

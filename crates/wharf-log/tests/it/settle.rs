@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use wharf_log::batch;
-use wharf_log::disk::simulated::SimulatedDisk;
-use wharf_log::{PartitionId, Retention, Unit};
+use wharf_log::disk::simulated::{Faults, SimulatedDisk};
+use wharf_log::{Health, PartitionId, Retention, Unit};
 use wharf_message::Timestamp;
 
 use crate::harness::{Keep, Node, append, append_to, batch_of, keep_all, shared, small};
@@ -178,4 +178,46 @@ fn many_tiny_batches_settle_early() {
         "the index holds at most what a file and 500 batches make"
     );
     assert_eq!(node.values(1, 0).len(), 1200);
+}
+
+#[test]
+fn a_settling_that_cannot_read_changes_nothing_and_is_tried_again() {
+    let (disk, mut node) = Node::simulated(6, small());
+    let expected = fill(&mut node, 6);
+    disk.set_faults(Faults {
+        read_failure_one_in: 1,
+        ..Faults::default()
+    });
+    assert!(!node.log.maintenance.run(&keep_all(), node.now));
+    let statistics = node.log.reader.statistics();
+    assert_eq!(
+        (statistics.maintenance_failures, statistics.settled_bytes),
+        (1, 0)
+    );
+    assert_eq!(node.log.reader.health(), Health::Writable);
+    assert!(segments(&disk, 0).is_empty());
+    disk.set_faults(Faults::default());
+    node.now = node.now.after(Duration::from_secs(1));
+    node.maintain(&keep_all());
+    assert!(!segments(&disk, 0).is_empty());
+    assert_eq!(node.values(0, 0), expected[0]);
+}
+
+#[test]
+fn a_settling_whose_sync_fails_stops_the_log_and_loses_nothing() {
+    let (disk, mut node) = Node::simulated(7, small());
+    let expected = fill(&mut node, 6);
+    disk.set_faults(Faults {
+        sync_failure_one_in: 1,
+        ..Faults::default()
+    });
+    assert!(!node.log.maintenance.run(&keep_all(), node.now));
+    assert!(matches!(node.log.reader.health(), Health::Poisoned { .. }));
+    disk.set_faults(Faults::default());
+    let disk = disk.crash();
+    let mut node = Node::open(&shared(&disk), small());
+    node.maintain(&keep_all());
+    for (partition, expected) in (0..).zip(&expected) {
+        assert_eq!(&node.values(partition, 0), expected);
+    }
 }
