@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
-use wharf_message::Code;
+use wharf_message::{Code, TopicName};
 use wharf_server::Problem;
 
 use crate::cli::Usage;
@@ -158,6 +158,18 @@ pub(crate) fn refused(topic: &str, code: RDKafkaErrorCode) -> anyhow::Error {
             format!("the settings of {topic:?} were refused"),
             "a setting is unknown or its value is not allowed",
             "`wharf topic describe TOPIC --all` shows every setting there is",
+        )
+        .into(),
+        RDKafkaErrorCode::InvalidTopic => Problem::plain(
+            format!("{topic:?} cannot be a topic's name"),
+            TopicName::new(topic).err().map_or_else(|| code.to_string(), |why| why.to_string()),
+            "choose another name",
+        )
+        .into(),
+        RDKafkaErrorCode::InvalidPartitions => Problem::plain(
+            format!("the number of partitions of {topic:?} was refused"),
+            "a topic has at least one partition, and the number can only grow",
+            "`wharf topic describe TOPIC` shows how many there are",
         )
         .into(),
         other => anyhow::anyhow!("{topic}: {other}"),

@@ -73,6 +73,7 @@ fn a_topic_is_created_described_altered_and_deleted() {
             "--partitions",
             "3",
         ],
+        &["topic", "alter", "orders", "--partitions", "1"],
         &["topic", "alter", "orders", "--unset", "retention.ms"],
         &["topic", "describe", "orders"],
         &["topic", "describe", "ordres"],
