@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfig};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::RDKafkaErrorCode;
 use wharf_message::{Code, TopicName};
 use wharf_server::Problem;
@@ -94,7 +94,7 @@ impl Connection {
         if let Some(name) = topic {
             let known = metadata.topics().iter().any(|known| known.name() == name);
             if !known {
-                let names = metadata.topics().iter().map(|topic| topic.name());
+                let names = metadata.topics().iter().map(MetadataTopic::name);
                 return Err(unknown_topic(name, names).into());
             }
         }
@@ -162,7 +162,9 @@ pub(crate) fn refused(topic: &str, code: RDKafkaErrorCode) -> anyhow::Error {
         .into(),
         RDKafkaErrorCode::InvalidTopic => Problem::plain(
             format!("{topic:?} cannot be a topic's name"),
-            TopicName::new(topic).err().map_or_else(|| code.to_string(), |why| why.to_string()),
+            TopicName::new(topic)
+                .err()
+                .map_or_else(|| code.to_string(), |why| why.to_string()),
             "choose another name",
         )
         .into(),

@@ -6,7 +6,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use tokio::sync::watch;
 
@@ -117,9 +116,7 @@ async fn start_node(data: &std::path::Path) -> anyhow::Result<Node> {
             *address = Address::new("127.0.0.1", 0);
         }
     }
-    Ok(Node::start(config)
-        .await
-        .context("the demo's node did not start")?)
+    Ok(Node::start(config).await?)
 }
 
 fn introduction(kafka: &str, http: &str, data: &std::path::Path, endless: bool) -> String {

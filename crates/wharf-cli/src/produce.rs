@@ -147,7 +147,7 @@ impl Produce {
             Some(separator) => split(content, separator.as_bytes()).with_context(|| {
                 format!("line {} has no key separator {separator:?}", number + 1)
             })?,
-            None => (self.key.as_ref().map(|key| key.as_bytes()), content),
+            None => (self.key.as_ref().map(String::as_bytes), content),
         };
         let mut record = Record::with_opaque_to(&self.topic, number).payload(value);
         if let Some(key) = key {

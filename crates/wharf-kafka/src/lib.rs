@@ -135,12 +135,31 @@ impl Service {
         })
     }
 
+    /// How many bytes a frame's arrays take at most once it is decoded: an element of one byte on
+    /// the wire is a whole struct in memory. The caller takes them from its budget before
+    /// [`Service::handle`] decodes. Zero for what `handle` will refuse.
+    pub fn decoded_bytes(frame: &[u8]) -> usize {
+        let Some((key, version)) = frame::key_and_version(frame) else {
+            return 0;
+        };
+        let Some(api) = api::find(key) else { return 0 };
+        let shape = &api.card.shape;
+        let Ok(header) = Header::parse(frame, shape.is_flexible(version)) else {
+            return 0;
+        };
+        let body = frame.get(header.bytes..).unwrap_or_default();
+        shape.elements(body, version) * ELEMENT_BYTES
+    }
+
     /// The name of the request in a frame, for metrics; `None` when it is no known key.
     pub fn request_name(frame: &[u8]) -> Option<&'static str> {
         let (key, _) = frame::key_and_version(frame)?;
         api::find(key).map(|api| api.card.name)
     }
 }
+
+/// What one array element takes in memory: the largest struct of a request, with its answer.
+const ELEMENT_BYTES: usize = 256;
 
 /// The connection's context with the client's name of this request.
 fn context(cx: &Context, client_id: &str) -> Context {

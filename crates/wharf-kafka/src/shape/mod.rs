@@ -151,6 +151,12 @@ impl Shape {
         walk.structure(self.fields)?;
         Ok(walk.at())
     }
+
+    /// How many array elements a body has; none when it does not have this shape.
+    pub(crate) fn elements(&self, body: &[u8], version: i16) -> usize {
+        let mut walk = Walk::new(body, version, self.is_flexible(version));
+        walk.structure(self.fields).map_or(0, |()| walk.elements())
+    }
 }
 
 /// Why a body does not have its shape.

@@ -31,6 +31,11 @@ impl<'a> Walk<'a> {
         self.at
     }
 
+    /// Array elements walked over so far.
+    pub(super) fn elements(&self) -> usize {
+        ELEMENTS_MAX - self.elements_left
+    }
+
     /// The fields of a struct, and its tagged fields.
     pub(super) fn structure(&mut self, fields: &[Field]) -> Result<(), Malformed> {
         let version = self.version;

@@ -210,6 +210,23 @@ fn the_names_of_requests_are_known_without_reading_them() {
 }
 
 #[test]
+fn what_a_request_becomes_when_decoded_is_known_before() {
+    use wharf_kafka::Service;
+    let one = Service::decoded_bytes(&frame(12, &named_metadata()));
+    let many = vec![named_metadata().topics.unwrap()[0].clone(); 1000];
+    let many = MetadataRequest::default().with_topics(Some(many));
+    let size = size_of_val(&many.topics.as_ref().unwrap()[..]);
+    let decoded = Service::decoded_bytes(&frame(12, &many));
+    assert_eq!(decoded, 1000 * one);
+    assert!(decoded >= size, "{decoded} for {size}");
+    let cut = frame(12, &many);
+    assert_eq!(Service::decoded_bytes(&cut[..cut.len() / 2]), 0);
+    for noise in [&[][..], &[0, 3], &[0, 3, 0, 12, 0, 0, 0, 0], &[9, 9, 9, 9]] {
+        assert_eq!(Service::decoded_bytes(noise), 0);
+    }
+}
+
+#[test]
 fn no_frame_of_noise_panics() {
     let node = Node::new();
     let noise = prop::collection::vec(any::<u8>(), 0..200);

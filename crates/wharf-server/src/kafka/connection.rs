@@ -27,6 +27,8 @@ use crate::metrics::{Counted, KafkaMetrics};
 const UNKNOWN: &str = "unknown";
 /// The only request that waits for others and changes nothing, so it may be dropped.
 const FETCH: &str = "Fetch";
+/// Requests up to this size are decoded without asking: what they become is small, too.
+const SMALL_FRAME_BYTES: usize = 1024;
 
 /// The limits of every connection.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,9 @@ pub(crate) trait Handler: fmt::Debug + Send + Sync + 'static {
 
     /// The kind of request in a frame, if it is one.
     fn name(&self, frame: &[u8]) -> Option<&'static str>;
+
+    /// How many bytes a frame's arrays take once it is decoded.
+    fn decoded_bytes(&self, frame: &[u8]) -> usize;
 }
 
 impl Handler for Service {
@@ -58,6 +63,10 @@ impl Handler for Service {
     fn name(&self, frame: &[u8]) -> Option<&'static str> {
         Self::request_name(frame)
     }
+
+    fn decoded_bytes(&self, frame: &[u8]) -> usize {
+        Self::decoded_bytes(frame)
+    }
 }
 
 /// What every connection of a node shares.
@@ -67,6 +76,11 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// Bytes of requests the node may still take in.
     pub(super) budget: Arc<Semaphore>,
+    /// Bytes that decoded requests may still take. Whoever waits for it holds some of `budget`;
+    /// whoever holds it waits for neither, so the two cannot block each other.
+    pub(super) decoded: Arc<Semaphore>,
+    /// The size of `decoded` when nothing is decoded.
+    pub(super) decoded_bytes: usize,
     pub(super) metrics: KafkaMetrics,
 }
 
@@ -90,6 +104,7 @@ struct Pending {
     since: Instant,
     _in_flight: Counted,
     _bytes: OwnedSemaphorePermit,
+    _decoded: Option<OwnedSemaphorePermit>,
 }
 
 enum Work {
@@ -138,6 +153,7 @@ async fn read_all(
             return Ok(());
         };
         let request = shared.handler.name(&frame).unwrap_or(UNKNOWN);
+        let decoded = decoding(shared, &frame).await;
         let since = Instant::now();
         let in_flight = shared.metrics.received(request, frame.len());
         let work = match shared.handler.handle(context, frame)? {
@@ -157,6 +173,7 @@ async fn read_all(
             since,
             _in_flight: in_flight,
             _bytes: bytes,
+            _decoded: decoded,
         };
         if answers.send(pending).await.is_err() {
             return Ok(());
@@ -178,6 +195,23 @@ async fn receive(
     let bytes = bytes.expect("the budget's semaphore is never closed");
     let frame = frames.frame(length, limits.receive).await?;
     Ok(Some((frame, bytes)))
+}
+
+/// Takes what a frame's arrays will need in memory from the node's budget. One request never needs
+/// more than all of it.
+async fn decoding(shared: &Shared, frame: &[u8]) -> Option<OwnedSemaphorePermit> {
+    if frame.len() <= SMALL_FRAME_BYTES {
+        return None;
+    }
+    let bytes = shared
+        .handler
+        .decoded_bytes(frame)
+        .min(shared.decoded_bytes);
+    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let taken = Arc::clone(&shared.decoded)
+        .acquire_many_owned(permits)
+        .await;
+    Some(taken.expect("the budget's semaphore is never closed"))
 }
 
 /// Sends the answers in order until there are no more, or the peer does not take them.

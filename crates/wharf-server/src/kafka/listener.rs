@@ -25,7 +25,8 @@ pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
-    /// How many bytes of requests all connections together may hold.
+    /// How many bytes of requests all connections together may hold, and again as many of what
+    /// they are decoded into.
     pub(crate) budget_bytes: usize,
     pub(crate) connections_max: usize,
     /// How long connections may take to finish what they are doing when the node stops.
@@ -45,11 +46,13 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
         drain,
         metrics,
     } = listener;
-    let budget = Arc::new(Semaphore::new(budget_bytes.min(Semaphore::MAX_PERMITS)));
+    let budget_bytes = budget_bytes.min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
         handler,
         limits,
-        budget,
+        budget: Arc::new(Semaphore::new(budget_bytes)),
+        decoded: Arc::new(Semaphore::new(budget_bytes)),
+        decoded_bytes: budget_bytes,
         metrics,
     });
     let mut connections = JoinSet::new();

@@ -81,6 +81,10 @@ impl Handler for Double {
         })
     }
 
+    fn decoded_bytes(&self, frame: &[u8]) -> usize {
+        if frame[1] == b'+' { frame.len() * 3 } else { 0 }
+    }
+
     fn name(&self, frame: &[u8]) -> Option<&'static str> {
         (frame.first() == Some(&b'f')).then_some("Fetch")
     }
@@ -424,6 +428,28 @@ async fn too_many_bytes_in_flight_wait_and_are_not_dropped() {
     server.gate.send_replace(true);
     assert_eq!(first.answer().await.len(), 80);
     assert_eq!(second.answer().await.len(), 80);
+    let expected = [(b'q', false), (b'e', false), (b'e', true)];
+    assert_eq!(*server.seen.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn requests_that_grow_when_decoded_wait_for_each_other() {
+    let setup = Setup {
+        budget_bytes: 4096,
+        ..Setup::default()
+    };
+    let server = setup.start().await;
+    let mut first = server.connect().await;
+    let mut second = server.connect().await;
+    let request = |command| [&[command, b'+'], &[0; 1100][..]].concat();
+    first.send(&request(b'q')).await;
+    server.until_seen("q").await;
+    second.works().await;
+    second.send(&request(b'e')).await;
+    settle().await;
+    server.gate.send_replace(true);
+    assert_eq!(first.answer().await.len(), 1102);
+    assert_eq!(second.answer().await.len(), 1102);
     let expected = [(b'q', false), (b'e', false), (b'e', true)];
     assert_eq!(*server.seen.lock().unwrap(), expected);
 }
