@@ -93,7 +93,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             Outcome::of(0, 1)
         });
         let took = began.elapsed();
-        let mark = if outcome.failed > 0 { "✗" } else { "✓" };
+        let mark = match (outcome.failed, outcome.passed) {
+            (0, 0) => "–",
+            (0, _) => "✓",
+            (_, _) => "✗",
+        };
         say(format!(
             "{mark} {}: {} passed, {} failed, {} skipped ({:.0} s)",
             part.name,
@@ -108,7 +112,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             took,
         });
     }
-    context.clean_up();
+    context.clean_up(rows.iter().all(|row| row.outcome.failed == 0));
     if harness::interrupted() {
         say("Interrupted: the parts after this one were not run.");
     }

@@ -13,6 +13,7 @@ use clap::builder::PossibleValuesParser;
 use harness::Launch;
 
 use super::{Outcome, counted};
+use crate::shell::{self, say};
 use crate::workspace::{Profile, Workspace};
 use crate::{check, setup, tidy};
 
@@ -101,17 +102,37 @@ pub(super) fn selected(name: &str, only: &[String]) -> bool {
     only.is_empty() || only.iter().any(|chosen| chosen == name || below(chosen))
 }
 
+/// The data directories of a run are below a folder of this name and the process id.
+const RUN: &str = "run-";
+
+/// Removes what earlier runs left, but not what one that is still at work uses.
+fn remove_runs_that_ended(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(process) = name.strip_prefix(RUN) else {
+            continue;
+        };
+        if !Path::new("/proc").join(process).exists() {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// What the parts share.
 pub(crate) struct Context<'a> {
     workspace: &'a Workspace,
-    /// Data directories of this run; removed at its end.
+    /// Data directories of this run; removed at its end, or at the next start when it failed.
     scratch: PathBuf,
     wharf: OnceCell<PathBuf>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(workspace: &'a Workspace) -> Result<Self> {
-        let scratch = workspace.keep(&format!("run-{}", std::process::id()));
+        remove_runs_that_ended(&workspace.keep(""))?;
+        let scratch = workspace.keep(&format!("{RUN}{}", std::process::id()));
         fs::create_dir_all(&scratch)?;
         Ok(Self {
             workspace,
@@ -120,21 +141,26 @@ impl<'a> Context<'a> {
         })
     }
 
-    pub(super) fn clean_up(&self) {
-        // What cannot be removed is in the target directory, where it hurts nobody.
-        fs::remove_dir_all(&self.scratch).ok();
+    /// Removes the data directories, unless somebody will want to look at them.
+    pub(super) fn clean_up(&self, good: bool) {
+        if good {
+            // What cannot be removed is in the target directory, where it hurts nobody.
+            fs::remove_dir_all(&self.scratch).ok();
+        } else {
+            say(format!(
+                "Data and logs are kept until the next run: {}",
+                self.scratch.display()
+            ));
+        }
     }
 
     /// The binary under test, built once.
     fn wharf(&self) -> Result<&Path> {
-        if self.wharf.get().is_none() {
-            let built = self.workspace.build("wharf-cli", "wharf", Profile::Dev)?;
-            return Ok(self.wharf.get_or_init(|| built));
+        if let Some(built) = self.wharf.get() {
+            return Ok(built);
         }
-        self.wharf
-            .get()
-            .map(PathBuf::as_path)
-            .ok_or_else(|| anyhow::anyhow!("no binary"))
+        let built = self.workspace.build("wharf-cli", "wharf", Profile::Dev)?;
+        Ok(self.wharf.get_or_init(|| built))
     }
 
     /// Runs a client's cases against a fresh node, given by its address as the last argument, and
@@ -142,7 +168,8 @@ impl<'a> Context<'a> {
     fn against_a_node(&self, name: &str, mut command: Command) -> Result<Outcome> {
         let log = self.workspace.log(name);
         let data = self.scratch.join(name.replace('/', "-"));
-        let mut launch = Launch::new(self.wharf()?, &data, &log.with_extension("server.log"));
+        let server_log = data.with_extension("server.log");
+        let mut launch = Launch::new(self.wharf()?, &data, &server_log);
         let config = self.workspace.root.join("compat/wharf.toml");
         launch.arguments = vec!["--config".to_owned(), config.display().to_string()];
         let node = launch.start()?;
@@ -151,9 +178,12 @@ impl<'a> Context<'a> {
         match node.stop() {
             Ok(()) => outcome.passed += 1,
             Err(error) => {
-                crate::shell::say(format!("    {error:#}"));
+                say(format!("    {error:#}"));
                 outcome.failed += 1;
             }
+        }
+        if outcome.failed > 0 {
+            shell::show_tail(&server_log);
         }
         Ok(outcome)
     }
@@ -208,9 +238,9 @@ fn demo(cx: &Context<'_>) -> Result<Outcome> {
         .command(cx.wharf()?, &["demo", "--orders", "500", "--for", "2m"]);
     command.arg("--keep").arg(cx.scratch.join("demo"));
     let log = cx.workspace.log("demo");
-    let good = crate::shell::logged(&mut command, &log, |_| {})?.success();
+    let good = shell::logged(&mut command, &log, |_| {})?.success();
     if !good {
-        crate::shell::show_tail(&log);
+        shell::show_tail(&log);
     }
     Ok(Outcome::of(usize::from(good), usize::from(!good)))
 }
