@@ -117,7 +117,6 @@ pub fn check_view(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usize)
     no_lost_acknowledgement::check(evidence, view)?;
     offsets_never_go_back::check(evidence, view)?;
     deleted_stays_deleted::check(evidence, view)?;
-    retention::check(evidence, view)?;
     nothing_refused_appears::check(evidence, view)?;
     order::check(view)?;
     once_per_sequence::check(view)?;

@@ -7,9 +7,8 @@ use wharf_message::Timestamp;
 
 use super::{Broken, Evidence, broken};
 use crate::model::{Model, Partition};
-use crate::view::View;
 
-const PROMISE: &str = "retention deletes only what is due";
+pub(super) const PROMISE: &str = "retention deletes only what is due";
 
 /// Retention as it may have moved starts by now.
 #[derive(Clone, Copy, Debug)]
@@ -84,23 +83,18 @@ impl Retained<'_> {
     }
 }
 
-/// Checks the starts of a view.
-pub(super) fn check(evidence: &Evidence<'_>, view: &View) -> Result<(), Broken> {
-    for (id, retention) in evidence.retained {
-        let (Some(found), Some(known)) =
-            (view.partitions.get(id), evidence.must.partitions.get(id))
-        else {
-            continue;
-        };
-        let start = found.bounds.start;
-        let asked_for = evidence.changes().any(|change| {
-            matches!(change, PartitionChange::AdvanceStart { partition, .. } if partition == *id)
-        });
-        if start > known.start && !asked_for {
-            is_due(*id, known, start, retention, evidence.now)?;
-        }
-    }
-    Ok(())
+/// Takes the start that a view shows over into the model that it was found equal to otherwise.
+pub(super) fn adopt_view(
+    evidence: &Evidence<'_>,
+    model: &mut Model,
+    id: PartitionId,
+    start: i64,
+) -> Result<(), Broken> {
+    let retained = Retained {
+        settings: evidence.retained,
+        now: evidence.now,
+    };
+    retained.adopt_start(model, id, start, &mut BTreeMap::new())
 }
 
 /// Checks that a start may move to `start` at `now`.
