@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use harness::Group;
 
-use crate::workspace::{Profile, Workspace};
+use crate::workspace::Workspace;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -32,8 +32,8 @@ enum Suite {
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let Suite::Broker = options.suite;
-    let wharf = workspace.build("wharf-cli", "wharf", Profile::Release)?;
-    let bench = workspace.build("wharf-bench", "wharf-bench", Profile::Release)?;
+    let wharf = workspace.build_release("wharf-cli", "wharf")?;
+    let bench = workspace.build_release("wharf-bench", "wharf-bench")?;
     let folder = workspace.target.join("bench");
     let mut command = workspace.command(bench, &["broker"]);
     command.arg("--wharf").arg(wharf);

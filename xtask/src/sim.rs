@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use harness::Group;
 
-use crate::workspace::{Profile, Workspace};
+use crate::workspace::Workspace;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +21,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let binary = workspace.build("wharf-sim", "wharf-sim", Profile::Release)?;
+    let binary = workspace.build_release("wharf-sim", "wharf-sim")?;
     let mut command = workspace.command(binary, &[]);
     Ok(Group::spawn(command.args(&options.arguments))?
         .wait()?

@@ -65,22 +65,20 @@ impl Workspace {
         command
     }
 
-    /// Builds one binary as its users do, with nothing but what it needs.
-    pub(crate) fn build(&self, package: &str, binary: &str, profile: Profile) -> Result<PathBuf> {
-        self.build_of(&["--package", package], binary, profile)
+    /// Builds one binary for speed, with nothing but what it needs.
+    pub(crate) fn build_release(&self, package: &str, binary: &str) -> Result<PathBuf> {
+        let selection = ["--release", "--package", package, "--bin", binary];
+        self.build(&selection, "release", binary)
     }
 
-    /// Builds a binary that only tests use, sharing what the Rust tests have already built.
-    pub(crate) fn build_for_tests(&self, binary: &str) -> Result<PathBuf> {
-        self.build_of(&["--workspace"], binary, Profile::Dev)
+    /// Builds everything and answers where one binary is. The Rust tests need the same build, so
+    /// nothing is compiled twice; other selections would choose other features for what is shared.
+    pub(crate) fn build_all(&self, binary: &str) -> Result<PathBuf> {
+        self.build(&["--workspace", "--all-targets"], "debug", binary)
     }
 
-    fn build_of(&self, selection: &[&str], binary: &str, profile: Profile) -> Result<PathBuf> {
-        let (flag, folder) = match profile {
-            Profile::Dev => ("dev", "debug"),
-            Profile::Release => ("release", "release"),
-        };
-        let mut command = self.cargo(&["build", "--locked", "--profile", flag, "--bin", binary]);
+    fn build(&self, selection: &[&str], folder: &str, binary: &str) -> Result<PathBuf> {
+        let mut command = self.cargo(&["build", "--locked"]);
         let log = self.log(&format!("build-{binary}"));
         if !shell::logged(command.args(selection), &log, |_| {})?.success() {
             shell::show_tail(&log);
@@ -93,13 +91,4 @@ impl Workspace {
     pub(crate) fn relative<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
-}
-
-/// How to build.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Profile {
-    /// Quickly.
-    Dev,
-    /// For speed.
-    Release,
 }

@@ -14,7 +14,7 @@ use harness::Launch;
 
 use super::{Outcome, counted};
 use crate::shell::{self, say};
-use crate::workspace::{Profile, Workspace};
+use crate::workspace::Workspace;
 use crate::{check, setup, tidy};
 
 /// One part of the suite.
@@ -159,7 +159,7 @@ impl<'a> Context<'a> {
         if let Some(built) = self.wharf.get() {
             return Ok(built);
         }
-        let built = self.workspace.build("wharf-cli", "wharf", Profile::Dev)?;
+        let built = self.workspace.build_all("wharf")?;
         Ok(self.wharf.get_or_init(|| built))
     }
 
@@ -216,12 +216,12 @@ fn python(cx: &Context<'_>, client: &str) -> Result<Outcome> {
 }
 
 fn rdkafka(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_for_tests("compat-rdkafka")?;
+    let binary = cx.workspace.build_all("compat-rdkafka")?;
     cx.against_a_node("compat/rdkafka", cx.workspace.command(binary, &[]))
 }
 
 fn kill(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_for_tests("kill-test")?;
+    let binary = cx.workspace.build_all("kill-test")?;
     let mut command = cx.workspace.command(binary, &[]);
     command
         .arg("--wharf")
@@ -247,7 +247,7 @@ fn demo(cx: &Context<'_>) -> Result<Outcome> {
 
 /// Other seeds than the Rust tests take, from an unoptimised build that is there anyway.
 fn sim(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_for_tests("wharf-sim")?;
+    let binary = cx.workspace.build_all("wharf-sim")?;
     let command = cx
         .workspace
         .command(binary, &["--from", "100000", "--seeds", "200"]);
