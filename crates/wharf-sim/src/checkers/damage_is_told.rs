@@ -1,5 +1,5 @@
 //! Promise: damage before the tail is neither served nor hidden nor deleted: a read of what was
-//! acknowledged gives exactly that, or says that it is damaged.
+//! acknowledged gives exactly that, or says that it is damaged; damaged offsets are not given again.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,19 @@ pub fn check(must: &Model, reader: &Reader) -> Result<(), Broken> {
     // What cannot even be read as a frame may have held anything.
     let anything = damaged.iter().any(|range| range.partition.is_none());
     for (id, partition) in &must.partitions {
-        if reader.bounds(*id).is_none() && !anything {
-            return broken(
-                PROMISE,
-                format!("{id:?} is gone, and only {damaged:?} is told"),
-            );
+        match reader.bounds(*id) {
+            None if !anything => {
+                return broken(
+                    PROMISE,
+                    format!("{id:?} is gone, and only {damaged:?} is told"),
+                );
+            }
+            Some(bounds) if bounds.end < partition.end => {
+                let (end, was) = (bounds.end, partition.end);
+                let detail = format!("{id:?} would give {end}..{was} again; {damaged:?}");
+                return broken(PROMISE, detail);
+            }
+            _ => {}
         }
         for batch in &partition.batches {
             if let Some(found) = missing(*id, batch, partition.start, reader)

@@ -45,8 +45,12 @@ impl Simulation {
             let path = &paths[self.random.index(paths.len())];
             let file = self.disk.open(path, Open::Existing);
             let bytes = file.and_then(|file| file.len()).unwrap_or(0);
-            let position = self.random.below(bytes);
-            // In an empty file nothing can flip.
+            let mut position = self.random.below(bytes);
+            if self.random.coin() {
+                // Where the headers of frames are.
+                position = (position & !0xFFF) + self.random.below(300);
+            }
+            // Beyond the end nothing can flip.
             self.report.flipped_bits += u64::from(self.disk.corrupt(path, position).is_ok());
         }
         let Self {
