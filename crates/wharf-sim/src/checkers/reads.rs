@@ -58,7 +58,7 @@ fn read_at(
         );
     }
     for stored in &found {
-        same(id, expected.next(), Some(stored))?;
+        same("a read", id, expected.next(), Some(stored))?;
     }
     Ok(())
 }
@@ -75,6 +75,7 @@ fn search(
         .iter()
         .find(|batch| Some(batch.max_time) == newest);
     same(
+        "a search",
         id,
         newest_first,
         timed(reader.batch_of_max_time(id))?.as_ref(),
@@ -88,7 +89,12 @@ fn search(
         .batches
         .iter()
         .find(|batch| batch.max_time >= time);
-    same(id, first, timed(reader.batch_at_time(id, time))?.as_ref())
+    same(
+        "a search",
+        id,
+        first,
+        timed(reader.batch_at_time(id, time))?.as_ref(),
+    )
 }
 
 fn timed(found: Result<Option<TimedBatch>, ReadError>) -> Result<Option<Stored>, Broken> {
@@ -102,7 +108,12 @@ fn timed(found: Result<Option<TimedBatch>, ReadError>) -> Result<Option<Stored>,
     }
 }
 
-fn same(id: PartitionId, expected: Option<&Batch>, found: Option<&Stored>) -> Result<(), Broken> {
+fn same(
+    what: &str,
+    id: PartitionId,
+    expected: Option<&Batch>,
+    found: Option<&Stored>,
+) -> Result<(), Broken> {
     let difference = match (expected, found) {
         (None, None) => return Ok(()),
         (Some(expected), Some(found)) => match difference(expected, found) {
@@ -115,6 +126,6 @@ fn same(id: PartitionId, expected: Option<&Batch>, found: Option<&Stored>) -> Re
     let due = expected.map(|batch| batch.base);
     broken(
         PROMISE,
-        format!("{id:?}: found {difference}, expected the batch at {due:?}"),
+        format!("{id:?}: {what} found {difference}, not the batch at {due:?}"),
     )
 }
