@@ -10,4 +10,5 @@ mod model;
 mod restart;
 mod retention;
 mod settle;
+mod simulated;
 mod threads;
