@@ -176,8 +176,15 @@ impl Producers {
             .filter(|producer| !producer.expired(now, expiry))
     }
 
-    pub(crate) fn record(&mut self, entry: ProducerEntry, batch: Remembered, time: Timestamp) {
-        let producer = after(self.by_id.get(&entry.id), entry, batch, time);
+    /// Remembers a batch; nothing of a producer that had been idle for longer than `expiry`.
+    pub(crate) fn record(
+        &mut self,
+        entry: ProducerEntry,
+        batch: Remembered,
+        time: Timestamp,
+        expiry: Duration,
+    ) {
+        let producer = after(self.get(entry.id, time, expiry), entry, batch, time);
         self.by_id.insert(entry.id, producer);
     }
 
@@ -353,6 +360,7 @@ mod tests {
                 entry,
                 Remembered::default(),
                 Timestamp::from_millis(10 - id),
+                Duration::from_secs(1),
             );
         }
         producers.limit(3);
@@ -371,5 +379,22 @@ mod tests {
         );
         producers.expire(Timestamp::from_millis(14), expiry);
         assert_eq!(producers.iter().len(), 2);
+    }
+    #[test]
+    fn a_producer_that_comes_back_after_it_expired_starts_anew() {
+        let mut producers = Producers::default();
+        let expiry = Duration::from_millis(5);
+        for (sequence, offset, time) in [(0, 100, 0), (1, 101, 1), (0, 200, 7)] {
+            let batch = Remembered {
+                first_sequence: sequence,
+                base_offset: offset,
+                ..Remembered::default()
+            };
+            let time = Timestamp::from_millis(time);
+            producers.record(entry(0, sequence), batch, time, expiry);
+        }
+        let known = producers.get(1, Timestamp::from_millis(7), expiry);
+        // An old batch with the same sequence must not pass for this one.
+        assert_eq!(judge(known, entry(0, 1), 0), Ok(Verdict::Next));
     }
 }

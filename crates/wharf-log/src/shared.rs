@@ -322,7 +322,8 @@ impl Applying<'_> {
                 max_timestamp: append.max_timestamp,
             };
             let producers = data.producers.get_or_insert_with(Box::<Producers>::default);
-            producers.record(entry, batch, self.effect.time);
+            let expiry = self.shared.options.producer_expiry;
+            producers.record(entry, batch, self.effect.time, expiry);
             producers.limit(self.shared.options.producers_per_partition_max);
         }
     }
