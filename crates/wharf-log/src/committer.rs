@@ -65,6 +65,8 @@ pub(crate) struct End {
     pub(crate) active: Option<Arc<JournalFile>>,
     pub(crate) position: u64,
     pub(crate) sequence: u64,
+    /// The ends of the partitions that the last frame appended to, as far as it was read back.
+    pub(crate) ended: BTreeMap<PartitionId, i64>,
 }
 
 /// A unit with its outcome, to be told when the group is done.
@@ -101,7 +103,7 @@ impl Committer {
             position: end.position,
             sequence: end.sequence,
             synced: end.sequence,
-            ended: BTreeMap::new(),
+            ended: end.ended,
             full_since: None,
         }
     }
@@ -328,7 +330,7 @@ fn reserve_bytes(file_bytes: u64) -> u64 {
 }
 
 /// The ends of the partitions that these entries append to.
-fn ends(entries: &[Entry]) -> BTreeMap<PartitionId, i64> {
+pub(crate) fn ends(entries: &[Entry]) -> BTreeMap<PartitionId, i64> {
     let mut ends = BTreeMap::new();
     for entry in entries {
         match entry {

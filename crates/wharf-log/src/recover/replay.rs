@@ -14,13 +14,13 @@ use bytes::Bytes;
 use wharf_message::Timestamp;
 
 use super::{Files, failed};
-use crate::committer::End;
+use crate::committer::{End, ends};
 use crate::frame::{ALIGNMENT, AppendEntry, Entry, Header};
 use crate::journal::{self, Found, JournalFile, ReadFrame, find_frame, read_frame};
 use crate::reader::intact;
 use crate::shared::{Cut, Effect, Lost, Shared};
 use crate::sync::{lock, write};
-use crate::{DamagedRange, OpenError, Recovery};
+use crate::{DamagedRange, OpenError, PartitionId, Recovery};
 
 /// Walks the frames from a cut on.
 pub(super) struct Replay<'a> {
@@ -36,6 +36,8 @@ pub(super) struct Replay<'a> {
     pub(super) nothing_follows: bool,
     /// The last frames, as long as no later one says that they are durable.
     unproven: VecDeque<Unproven>,
+    /// The ends that the last frame gave: the next one repeats them.
+    ended: BTreeMap<PartitionId, i64>,
     pub(super) recovery: Recovery,
 }
 
@@ -79,6 +81,7 @@ impl<'a> Replay<'a> {
             secret: (cut.sequence > 0).then(|| shared.secret.load(Ordering::Relaxed)),
             nothing_follows: false,
             unproven: VecDeque::new(),
+            ended: BTreeMap::new(),
             recovery: Recovery::default(),
         }
     }
@@ -261,6 +264,7 @@ impl<'a> Replay<'a> {
                 frame: frame.frame.clone(),
             });
         }
+        self.ended = ends(&frame.entries);
         self.cut = cut;
         self.recovery.frames_replayed += 1;
     }
@@ -347,6 +351,7 @@ impl<'a> Replay<'a> {
             active,
             position: self.cut.position,
             sequence: self.cut.sequence,
+            ended: std::mem::take(&mut self.ended),
         })
     }
 
