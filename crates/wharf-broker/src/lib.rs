@@ -79,6 +79,9 @@ pub struct Options {
     pub fetch_sessions_max: usize,
     /// The most bytes one fetch answers (`fetch.max.bytes` of the broker).
     pub fetch_bytes_max: usize,
+    /// The most bytes that all open connections together should be answered at once; each may
+    /// have its share of it ([`Broker::share_fetches`]).
+    pub fetches_bytes_max: usize,
 }
 
 impl Default for Options {
@@ -100,6 +103,7 @@ impl Default for Options {
             offset_metadata_bytes_max: 4096,
             fetch_sessions_max: 1000,
             fetch_bytes_max: 55 << 20,
+            fetches_bytes_max: 512 << 20,
         }
     }
 }

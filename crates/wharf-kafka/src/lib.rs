@@ -135,6 +135,11 @@ impl Service {
         })
     }
 
+    /// The broker behind it.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
     /// How many bytes a frame's arrays take at most once it is decoded: an element of one byte on
     /// the wire is a whole struct in memory. The caller takes them from its budget before
     /// [`Service::handle`] decodes. Zero for what `handle` will refuse.

@@ -4,20 +4,26 @@
 //! documents that carry the code.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use wharf_log::{Health, Reader};
 use wharf_message::Code;
 
 use crate::flag::raised;
+use crate::kafka::accept;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const INDEX: &str = "\
@@ -38,12 +44,13 @@ pub(crate) struct Shared {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Serves until `stopped` becomes true.
-pub(crate) async fn serve(
-    socket: TcpListener,
-    shared: Shared,
-    mut stopped: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+/// Connections served at once; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a connection may take to send the head of its request, the first and every later one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves until `stopped` becomes true, then until what was begun is answered.
+pub(crate) async fn serve(socket: TcpListener, shared: Shared, stopped: watch::Receiver<bool>) {
     let router = Router::new()
         .route("/", get(async || INDEX))
         .route("/metrics", get(metrics))
@@ -51,10 +58,42 @@ pub(crate) async fn serve(
         .route("/readyz", get(ready))
         .route("/errors/{code}", get(error_page))
         .with_state(Arc::new(shared));
-    let stopped = async move { raised(&mut stopped).await };
-    axum::serve(socket, router)
-        .with_graceful_shutdown(stopped)
-        .await
+    serve_within(HEAD_TIMEOUT, socket, router, stopped).await;
+}
+
+async fn serve_within(
+    head_timeout: Duration,
+    socket: TcpListener,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let open = GracefulShutdown::new();
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout);
+    loop {
+        let accepted = async {
+            let seat = Arc::clone(&seats).acquire_owned().await;
+            let (stream, _peer) = accept(&socket).await;
+            (stream, seat)
+        };
+        let (stream, seat) = tokio::select! {
+            biased;
+            () = raised(&mut stopped) => break,
+            accepted = accepted => accepted,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = open.watch(protocol.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(reason) = connection.await {
+                tracing::debug!(%reason, "an HTTP connection was closed");
+            }
+            drop(seat);
+        });
+    }
+    open.shutdown().await;
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
@@ -129,4 +168,39 @@ fn problem(status: StatusCode, code: Option<Code>, title: &str, detail: &str) ->
     }
     let kind = [(header::CONTENT_TYPE, "application/problem+json")];
     (status, kind, document.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_asks_nothing_gives_up_its_seat() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(serve_within(
+            Duration::from_millis(50),
+            socket,
+            Router::new().route("/", get(async || INDEX)),
+            stopped,
+        ));
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HT").await.unwrap();
+            silent.push(stream);
+        }
+        // Every seat is taken: this one waits until the others are put out.
+        let mut asking = TcpStream::connect(address).await.unwrap();
+        asking.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        asking.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+        stop.send_replace(true);
+        server.await.unwrap();
+    }
 }

@@ -46,7 +46,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     kafka_task: JoinHandle<()>,
-    http_task: JoinHandle<io::Result<()>>,
+    http_task: JoinHandle<()>,
 }
 
 /// What blocks while starting, and so happens away from the tasks.
@@ -186,7 +186,7 @@ impl Node {
         self.stopped.send_replace(true);
         let abort = self.http_task.abort_handle();
         match timeout(HTTP_DRAIN, self.http_task).await {
-            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(())) => {}
             Ok(failed) => tracing::warn!(?failed, "the HTTP listener did not end as it should"),
             Err(_) => abort.abort(),
         }

@@ -54,6 +54,7 @@ impl Config {
             offset_metadata_bytes_max: groups.offset_metadata_size_max.as_usize(),
             fetch_sessions_max: kafka.fetch_sessions_max,
             fetch_bytes_max: kafka.fetch_size_max.as_usize(),
+            fetches_bytes_max: kafka.fetches_size_max.as_usize(),
         }
     }
 

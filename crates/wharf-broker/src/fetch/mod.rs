@@ -10,7 +10,7 @@ mod waiters;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -113,6 +113,8 @@ pub(crate) struct Fetching {
     sessions: Sessions,
     /// Counts fetches outside sessions, to start each at another partition.
     turn: AtomicU64,
+    /// The most one fetch answers now, in bytes.
+    share: AtomicUsize,
 }
 
 impl Fetching {
@@ -121,6 +123,7 @@ impl Fetching {
             waiters: Arc::clone(&wakeups.inner),
             sessions: Sessions::new(options.fetch_sessions_max),
             turn: AtomicU64::new(0),
+            share: AtomicUsize::new(options.fetch_bytes_max),
         }
     }
 
@@ -129,13 +132,30 @@ impl Fetching {
         self.waiters.register(partitions)
     }
 
+    /// The most one fetch answers now.
+    fn share(&self) -> usize {
+        self.share.load(Ordering::Relaxed)
+    }
+
     /// Makes waiting fetches look at these partitions again.
     pub(crate) fn wake(&self, partitions: &[PartitionId]) {
         self.waiters.appended(partitions);
     }
 }
 
+/// No connection's share is smaller; a batch that is larger is answered whole all the same.
+const SHARE_BYTES_MIN: usize = 64 << 10;
+
 impl Broker {
+    /// Tells how many connections are open. A slow reader holds its answer in memory for as long
+    /// as it likes, so the more there are, the less each is answered at once.
+    pub fn share_fetches(&self, connections: usize) {
+        let options = self.options();
+        let share = options.fetches_bytes_max / connections.max(1);
+        let share = share.max(SHARE_BYTES_MIN).min(options.fetch_bytes_max);
+        self.shared.fetch.share.store(share, Ordering::Relaxed);
+    }
+
     /// Fetches, waiting as asked. Dropping the future cancels the wait.
     pub async fn fetch(&self, cx: &Context, fetch: Fetch) -> Fetched {
         let _anyone_may_fetch = cx;
@@ -144,7 +164,7 @@ impl Broker {
             deadline: shared.runtime.now().after(fetch.wait_max),
             bytes_max: usize::try_from(fetch.bytes_max)
                 .unwrap_or(0)
-                .min(shared.options.fetch_bytes_max),
+                .min(shared.fetch.share()),
             bytes_min: usize::try_from(fetch.bytes_min).unwrap_or(0),
         };
         let plan = match shared.fetch.sessions.begin(fetch, shared.runtime.now()) {

@@ -218,6 +218,29 @@ fn the_node_caps_what_one_fetch_returns() {
 }
 
 #[test]
+fn the_more_connections_there_are_the_less_each_is_answered_at_once() {
+    let value = "x".repeat(50_000);
+    let size = batch(&[&value]).len();
+    let world = World::with(Options {
+        fetches_bytes_max: 8 * size,
+        ..Options::default()
+    });
+    world.topic("orders", 1, &[]);
+    for _ in 0..8 {
+        produce(&world, "orders", 0, &[&value]);
+    }
+    let answered = |connections| {
+        world.broker.share_fetches(connections);
+        values(&fetch(&world, request(vec![from("orders", 0, 0)])).partitions[0]).len()
+    };
+    assert_eq!(answered(0), 8);
+    assert_eq!(answered(1), 8);
+    assert_eq!(answered(2), 4);
+    assert_eq!(answered(1_000_000), 1, "one batch is always answered");
+    assert_eq!(answered(1), 8);
+}
+
+#[test]
 fn no_partition_starves_behind_a_busy_one() {
     let world = World::new();
     world.topic("orders", 3, &[]);

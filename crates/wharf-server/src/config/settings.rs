@@ -116,6 +116,9 @@ settings! {
         /// The most one fetch answers; whatever a client asks for beyond it comes with its next fetch.
         /// Kafka's `fetch.max.bytes`.
         fetch_size_max: ByteCount = ByteCount(55 << 20);
+        /// How much all connections together should be answered at once, when many read slowly.
+        /// Each may have its share of it, at least 64 KiB or one batch.
+        fetches_size_max: ByteCount = ByteCount(512 << 20);
         /// How many fetch sessions are kept; the longest idle goes first.
         /// Kafka's `max.incremental.fetch.session.cache.slots`.
         fetch_sessions_max: usize = 1_000;

@@ -53,6 +53,9 @@ pub(crate) trait Handler: fmt::Debug + Send + Sync + 'static {
 
     /// How many bytes a frame's arrays take once it is decoded.
     fn decoded_bytes(&self, frame: &[u8]) -> usize;
+
+    /// Told how many connections are open whenever that changes.
+    fn connections(&self, open: usize);
 }
 
 impl Handler for Service {
@@ -66,6 +69,10 @@ impl Handler for Service {
 
     fn decoded_bytes(&self, frame: &[u8]) -> usize {
         Self::decoded_bytes(frame)
+    }
+
+    fn connections(&self, open: usize) {
+        self.broker().share_fetches(open);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Accepting connections, up to the limit, and letting them finish when the node stops.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,19 +58,20 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
     let mut number = 0;
     let mut stopping = stop.clone();
     loop {
+        shared.handler.connections(connections.len());
         tokio::select! {
             biased;
             () = raised(&mut stopping) => break,
             Some(ended) = connections.join_next() => note_end(&shared, ended),
-            accepted = socket.accept() => match accepted {
-                Ok(_) if connections.len() >= connections_max => shared.metrics.refused(),
-                Ok((stream, peer)) => {
-                    number += 1;
-                    let served = one(Arc::clone(&shared), stream, peer, number, stop.clone());
-                    connections.spawn(served);
+            (stream, peer) = accept(&socket) => {
+                if connections.len() >= connections_max {
+                    shared.metrics.refused();
+                    continue;
                 }
-                Err(error) => pause(&error).await,
-            },
+                number += 1;
+                let served = one(Arc::clone(&shared), stream, peer, number, stop.clone());
+                connections.spawn(served);
+            }
         }
     }
     drop(socket);
@@ -119,7 +119,16 @@ fn note_end(shared: &Shared, ended: Result<(), JoinError>) {
     }
 }
 
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "a connection could not be accepted");
-    sleep(ACCEPT_PAUSE).await;
+/// The next connection. A failure (too many open files, say) is no reason to stop: it is told, and
+/// after a pause there is another try.
+pub(crate) async fn accept(socket: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match socket.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }

@@ -13,4 +13,4 @@ mod listener;
 mod tests;
 
 pub(crate) use connection::Limits;
-pub(crate) use listener::{Listener, serve};
+pub(crate) use listener::{Listener, accept, serve};

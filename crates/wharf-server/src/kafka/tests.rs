@@ -81,6 +81,8 @@ impl Handler for Double {
         })
     }
 
+    fn connections(&self, _open: usize) {}
+
     fn decoded_bytes(&self, frame: &[u8]) -> usize {
         if frame[1] == b'+' { frame.len() * 3 } else { 0 }
     }
