@@ -260,6 +260,8 @@ impl Partition {
             append_time,
             max_time,
         });
+        // Retention was seen to move the start before this append's outcome was known.
+        self.advance(self.start);
         if header.producer_id >= 0 {
             let first_sequence = header.base_sequence;
             let last_sequence = first_sequence + header.last_offset_delta;
@@ -343,4 +345,41 @@ fn judge(known: Option<&Producer>, header: &Header) -> Result<Option<Recent>, Co
         }
     }
     Err(CommitError::OutOfOrderSequence { expected, found })
+}
+
+#[cfg(test)]
+mod tests {
+    use wharf_log::batch::{self, Record};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_gone_when_the_start_was_seen_to_pass_it_before_its_outcome_was_known() {
+        let id = PartitionId(1);
+        let append = |value: &'static [u8]| Unit {
+            appends: vec![Append {
+                partition: id,
+                batch: batch::build(
+                    &[Record {
+                        value: Some(Bytes::from_static(value)),
+                        ..Record::default()
+                    }],
+                    None,
+                ),
+                clock: Clock::CreateTime,
+            }],
+            ..Unit::default()
+        };
+        let mut model = Model::new(Duration::from_secs(1));
+        let create = Unit {
+            partitions: vec![PartitionChange::Create(id)],
+            ..Unit::default()
+        };
+        model.apply(&create, Timestamp::ZERO).unwrap();
+        model.adopt_start(id, 1);
+        model.apply(&append(b"below"), Timestamp::ZERO).unwrap();
+        model.apply(&append(b"kept"), Timestamp::ZERO).unwrap();
+        let bases = model.partitions[&id].batches.iter().map(|batch| batch.base);
+        assert_eq!(bases.collect::<Vec<_>>(), [1]);
+    }
 }
