@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfig};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 use rdkafka::types::RDKafkaErrorCode;
 use wharf_message::{Code, TopicName};
 use wharf_server::Problem;
@@ -101,6 +101,17 @@ impl Connection {
         Ok(metadata)
     }
 
+    /// The partitions of a topic, in order. Never creates it.
+    pub(crate) fn partitions(
+        &self,
+        consumer: &BaseConsumer,
+        topic: &str,
+    ) -> anyhow::Result<Vec<i32>> {
+        let metadata = self.metadata(consumer, Some(topic))?;
+        let found = metadata.topics().iter().find(|known| known.name() == topic);
+        Ok(found.map(partitions).unwrap_or_default())
+    }
+
     /// What a client's error means to the person at the command line.
     pub(crate) fn explain(&self, error: &KafkaError) -> anyhow::Error {
         let unreachable = [
@@ -120,6 +131,17 @@ impl Connection {
             _ => anyhow::anyhow!("{error}"),
         }
     }
+}
+
+/// The partitions of a topic, in order.
+pub(crate) fn partitions(topic: &MetadataTopic) -> Vec<i32> {
+    let mut ids: Vec<i32> = topic
+        .partitions()
+        .iter()
+        .map(MetadataPartition::id)
+        .collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// The problem of a topic that is not there, with the nearest name that is.

@@ -136,21 +136,7 @@ impl Consume {
 
     /// Starts at the places asked for; the end of each partition that has something to read.
     fn assign(&self, consumer: &BaseConsumer) -> anyhow::Result<BTreeMap<i32, i64>> {
-        let metadata = self.connection.metadata(consumer, Some(&self.topic))?;
-        let topic = metadata
-            .topics()
-            .iter()
-            .find(|topic| topic.name() == self.topic);
-        let all: Vec<i32> = topic
-            .map(|topic| {
-                topic
-                    .partitions()
-                    .iter()
-                    .map(rdkafka::metadata::MetadataPartition::id)
-            })
-            .into_iter()
-            .flatten()
-            .collect();
+        let all = self.connection.partitions(consumer, &self.topic)?;
         if let Some(unknown) = self.partition.iter().find(|wanted| !all.contains(wanted)) {
             return Err(Usage(format!("{} has no partition {unknown}", self.topic)).into());
         }

@@ -12,7 +12,7 @@ use wharf_message::Code;
 use wharf_server::Problem;
 
 use crate::cli::{Outcome, Usage};
-use crate::client::{Connection, PATIENCE, admin_options, wait};
+use crate::client::{Connection, PATIENCE, admin_options, partitions, wait};
 use crate::output::{self, Format, OutputArguments};
 use crate::place::{self, Place};
 use crate::{assignment, confirm};
@@ -213,17 +213,9 @@ fn committed(
 }
 
 fn partitions_by_topic(metadata: &rdkafka::metadata::Metadata) -> BTreeMap<String, Vec<i32>> {
-    let ids = |topic: &rdkafka::metadata::MetadataTopic| {
-        topic
-            .partitions()
-            .iter()
-            .map(rdkafka::metadata::MetadataPartition::id)
-            .collect()
-    };
-    metadata
-        .topics()
-        .iter()
-        .map(|topic| (topic.name().to_owned(), ids(topic)))
+    let topics = metadata.topics().iter();
+    topics
+        .map(|topic| (topic.name().to_owned(), partitions(topic)))
         .collect()
 }
 
@@ -380,16 +372,13 @@ fn not_empty(group: &str, members: usize) -> anyhow::Error {
 impl Reset {
     fn run(self) -> anyhow::Result<Outcome> {
         let consumer = self.connection.observer(&self.group)?;
-        let metadata = self.connection.metadata(&consumer, Some(&self.topic))?;
+        let all = self.connection.partitions(&consumer, &self.topic)?;
         let list = groups(&self.connection, &consumer, Some(&self.group))?;
         let info = list.groups().iter().find(|info| info.name() == self.group);
         let members = info.map_or(0, |info| info.members().len());
         if members > 0 {
             return Err(not_empty(&self.group, members));
         }
-        let all = partitions_by_topic(&metadata)
-            .remove(&self.topic)
-            .unwrap_or_default();
         if let Some(unknown) = self.partition.iter().find(|wanted| !all.contains(wanted)) {
             return Err(Usage(format!("{} has no partition {unknown}", self.topic)).into());
         }

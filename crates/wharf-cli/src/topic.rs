@@ -8,12 +8,12 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::types::RDKafkaErrorCode;
 use serde::Serialize;
 
 use crate::cli::{Outcome, Usage};
-use crate::client::{Connection, admin_options, pair, refused, wait};
+use crate::client::{Connection, admin_options, pair, partitions, refused, wait};
 use crate::output::{self, Format, OutputArguments};
 use crate::{confirm, place};
 
@@ -213,14 +213,6 @@ impl Create {
     }
 }
 
-fn partitions(topic: &MetadataTopic) -> Vec<i32> {
-    topic
-        .partitions()
-        .iter()
-        .map(rdkafka::metadata::MetadataPartition::id)
-        .collect()
-}
-
 fn is_internal(name: &str) -> bool {
     name.starts_with("__") || name.starts_with("_wharf.")
 }
@@ -274,10 +266,14 @@ impl Describe {
             .filter(|topic| topic.name() == self.name)
         {
             let extents = place::extents(&consumer, topic.name(), &partitions(topic))?;
-            for (partition, extent) in topic.partitions().iter().zip(extents) {
+            let leader = |id| {
+                let partition = topic.partitions().iter().find(|one| one.id() == id);
+                partition.map_or(-1, MetadataPartition::leader)
+            };
+            for extent in extents {
                 description.partitions.push(PartitionRow {
                     partition: extent.partition,
-                    leader: partition.leader(),
+                    leader: leader(extent.partition),
                     start: extent.start,
                     end: extent.end,
                     records: extent.end - extent.start,
@@ -410,9 +406,7 @@ impl Delete {
     fn run(self) -> anyhow::Result<Outcome> {
         let consumer = self.connection.observer("wharf-cli")?;
         for name in &self.names {
-            let metadata = self.connection.metadata(&consumer, Some(name))?;
-            let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-            let partitions = topic.map(partitions).unwrap_or_default();
+            let partitions = self.connection.partitions(&consumer, name)?;
             let extents = place::extents(&consumer, name, &partitions)?;
             let records: i64 = extents.iter().map(|extent| extent.end - extent.start).sum();
             if self.dry_run {

@@ -195,20 +195,7 @@ impl Ingest {
                 }
             }
         }
-        let metadata = self.connection.metadata(consumer, Some(&self.topic))?;
-        let topic = metadata
-            .topics()
-            .iter()
-            .find(|topic| topic.name() == self.topic);
-        let ids = topic.map(|topic| {
-            topic
-                .partitions()
-                .iter()
-                .map(rdkafka::metadata::MetadataPartition::id)
-        });
-        let mut ids: Vec<i32> = ids.into_iter().flatten().collect();
-        ids.sort_unstable();
-        Ok(ids)
+        self.connection.partitions(consumer, &self.topic)
     }
 }
 
