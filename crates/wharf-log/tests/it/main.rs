@@ -7,6 +7,7 @@ mod damage;
 mod disk_full;
 mod harness;
 mod model;
+mod old_data;
 mod restart;
 mod retention;
 mod settle;
