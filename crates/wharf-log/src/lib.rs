@@ -36,6 +36,7 @@ mod snapshot;
 mod sync;
 mod tail;
 mod unit;
+mod walk;
 
 pub use committer::Committer;
 pub use maintenance::Maintenance;

@@ -154,6 +154,13 @@ impl Data {
         after.map_or(i64::MAX, |range| range.first)
     }
 
+    /// Where batches of `segment` may follow damaged ones that are missing in it.
+    pub(crate) fn damage_ends(&self, segment: &Segment) -> Vec<i64> {
+        let inside = segment.base_offset..=segment.last_offset;
+        let ends = self.damaged.iter().map(|range| range.last + 1);
+        ends.filter(|end| inside.contains(end)).collect()
+    }
+
     /// The first index entry that ends at or after `offset`.
     pub(crate) fn index_from(&self, offset: i64) -> usize {
         self.index

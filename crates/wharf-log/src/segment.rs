@@ -3,7 +3,9 @@
 //! `segments/<partition, 16 hex digits>/<base offset, 20 digits>.log` holds Kafka record batches and
 //! nothing else; the `.idx` beside it holds one entry per [`INDEX_INTERVAL`] bytes and can be rebuilt
 //! from it. Invariants: only the valid length known to the partition counts, whatever the file holds
-//! beyond; batches are checked before they are returned; a bounded number of segments stays open.
+//! beyond; batches are checked before they are returned; the base offset, which a batch's checksum
+//! leaves out, counts only where the place of the batch confirms it; a bounded number of segments
+//! stays open.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +20,7 @@ use crate::disk::{Disk, DiskFile, Open};
 use crate::partition::Segment;
 use crate::reader::intact;
 use crate::sync::lock;
+use crate::walk::{Gaps, Step, Walk, read_up_to};
 
 /// The directory of segments.
 pub(crate) const DIRECTORY: &str = "segments";
@@ -27,8 +30,6 @@ pub(crate) const INDEX_INTERVAL: u64 = 64 << 10;
 pub(crate) const ENTRY_BYTES: usize = 32;
 /// How many index entries of all open segments are kept in memory at most (24 bytes each).
 const INDEX_ENTRIES_MAX: usize = 4 << 20;
-/// How much is read at once when walking headers.
-const WALK_BYTES: usize = 64 << 10;
 
 /// The directory of a partition's segments.
 pub(crate) fn directory(partition: PartitionId) -> String {
@@ -140,16 +141,16 @@ impl fmt::Debug for OpenSegment {
 }
 
 impl OpenSegment {
-    /// Where to start looking for the batch that holds `offset`.
-    fn seek_offset(&self, offset: i64) -> u64 {
+    /// Where to start looking for the batch that holds `offset`; `None`: at the beginning.
+    fn seek_offset(&self, offset: i64) -> Option<&IndexEntry> {
         let after = self.index.partition_point(|entry| entry.offset <= offset);
-        after.checked_sub(1).map_or(0, |at| self.index[at].position)
+        after.checked_sub(1).map(|at| &self.index[at])
     }
 
-    /// Where to start looking for the first batch at or after `time`.
-    fn seek_time(&self, time: i64) -> u64 {
+    /// Where to start looking for the first batch at or after `time`; `None`: at the beginning.
+    fn seek_time(&self, time: i64) -> Option<&IndexEntry> {
         let after = self.index.partition_point(|entry| entry.max_before < time);
-        after.checked_sub(1).map_or(0, |at| self.index[at].position)
+        after.checked_sub(1).map(|at| &self.index[at])
     }
 
     /// The offset of the first index entry after `position`.
@@ -161,72 +162,13 @@ impl OpenSegment {
     }
 }
 
-/// Walks over the headers of a segment's batches, reading ahead in bounded pieces.
-struct Walk<'a> {
-    file: &'a dyn DiskFile,
-    position: u64,
-    end: u64,
-    chunk: Bytes,
-    chunk_at: u64,
-}
-
-/// What a walk meets.
-enum Step {
-    Batch(u64, Header),
-    /// What is at this position is no batch.
-    Broken(u64),
-    End,
-}
-
-impl<'a> Walk<'a> {
-    fn new(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
-        Self {
-            file,
-            position,
-            end,
-            chunk: Bytes::new(),
-            chunk_at: position,
-        }
-    }
-
-    fn next(&mut self) -> io::Result<Step> {
-        let position = self.position;
-        if position >= self.end {
-            return Ok(Step::End);
-        }
-        let have = self.chunk_at + self.chunk.len() as u64;
-        if position + HEADER_BYTES as u64 > have {
-            let bytes = self.end.saturating_sub(position).min(WALK_BYTES as u64);
-            self.chunk = read_up_to(self.file, position, usize::try_from(bytes).unwrap_or(0))?;
-            self.chunk_at = position;
-        }
-        let at = usize::try_from(position - self.chunk_at).unwrap_or(usize::MAX);
-        let header = self
-            .chunk
-            .get(at..)
-            .and_then(|bytes| batch::header(bytes).ok());
-        match header {
-            Some(header) if position + header.batch_bytes() as u64 <= self.end => {
-                self.position += header.batch_bytes() as u64;
-                Ok(Step::Batch(position, header))
-            }
-            _ => Ok(Step::Broken(position)),
-        }
-    }
-}
-
-fn read_up_to(file: &dyn DiskFile, position: u64, bytes: usize) -> io::Result<Bytes> {
-    let mut buffer = BytesMut::zeroed(bytes);
-    let count = file.read_at(&mut buffer, position)?;
-    buffer.truncate(count);
-    Ok(buffer.freeze())
-}
-
 /// What to read from a segment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Range {
+pub(crate) struct Range<'a> {
     /// The offset that the first batch contains.
     pub(crate) from: i64,
+    /// Where offsets may be missing before it.
+    pub(crate) gaps: Gaps<'a>,
     /// Batches from this offset on are left out.
     pub(crate) stop_at: i64,
     pub(crate) bytes_max: usize,
@@ -354,27 +296,40 @@ impl Segments {
         &self,
         partition: PartitionId,
         segment: &Segment,
-        range: Range,
+        range: Range<'_>,
     ) -> io::Result<Part> {
         let open = self.open(partition, segment)?;
-        let mut walk = Walk::new(&*open.file, open.seek_offset(range.from), segment.bytes);
+        let from = open.seek_offset(range.from);
+        let mut walk = Walk::new(&*open.file, segment, from, range.gaps);
+        // What the walk met last: where the batch should be if the walk does not find it.
+        let mut met = walk.position;
+        let missing = |met, next: Option<Header>| {
+            let mut broken = broken(&open, segment, range.from, met);
+            if let Some(next) = next {
+                broken.last = broken.last.min(next.base_offset - 1);
+            }
+            Part {
+                batches: Bytes::new(),
+                broken: Some(broken),
+            }
+        };
         loop {
             match walk.next()? {
-                Step::End => return Ok(Part::default()),
-                Step::Broken(position) => {
-                    let first = range.from;
-                    return Ok(Part {
-                        batches: Bytes::new(),
-                        broken: Some(broken(&open, segment, first, position)),
-                    });
+                // The segment has the offset, so a batch that was met is not what it says.
+                Step::End => return Ok(missing(met, None)),
+                Step::Broken(position) => met = position,
+                Step::Batch(position, header) if header.last_offset() < range.from => {
+                    met = position;
                 }
-                Step::Batch(position, header) if header.last_offset() >= range.from => {
+                Step::Batch(_, header) if header.base_offset > range.from => {
+                    return Ok(missing(met, Some(header)));
+                }
+                Step::Batch(position, header) => {
                     let bytes = range.bytes_max.max(header.batch_bytes()) as u64;
                     let bytes = usize::try_from(bytes.min(segment.bytes - position)).unwrap_or(0);
                     let bytes = read_up_to(&*open.file, position, bytes)?;
                     return Ok(check(&open, segment, range, position, &bytes));
                 }
-                Step::Batch(..) => {}
             }
         }
     }
@@ -388,9 +343,11 @@ impl Segments {
         from: i64,
     ) -> io::Result<Option<Header>> {
         let open = self.open(partition, segment)?;
-        let position = open.seek_time(time).max(open.seek_offset(from));
-        let mut walk = Walk::new(&*open.file, position, segment.bytes);
-        while let Step::Batch(_, header) = walk.next()? {
+        let (by_time, by_offset) = (open.seek_time(time), open.seek_offset(from));
+        let entry = by_time.into_iter().chain(by_offset);
+        let entry = entry.max_by_key(|entry| entry.position);
+        let mut walk = Walk::new(&*open.file, segment, entry, Gaps::Anywhere);
+        while let Some((_, header)) = walk.next_batch()? {
             if header.max_timestamp >= time && header.last_offset() >= from {
                 return Ok(Some(header));
             }
@@ -406,9 +363,9 @@ impl Segments {
         from: i64,
     ) -> io::Result<Option<i64>> {
         let open = self.open(partition, segment)?;
-        let mut walk = Walk::new(&*open.file, open.seek_offset(from), segment.bytes);
+        let mut walk = Walk::new(&*open.file, segment, open.seek_offset(from), Gaps::Anywhere);
         let mut newest = None;
-        while let Step::Batch(_, header) = walk.next()? {
+        while let Some((_, header)) = walk.next_batch()? {
             if header.last_offset() >= from {
                 newest = newest.max(Some(header.max_timestamp));
             }
@@ -432,7 +389,7 @@ fn broken(open: &OpenSegment, segment: &Segment, first: i64, position: u64) -> B
 fn check(
     open: &OpenSegment,
     segment: &Segment,
-    range: Range,
+    range: Range<'_>,
     position: u64,
     bytes: &Bytes,
 ) -> Part {
@@ -459,7 +416,8 @@ fn check(
             follows && (next..=segment.last_offset).contains(&header.last_offset())
         };
         let Some(header) = header.filter(in_place) else {
-            found = Some(broken(open, segment, next, here));
+            // Behind other batches it is left to a read of its own, whose walk tells how far it goes.
+            found = (at == 0).then(|| broken(open, segment, next, here));
             break;
         };
         let size = header.batch_bytes();
@@ -513,13 +471,13 @@ fn complete_index(
     index: &mut Vec<IndexEntry>,
 ) -> io::Result<()> {
     let last = index.last().copied();
-    let position = last.map_or(0, |entry| entry.position);
     let mut indexer = match &last {
         Some(entry) => Indexer::resume(Some(entry), entry.max_before),
         None => Indexer::new(),
     };
-    let mut walk = Walk::new(file, position, segment.bytes);
-    while let Step::Batch(position, header) = walk.next()? {
+    // An entry is believed, so none is made of a batch after a gap, which nothing confirms.
+    let mut walk = Walk::new(file, segment, last.as_ref(), Gaps::Nowhere);
+    while let Some((position, header)) = walk.next_batch()? {
         index.extend(indexer.next(header.base_offset, position, header.max_timestamp));
     }
     Ok(())

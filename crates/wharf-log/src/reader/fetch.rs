@@ -16,6 +16,7 @@ use crate::partition::{BatchRef, Data, Partition, Segment};
 use crate::segment;
 use crate::shared::count;
 use crate::sync::{read, write};
+use crate::walk::Gaps;
 
 /// The most that one read returns, unless a single batch is larger: more comes with the next read.
 const READ_BYTES_MAX: usize = 16 << 20;
@@ -37,7 +38,11 @@ enum Source {
 enum Plan {
     Nothing,
     Journal(Vec<Run>),
-    Segment { segment: Segment, stop_at: i64 },
+    Segment {
+        segment: Segment,
+        damage_ends: Vec<i64>,
+        stop_at: i64,
+    },
 }
 
 /// Whether these bytes are the batch with this base offset, undamaged.
@@ -83,9 +88,17 @@ impl Reader {
                     }
                 }
             }
-            Plan::Segment { segment, stop_at } => {
+            Plan::Segment {
+                segment,
+                damage_ends,
+                stop_at,
+            } => {
                 let range = segment::Range {
                     from: offset,
+                    gaps: Gaps::Known {
+                        start,
+                        damage_ends: &damage_ends,
+                    },
                     stop_at,
                     bytes_max,
                 };
@@ -112,6 +125,7 @@ impl Reader {
             }
             return Ok(Plan::Segment {
                 segment: *segment,
+                damage_ends: data.damage_ends(segment),
                 stop_at,
             });
         }
@@ -226,7 +240,7 @@ impl Reader {
         &self,
         partition: &Partition,
         segment: &Segment,
-        range: segment::Range,
+        range: segment::Range<'_>,
         slice: &mut Slice,
     ) -> Result<(), ReadError> {
         count(&self.shared.counters.reads_from_disk, 1);
