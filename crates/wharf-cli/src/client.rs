@@ -50,9 +50,17 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 impl Connection {
     /// The client's configuration.
     pub(crate) fn config(&self) -> ClientConfig {
+        self.config_over(&[])
+    }
+
+    /// The client's configuration, with a command's own defaults below what `-X` says.
+    pub(crate) fn config_over(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.broker);
         config.set("client.id", "wharf-cli");
+        for (name, value) in defaults {
+            config.set(*name, *value);
+        }
         for (name, value) in &self.client_settings {
             config.set(name, value);
         }
@@ -61,12 +69,7 @@ impl Connection {
 
     /// A client of the given kind. A bad `-X` setting is an error of usage.
     pub(crate) fn create<T: FromClientConfig>(&self, config: &ClientConfig) -> anyhow::Result<T> {
-        config.create().map_err(|error| match error {
-            KafkaError::ClientConfig(_, what, name, value) => {
-                Usage(format!("-X {name}={value} cannot be used: {what}")).into()
-            }
-            other => other.into(),
-        })
+        config.create().map_err(not_created)
     }
 
     /// A client for administration.
@@ -130,6 +133,17 @@ impl Connection {
             .into(),
             _ => anyhow::anyhow!("{error}"),
         }
+    }
+}
+
+/// What it means that a client could not be made.
+pub(crate) fn not_created(error: KafkaError) -> anyhow::Error {
+    match error {
+        KafkaError::ClientConfig(_, what, name, value) => {
+            Usage(format!("-X {name}={value} cannot be used: {what}")).into()
+        }
+        KafkaError::ClientCreation(what) => Usage(format!("-X cannot be used: {what}")).into(),
+        other => other.into(),
     }
 }
 

@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use crate::client::Connection;
+use crate::client::{Connection, not_created};
 
 /// What came back from the broker so far. Called from the client's own thread.
 pub(crate) trait Receipts: Send + Sync + 'static {
@@ -51,31 +50,29 @@ pub(crate) struct Sender<R: Receipts> {
 pub(crate) type Record<'a> = BaseRecord<'a, [u8], [u8], usize>;
 
 impl<R: Receipts> Sender<R> {
-    /// A sender over `connection`; `adjust` may change the client's configuration.
+    /// A sender over `connection`. `-X` goes before `defaults`, `required` before both.
     pub(crate) fn open(
         connection: &Connection,
         receipts: Arc<R>,
-        adjust: impl FnOnce(&mut ClientConfig),
+        defaults: &[(&str, &str)],
+        required: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let mut config = connection.config();
-        config.set("enable.idempotence", "true");
-        config.set("linger.ms", "5");
-        // Bounds the memory: further messages wait until earlier ones are acknowledged.
-        config.set("queue.buffering.max.kbytes", "65536");
-        adjust(&mut config);
+        // The queue bounds the memory: further messages wait until earlier ones are acknowledged.
+        let usual = [
+            ("enable.idempotence", "true"),
+            ("linger.ms", "5"),
+            ("queue.buffering.max.kbytes", "65536"),
+        ];
+        let mut config = connection.config_over(&[&usual[..], defaults].concat());
+        for (name, value) in required {
+            config.set(*name, *value);
+        }
         let failed = Arc::new(Mutex::new(None));
         let callback = Callback {
             receipts,
             failed: Arc::clone(&failed),
         };
-        let producer = config
-            .create_with_context(callback)
-            .map_err(|error| match error {
-                KafkaError::ClientConfig(_, what, name, value) => anyhow::Error::from(
-                    crate::cli::Usage(format!("{name}={value} cannot be used: {what}")),
-                ),
-                other => other.into(),
-            })?;
+        let producer = config.create_with_context(callback).map_err(not_created)?;
         Ok(Self { producer, failed })
     }
 

@@ -50,16 +50,15 @@ pub(crate) struct Produce {
     /// At most so many messages per second
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// How the messages are compressed
-    #[arg(short = 'z', long, value_enum, default_value_t)]
-    compression: Compression,
+    /// How the messages are compressed [default: none]
+    #[arg(short = 'z', long, value_enum)]
+    compression: Option<Compression>,
     #[command(flatten)]
     connection: Connection,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Compression {
-    #[default]
     None,
     Gzip,
     Snappy,
@@ -88,11 +87,12 @@ impl Produce {
         let count = Arc::new(Count::default());
         let compression = self
             .compression
-            .to_possible_value()
-            .map(|value| value.get_name().to_owned());
-        let sender = Sender::open(&self.connection, Arc::clone(&count), |config| {
-            config.set("compression.type", compression.as_deref().unwrap_or("none"));
-        })?;
+            .and_then(|chosen| chosen.to_possible_value());
+        let required = compression
+            .as_ref()
+            .map(|chosen| ("compression.type", chosen.get_name()));
+        let required: Vec<_> = required.into_iter().collect();
+        let sender = Sender::open(&self.connection, Arc::clone(&count), &[], &required)?;
         let sent = self
             .send(&sender, BufReader::new(input))
             .and_then(|()| sender.finish(&self.connection));
@@ -116,7 +116,8 @@ impl Produce {
             let read = read.context("the input cannot be read")?;
             anyhow::ensure!(
                 u64::try_from(read)? < LINE_BYTES_MAX,
-                "message {number} is longer than {LINE_BYTES_MAX} bytes"
+                "message {} is longer than {LINE_BYTES_MAX} bytes",
+                number + 1
             );
             if read == 0 && !(self.whole && number == 0) {
                 return Ok(());
@@ -124,7 +125,7 @@ impl Produce {
             let content = if self.whole {
                 line.as_slice()
             } else {
-                line.trim_ascii_end_of_line()
+                without_line_ending(&line)
             };
             if let Some(pace) = &mut pace {
                 pace.wait();
@@ -181,16 +182,10 @@ fn split<'a>(line: &'a [u8], separator: &[u8]) -> Option<(Option<&'a [u8]>, &'a 
     Some((Some(key), rest.get(separator.len()..).unwrap_or_default()))
 }
 
-trait Line {
-    /// Without the line's own ending, `\n` or `\r\n`; other white space stays.
-    fn trim_ascii_end_of_line(&self) -> &[u8];
-}
-
-impl Line for Vec<u8> {
-    fn trim_ascii_end_of_line(&self) -> &[u8] {
-        let line = self.strip_suffix(b"\n").unwrap_or(self);
-        line.strip_suffix(b"\r").unwrap_or(line)
-    }
+/// A line without its own ending, `\n` or `\r\n`; other white space stays.
+fn without_line_ending(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -204,6 +199,6 @@ mod tests {
             Some((Some(&b"a"[..]), &b"b::c"[..]))
         );
         assert_eq!(split(b"abc", b":"), None);
-        assert_eq!(b"x \r\n".to_vec().trim_ascii_end_of_line(), b"x ");
+        assert_eq!(without_line_ending(b"x \r\n"), b"x ");
     }
 }

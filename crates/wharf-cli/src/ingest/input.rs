@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -52,6 +52,7 @@ pub(super) struct Input {
     rows: Rows,
     position: Position,
     bytes_total: u64,
+    row_bytes_max: u64,
 }
 
 enum Rows {
@@ -93,6 +94,7 @@ impl Input {
             rows,
             position,
             bytes_total,
+            row_bytes_max: ROW_BYTES_MAX,
         })
     }
 
@@ -106,56 +108,62 @@ impl Input {
         self.position
     }
 
-    /// The next row, with the field `key` as its key; `None` at the end.
-    pub(super) fn next(&mut self, key: Option<&str>) -> Option<Result<Row, Invalid>> {
-        let line = self.position.line + 1;
-        let read = match &mut self.rows {
+    /// The next row, with the field `key` as its key; `None` at the end. An error means that the
+    /// file itself cannot be read on, not that a row is bad.
+    pub(super) fn next(&mut self, key: Option<&str>) -> io::Result<Option<Result<Row, Invalid>>> {
+        let first_line = self.position.line + 1;
+        let (line, read) = match &mut self.rows {
             Rows::Csv {
                 reader,
                 names,
                 record,
             } => {
-                let read = next_csv(reader, names, record, key);
+                let read = next_csv(reader, names, record, key)?;
                 let place = reader.position();
                 self.position.byte = place.byte();
                 self.position.line = place.line().saturating_sub(1);
-                read?
+                (first_line, read)
             }
-            Rows::Jsonl { reader, line } => loop {
-                line.clear();
-                let read = match reader.by_ref().take(ROW_BYTES_MAX).read_until(b'\n', line) {
-                    Ok(0) => return None,
-                    Ok(read) => u64::try_from(read).unwrap_or(u64::MAX),
-                    Err(error) => return Some(Err(self.invalid(error.to_string()))),
-                };
-                self.position.byte += read;
-                self.position.line += 1;
-                if read >= ROW_BYTES_MAX {
-                    break Err(format!("longer than {ROW_BYTES_MAX} bytes"));
-                }
-                let content = line.trim_ascii();
-                if !content.is_empty() {
-                    break json_row(content, key);
-                }
-            },
+            Rows::Jsonl { reader, line } => {
+                let read = next_line(reader, line, self.row_bytes_max, &mut self.position)?;
+                let read = read.map(|fits| fits.and_then(|()| json_row(line.trim_ascii(), key)));
+                (self.position.line, read)
+            }
+        };
+        let Some(read) = read else {
+            return Ok(None);
         };
         let number = self.position.row;
         self.position.row += 1;
-        let line = line.max(if matches!(self.rows, Rows::Jsonl { .. }) {
-            self.position.line
-        } else {
-            line
-        });
-        Some(match read {
+        Ok(Some(match read {
             Ok((key, value)) => Ok(Row { number, key, value }),
             Err(reason) => Err(Invalid { line, reason }),
-        })
+        }))
     }
+}
 
-    fn invalid(&self, reason: String) -> Invalid {
-        Invalid {
-            line: self.position.line + 1,
-            reason,
+/// Reads the next line that is not blank; a line that is too long is passed over, whole.
+fn next_line(
+    reader: &mut BufReader<File>,
+    line: &mut Vec<u8>,
+    bytes_max: u64,
+    position: &mut Position,
+) -> io::Result<Option<Result<(), String>>> {
+    loop {
+        line.clear();
+        let read = reader.by_ref().take(bytes_max).read_until(b'\n', line)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        let cut = read as u64 == bytes_max && !line.ends_with(b"\n");
+        let rest = if cut { reader.skip_until(b'\n')? } else { 0 };
+        position.byte += (read + rest) as u64;
+        position.line += 1;
+        if rest > 0 {
+            return Ok(Some(Err(format!("longer than {bytes_max} bytes"))));
+        }
+        if !line.trim_ascii().is_empty() {
+            return Ok(Some(Ok(())));
         }
     }
 }
@@ -185,8 +193,8 @@ fn next_csv(
     names: &csv::StringRecord,
     record: &mut csv::StringRecord,
     key: Option<&str>,
-) -> Option<Read> {
-    match reader.read_record(record) {
+) -> io::Result<Option<Read>> {
+    Ok(match reader.read_record(record) {
         Ok(false) => None,
         Ok(true) => {
             let mut object = Map::new();
@@ -197,13 +205,14 @@ fn next_csv(
                 None => None,
                 Some(key) => match names.iter().position(|name| name == key) {
                     Some(index) => record.get(index).map(|field| field.as_bytes().to_vec()),
-                    None => return Some(Err(format!("there is no column {key:?}"))),
+                    None => return Ok(Some(Err(format!("there is no column {key:?}")))),
                 },
             };
             Some(Ok((found, Value::Object(object).to_string().into_bytes())))
         }
+        Err(error) if error.is_io_error() => return Err(error.into()),
         Err(error) => Some(Err(error.to_string())),
-    }
+    })
 }
 
 fn json_row(content: &[u8], key: Option<&str>) -> Read {
@@ -249,7 +258,9 @@ mod tests {
             ),
             Err(invalid) => invalid.to_string(),
         };
-        std::iter::from_fn(|| input.next(key)).map(text).collect()
+        std::iter::from_fn(|| input.next(key).unwrap())
+            .map(text)
+            .collect()
     }
 
     #[test]
@@ -264,7 +275,7 @@ mod tests {
         assert_eq!(all[3], "3:4:{\"id\":\"4\",\"name\":\"Eve\"}");
         let mut input = open(Position::default());
         for expected in 1..4 {
-            assert!(input.next(None).is_some());
+            assert!(input.next(None).unwrap().is_some());
             let rest = values(&mut open(input.position()), Some("id"));
             assert_eq!(rest, all[expected..], "from row {expected}");
         }
@@ -281,7 +292,32 @@ mod tests {
         assert!(all[2].starts_with("line 4: "), "{}", all[2]);
         assert_eq!(all[3], "3:x:{\"a\":{\"b\":\"x\"}}");
         let mut input = open(Position::default());
-        assert!(input.next(None).is_some());
+        assert!(input.next(None).unwrap().is_some());
         assert_eq!(values(&mut open(input.position()), Some("a.b")), all[1..]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_whole() {
+        let long = format!("\"{}\"", "1 ".repeat(40));
+        let file = file(&format!("1\n{long}\n2\n{long}"));
+        let mut input = Input::open(file.path(), FileFormat::Jsonl, Position::default()).unwrap();
+        input.row_bytes_max = 20;
+        assert_eq!(
+            values(&mut input, None),
+            [
+                "0::1",
+                "line 2: longer than 20 bytes",
+                "2::2",
+                "line 4: longer than 20 bytes"
+            ]
+        );
+        assert_eq!(input.position().byte, input.bytes_total());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_on_is_no_bad_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut input = Input::open(folder.path(), FileFormat::Jsonl, Position::default()).unwrap();
+        assert!(input.next(None).is_err());
     }
 }

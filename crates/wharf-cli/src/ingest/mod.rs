@@ -212,9 +212,13 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(&mut self, format: FileFormat) -> anyhow::Result<Report> {
         let tracker = Arc::new(Mutex::new(Tracker::default()));
-        let sender = Sender::open(&self.ingest.connection, Arc::clone(&tracker), |config| {
-            config.set("compression.type", "lz4");
-        })?;
+        let sender = Sender::open(
+            &self.ingest.connection,
+            Arc::clone(&tracker),
+            &[("compression.type", "lz4")],
+            // What is in is told by the order within a partition.
+            &[("enable.idempotence", "true")],
+        )?;
         let mut input = Input::open(&self.ingest.file, format, self.state.position())?;
         let bar = progress_bar(input.bytes_total(), self.state.position().byte)?;
         let mut report = Report {
@@ -243,7 +247,9 @@ impl Work<'_> {
         bar: &ProgressBar,
         report: &mut Report,
     ) -> anyhow::Result<()> {
-        while let Some(row) = input.next(self.ingest.key.as_deref()) {
+        let cannot = || format!("{} cannot be read on", self.ingest.file.display());
+        let key = self.ingest.key.as_deref();
+        while let Some(row) = input.next(key).with_context(cannot)? {
             let row = match row {
                 Ok(row) => row,
                 Err(invalid) if self.ingest.skip_invalid => {

@@ -129,6 +129,14 @@ fn lines_go_in_and_come_out_in_every_form() {
         (&"b".into(), &"two".into(), &1.into())
     );
     assert_eq!(row["headers"][0]["name"], "source");
+    // Refused with the command's own default, so the setting is really the person's.
+    let lax = ["-X", "enable.idempotence=false", "-X", "acks=1"];
+    shell.file("four", "four\n");
+    let produced = shell.run(&[&["produce", "notes", "--file", "four"], &lax[..]].concat());
+    assert!(produced.starts_with("exit: 0"), "{produced}");
+    let ingested = ["ingest", "four", "--format", "jsonl", "--topic", "notes"];
+    let refused = shell.run(&[&ingested[..], &lax].concat());
+    assert!(refused.starts_with("exit: 2"), "{refused}");
     let broken = shell.run(&["produce", "notes", "--file", "lines", "-K", "::"]);
     assert!(
         broken.starts_with("exit: 3") && broken.contains("line 1 has no key separator"),
@@ -150,7 +158,7 @@ fn lines_go_in_and_come_out_in_every_form() {
     );
     assert_eq!(
         shell.stdout(&["consume", "notes", "--until", "end", "--values"]),
-        "one\ntwo\n\n"
+        "one\ntwo\n\nfour\n"
     );
 }
 
