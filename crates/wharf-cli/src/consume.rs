@@ -175,11 +175,11 @@ impl Consume {
                 return Err(Usage(message.to_owned()).into());
             }
         };
-        let mut config = self.connection.config();
+        let defaults = [("auto.commit.interval.ms", "1000")];
+        let mut config = self.connection.config_over(&defaults);
         config.set("group.id", group);
         config.set("auto.offset.reset", reset);
         config.set("enable.auto.offset.store", "false");
-        config.set("auto.commit.interval.ms", "1000");
         let consumer: StreamConsumer = self.connection.create(&config)?;
         self.connection
             .metadata(&self.connection.observer(group)?, Some(&self.topic))?;
