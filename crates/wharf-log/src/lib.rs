@@ -41,12 +41,12 @@ mod walk;
 pub use committer::Committer;
 pub use maintenance::Maintenance;
 pub use reader::{
-    Bounds, DamagedRange, Health, ProducerSnapshot, ReadError, Reader, Slice, Statistics,
+    Aborted, Bounds, DamagedRange, Health, ProducerSnapshot, ReadError, Reader, Slice, Statistics,
     TimedBatch,
 };
 pub use unit::{
-    Append, Appended, Clock, CommitError, Committed, Condition, Done, Durability, PartitionChange,
-    PartitionId, StateChange, Unit,
+    Append, Appended, Clock, CommitError, Committed, Condition, Done, Durability, EndTransaction,
+    PartitionChange, PartitionId, StateChange, TransactionOutcome, Unit,
 };
 
 use std::sync::Arc;

@@ -133,6 +133,9 @@ impl<'a> Plan<'a> {
         for append in &unit.appends {
             committed.appends.push(self.append(append)?);
         }
+        if !unit.transactions.is_empty() {
+            return Err(CommitError::InvalidTransactionState);
+        }
         for change in &unit.state {
             self.change_state(change);
         }

@@ -224,6 +224,8 @@ impl Producers {
                 .last()
                 .map_or(-1, Remembered::last_sequence),
             last_timestamp: producer.time,
+            transaction_start: None,
+            coordinator_epoch: -1,
         };
         self.iter().map(snapshot).collect()
     }

