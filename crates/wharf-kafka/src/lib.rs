@@ -8,6 +8,7 @@ mod api;
 mod compact;
 mod compat;
 mod error;
+mod features;
 mod frame;
 #[cfg(test)]
 mod made_up;

@@ -2,7 +2,7 @@
 //! the one way to change a setting.
 //!
 //! Topics have settings that change. The node's own come from its configuration file and are
-//! read-only here. Loggers, client metrics subscriptions and group settings do not exist: they
+//! read-only here; to delete a change of one is no change, since there is never any. Loggers, client metrics subscriptions and group settings do not exist: they
 //! describe as empty and refuse every change. Nothing is changed before the whole resource was
 //! found good.
 
@@ -135,6 +135,10 @@ async fn alter(
 ) -> Result<(), Error> {
     let kind = Kind::from_code(kind)?;
     let changes = checked(changes)?;
+    let changes_nothing = kind != Kind::Topic
+        && changes
+            .iter()
+            .all(|change| change.operation == ConfigOperation::Delete);
     let refused = |what: &str| {
         let settings: Vec<_> = changes.iter().map(|change| change.name.as_str()).collect();
         Err(Error::new(
@@ -151,13 +155,13 @@ async fn alter(
         }
         Kind::Node | Kind::NodeLoggers if !name.is_empty() => {
             check_node(broker, name)?;
-            if changes.is_empty() {
+            if changes_nothing {
                 Ok(())
             } else {
                 refused(FIXED)
             }
         }
-        _ if changes.is_empty() => Ok(()),
+        _ if changes_nothing => Ok(()),
         Kind::Node | Kind::NodeLoggers => refused(FIXED),
         Kind::ClientMetrics => refused("this node takes no client metrics subscriptions"),
         Kind::Group => refused("groups have no settings of their own here"),

@@ -3,13 +3,17 @@
 
 use futures_util::FutureExt;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::{API_VERSIONS_KEY, APIS, Card};
 use crate::error::NONE;
+use crate::features::{self, FEATURES};
 use crate::frame::{Call, Reply};
 use crate::shape::{Shape, TEXT};
+use crate::wire::text;
 use crate::{Disconnect, Outcome};
 
 pub(super) static CARD: Card = Card {
@@ -20,15 +24,24 @@ pub(super) static CARD: Card = Card {
     kips: &[35, 482, 511],
     shape: Shape::new(3, &[TEXT.from(3), TEXT.from(3)]),
     notes: "A version that is not known is answered in version 0 with UNSUPPORTED_VERSION and the \
-            ranges. No feature is claimed.",
+            ranges.",
 };
+
+/// The first version that tells features (KIP-584).
+const FEATURES_FROM: i16 = 3;
+/// The first version that may tell a supported level of 0; clients of earlier ones choke on it.
+const LEVEL_ZERO_FROM: i16 = 4;
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
     call.answer_now(|call, request: ApiVersionsRequest| {
         let named = call.version() < 3
             || is_software_name(&request.client_software_name)
                 && is_software_name(&request.client_software_version);
-        if named { ranges(NONE) } else { refusal(ResponseError::InvalidRequest.code()) }
+        match named {
+            true if call.version() >= FEATURES_FROM => with_features(ranges(NONE), call.version()),
+            true => ranges(NONE),
+            false => refusal(ResponseError::InvalidRequest.code()),
+        }
     })
 }
 
@@ -46,6 +59,26 @@ fn ranges(error: i16) -> ApiVersionsResponse {
             .with_max_version(*card.advertised.end())
     };
     refusal(error).with_api_keys(APIS.iter().map(|api| range(api.card)).collect())
+}
+
+fn with_features(answer: ApiVersionsResponse, version: i16) -> ApiVersionsResponse {
+    let lowest = if version >= LEVEL_ZERO_FROM { 0 } else { 1 };
+    let supported = FEATURES.iter().filter(|feature| feature.min >= lowest).map(|feature| {
+        SupportedFeatureKey::default()
+            .with_name(text(feature.name))
+            .with_min_version(feature.min)
+            .with_max_version(feature.max)
+    });
+    let finalized = FEATURES.iter().filter(|feature| feature.level > 0).map(|feature| {
+        FinalizedFeatureKey::default()
+            .with_name(text(feature.name))
+            .with_min_version_level(feature.level)
+            .with_max_version_level(feature.level)
+    });
+    answer
+        .with_supported_features(supported.collect())
+        .with_finalized_features(finalized.collect())
+        .with_finalized_features_epoch(features::EPOCH)
 }
 
 fn refusal(error: i16) -> ApiVersionsResponse {

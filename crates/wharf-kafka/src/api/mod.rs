@@ -113,8 +113,13 @@ apis! {
     k35_describe_log_dirs: DescribeLogDirsRequest;
     k37_create_partitions: CreatePartitionsRequest;
     k42_delete_groups: DeleteGroupsRequest;
+    k43_elect_leaders: ElectLeadersRequest;
     k44_incremental_alter_configs: IncrementalAlterConfigsRequest;
+    k45_alter_partition_reassignments: AlterPartitionReassignmentsRequest;
+    k46_list_partition_reassignments: ListPartitionReassignmentsRequest;
     k47_offset_delete: OffsetDeleteRequest;
+    k55_describe_quorum: DescribeQuorumRequest;
+    k57_update_features: UpdateFeaturesRequest;
     k60_describe_cluster: DescribeClusterRequest;
     k61_describe_producers: DescribeProducersRequest;
     k74_list_config_resources: ListConfigResourcesRequest;

@@ -415,6 +415,34 @@ fn changes_of_what_does_not_change_are_refused_politely() {
     assert_eq!(node.broker.options().default_partitions, 1);
 }
 
+/// What `kafka-reassign-partitions --verify` does to every node and topic when it is done.
+#[test]
+fn to_delete_a_setting_that_was_never_changed_is_no_change_and_no_error() {
+    let node = node_with(&["orders"]);
+    let own = node.broker.options().node_id.to_string();
+    let of_node: &[Change<'_>] = &[
+        ("leader.replication.throttled.rate", DELETE, None),
+        ("follower.replication.throttled.rate", DELETE, None),
+        (
+            "replica.alter.log.dirs.io.max.bytes.per.second",
+            DELETE,
+            None,
+        ),
+    ];
+    let of_topic: &[Change<'_>] = &[
+        ("leader.replication.throttled.replicas", DELETE, None),
+        ("follower.replication.throttled.replicas", DELETE, None),
+    ];
+    let resources = [
+        (NODE, own.as_str(), of_node),
+        (NODE, "", of_node),
+        (TOPIC, "orders", of_topic),
+    ];
+    assert_eq!(incremental(&node, 1, &resources, false), [0; 3]);
+    let other = [(NODE, "77", of_node)];
+    assert_eq!(incremental(&node, 1, &other, false), [invalid()]);
+}
+
 fn replace(
     node: &Node,
     version: i16,

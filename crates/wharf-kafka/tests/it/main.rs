@@ -1,6 +1,7 @@
 //! The protocol from outside: frames in, frames out.
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+mod cluster_keys;
 mod compat;
 mod config_keys;
 mod frames;

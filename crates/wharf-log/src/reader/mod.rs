@@ -19,7 +19,7 @@ use wharf_message::Timestamp;
 use crate::PartitionId;
 use crate::partition::Partition;
 use crate::shared::Shared;
-use crate::sync::read;
+use crate::sync::{lock, read};
 
 /// Reads from any thread. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -258,6 +258,11 @@ impl Reader {
     /// Every partition, in order.
     pub fn partitions(&self) -> Vec<PartitionId> {
         self.shared.table.ids()
+    }
+
+    /// The number of the last frame that has taken effect. It only grows, also over restarts.
+    pub fn sequence(&self) -> u64 {
+        lock(&self.shared.cut).sequence
     }
 
     /// Whether the log accepts writes.
