@@ -8,9 +8,14 @@ use wharf_message::Timestamp;
 /// What the broker needs from whoever runs it. The server implements it with tokio, the
 /// simulator with virtual time.
 pub trait Runtime: Send + Sync + fmt::Debug + 'static {
-    /// The time now. May jump; nothing durable depends on it never going back.
+    /// The time now, as people and producers tell it. May jump either way whenever somebody sets
+    /// the machine's clock, so no deadline goes by it.
     fn now(&self) -> Timestamp;
-    /// Completes at `deadline` (soon, when it has passed already). Dropping it cancels.
+    /// What [`Self::now`] was when the node started, plus the time passed since: never jumps.
+    /// Every deadline goes by it.
+    fn steady(&self) -> Timestamp;
+    /// Completes when [`Self::steady`] reaches `deadline` (soon, when it has already). Dropping it
+    /// cancels.
     fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()>;
     /// Runs a task in the background.
     fn spawn(&self, task: BoxFuture<'static, ()>);

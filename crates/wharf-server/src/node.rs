@@ -87,7 +87,7 @@ impl Node {
             .map_err(|panic| internal("opening the log", &panic))??;
         report(&log);
 
-        let runtime = Arc::new(TokioRuntime(Handle::current()));
+        let runtime = Arc::new(TokioRuntime::new(Handle::current()));
         let options =
             config.broker_options(data.cluster_id.clone(), data.path.display().to_string());
         let (appender, reader) = (log.appender.clone(), log.reader.clone());

@@ -1,6 +1,6 @@
 //! What the broker needs from the world, on tokio.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -12,25 +12,41 @@ use crate::clock;
 
 /// The broker's tasks, timers and blocking work on a tokio runtime.
 #[derive(Clone, Debug)]
-pub(crate) struct TokioRuntime(pub(crate) Handle);
+pub(crate) struct TokioRuntime {
+    handle: Handle,
+    /// When the node started, by both clocks.
+    started: (Timestamp, Instant),
+}
+
+impl TokioRuntime {
+    pub(crate) fn new(handle: Handle) -> Self {
+        let started = (clock::now(), Instant::now());
+        Self { handle, started }
+    }
+}
 
 impl Runtime for TokioRuntime {
     fn now(&self) -> Timestamp {
         clock::now()
     }
 
+    fn steady(&self) -> Timestamp {
+        let (by_the_clock, instant) = self.started;
+        by_the_clock.after(instant.elapsed())
+    }
+
     fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
         // Rounded up by the millisecond the clock has cut off, so that it is not too early.
-        let wait = deadline.since(clock::now()) + Duration::from_millis(1);
+        let wait = deadline.since(self.steady()) + Duration::from_millis(1);
         Box::pin(tokio::time::sleep(wait))
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        drop(self.0.spawn(task));
+        drop(self.handle.spawn(task));
     }
 
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) {
-        drop(self.0.spawn_blocking(work));
+        drop(self.handle.spawn_blocking(work));
     }
 
     fn random(&self) -> [u8; 16] {

@@ -161,13 +161,13 @@ impl Broker {
         let _anyone_may_fetch = cx;
         let shared = &self.shared;
         let limits = Limits {
-            deadline: shared.runtime.now().after(fetch.wait_max),
+            deadline: shared.runtime.steady().after(fetch.wait_max),
             bytes_max: usize::try_from(fetch.bytes_max)
                 .unwrap_or(0)
                 .min(shared.fetch.share()),
             bytes_min: usize::try_from(fetch.bytes_min).unwrap_or(0),
         };
-        let plan = match shared.fetch.sessions.begin(fetch, shared.runtime.now()) {
+        let plan = match shared.fetch.sessions.begin(fetch, shared.runtime.steady()) {
             Ok(plan) => plan,
             Err(error) => {
                 return Fetched {
@@ -185,7 +185,7 @@ impl Broker {
             usize::try_from(spread).unwrap_or(0)
         });
         let scan = self.poll(&targets, start, limits).await;
-        let (now, random) = (shared.runtime.now(), shared.runtime.random());
+        let (now, random) = (shared.runtime.steady(), shared.runtime.random());
         let (session_id, partitions) = shared.fetch.sessions.finish(&plan, scan.found, now, random);
         Fetched {
             error: None,
@@ -222,14 +222,14 @@ impl Broker {
             .collect();
         if limits.satisfied(&first)
             || partitions.is_empty()
-            || shared.runtime.now() >= limits.deadline
+            || shared.runtime.steady() >= limits.deadline
         {
             return first;
         }
         let waiter = shared.fetch.waiter(partitions);
         loop {
             let scan = self.look(targets, start, limits.bytes_max).await;
-            let now = shared.runtime.now();
+            let now = shared.runtime.steady();
             if limits.satisfied(&scan) || now >= limits.deadline {
                 return scan;
             }

@@ -122,7 +122,7 @@ impl Broker {
         offsets: Vec<CommitOffset>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
         check_name_length(&member.group)?;
-        let now = self.shared.runtime.now();
+        let now = self.shared.runtime.steady();
         let mut commits = Vec::new();
         let mut results = Vec::new();
         let mut is_known = false;

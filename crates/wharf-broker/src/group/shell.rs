@@ -150,7 +150,7 @@ impl Groups {
         reader: &Reader,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, Error> {
-        let now = runtime.now();
+        let now = runtime.steady();
         let limits = Limits::from(options);
         let mut groups = BTreeMap::<String, Group>::new();
         for (key, value) in reader.state(keys::GROUPS) {
@@ -245,7 +245,7 @@ impl Inner {
         group: &mut Group,
         step: impl FnOnce(&Arc<Cell>, &mut Group, Timestamp) -> R,
     ) -> R {
-        let result = step(cell, group, self.runtime.now());
+        let result = step(cell, group, self.runtime.steady());
         self.settle(cell, group);
         result
     }
@@ -262,7 +262,7 @@ impl Inner {
             );
             return Err(Error::new(ErrorKind::PolicyViolation, message));
         }
-        let machine = Machine::new(Limits::from(&self.options), self.runtime.now());
+        let machine = Machine::new(Limits::from(&self.options), self.runtime.steady());
         let group = Mutex::new(Group::new(machine));
         let cell = Arc::new(Cell {
             name: name.to_owned(),
@@ -312,7 +312,7 @@ impl Inner {
         let state = Some((group.machine.state(), group.machine.since()));
         if group.planned != state {
             group.planned = state;
-            let now = self.runtime.now();
+            let now = self.runtime.steady();
             let (expired, next) = group.expired(self.options.offsets_retention, now);
             let sweep = if expired.is_empty() { next } else { Some(now) };
             group.sweep = sweep.map(|sweep| sweep.max(group.sweep_not_before.unwrap_or(sweep)));
@@ -494,7 +494,7 @@ impl Inner {
                 .map(|_| ())
                 .map_err(|error| Error::from(error.clone()));
             let mut group = lock(&cell.group);
-            applied(&inner, &mut group, result, inner.runtime.now());
+            applied(&inner, &mut group, result, inner.runtime.steady());
             if !group.is_gone {
                 inner.settle(&cell, &mut group);
             }
@@ -506,7 +506,7 @@ impl Inner {
                 self,
                 group,
                 Err(CommitError::Closed.into()),
-                self.runtime.now(),
+                self.runtime.steady(),
             );
         }
         outcome
@@ -524,7 +524,7 @@ impl Cell {
 /// The timer task: rings due alarms, sleeps until the next one, ends when there is none.
 async fn ring(groups: Weak<Inner>) {
     while let Some(inner) = groups.upgrade() {
-        for name in inner.alarms.take_due(inner.runtime.now()) {
+        for name in inner.alarms.take_due(inner.runtime.steady()) {
             inner.ring(&name);
         }
         let Some((until, woken)) = inner.alarms.sleep() else {

@@ -31,6 +31,10 @@ impl Runtime for Still {
         START
     }
 
+    fn steady(&self) -> Timestamp {
+        START
+    }
+
     fn sleep_until(&self, _deadline: Timestamp) -> BoxFuture<'static, ()> {
         future::pending().boxed()
     }

@@ -306,6 +306,27 @@ fn the_last_member_that_falls_silent_leaves_an_empty_group_that_is_forgotten_lat
 }
 
 #[test]
+fn a_clock_that_jumps_neither_evicts_members_nor_keeps_dead_ones() {
+    for jump in [HALF_AN_HOUR, DAY * 30] {
+        let jump = i64::try_from(jump.as_millis()).unwrap();
+        for jump in [jump, -jump] {
+            let world = World::new();
+            world.topic("orders", 1, &[]);
+            let joined = one_member(&world);
+            let stored = offset("orders", 0, 5);
+            commit(&world, &member("g", &joined), vec![stored]).unwrap();
+            world.jump_clock(jump);
+            world.advance(SESSION / 2);
+            assert_eq!(state(&world, "g"), "Stable", "{jump}");
+            world.jump_clock(-jump);
+            world.advance(SESSION);
+            assert_eq!(state(&world, "g"), "Empty", "{jump}");
+            assert_eq!(committed(&world, "g", "orders", 0).offset, 5, "{jump}");
+        }
+    }
+}
+
+#[test]
 fn an_offset_is_answered_and_shown_only_after_the_sync() {
     let world = World::new();
     world.topic("orders", 1, &[]);

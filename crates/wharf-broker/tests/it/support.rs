@@ -32,6 +32,8 @@ pub struct TestRuntime {
 
 struct State {
     now: Timestamp,
+    /// How far the wall clock is ahead of the time that passes, in milliseconds.
+    wall_ahead: i64,
     timers: BTreeMap<(Timestamp, u64), Waker>,
     tasks: Vec<Arc<Task>>,
     blocking: Vec<Box<dyn FnOnce() + Send>>,
@@ -59,6 +61,7 @@ impl TestRuntime {
     fn new(now: Timestamp, counter: u64) -> Self {
         let state = State {
             now,
+            wall_ahead: 0,
             timers: BTreeMap::new(),
             tasks: Vec::new(),
             blocking: Vec::new(),
@@ -131,6 +134,11 @@ impl TestRuntime {
 
 impl Runtime for TestRuntime {
     fn now(&self) -> Timestamp {
+        let state = self.state.lock().unwrap();
+        Timestamp::from_millis(state.now.as_millis() + state.wall_ahead)
+    }
+
+    fn steady(&self) -> Timestamp {
         self.state.lock().unwrap().now
     }
 
@@ -383,7 +391,7 @@ impl World {
 
     /// Moves time, running what becomes due in order.
     pub fn advance(&self, duration: Duration) {
-        let end = self.runtime.now().after(duration);
+        let end = self.runtime.steady().after(duration);
         self.settle();
         while let Some(timer) = self.runtime.next_timer().filter(|timer| *timer <= end) {
             self.runtime.advance_to(timer);
@@ -391,6 +399,11 @@ impl World {
         }
         self.runtime.advance_to(end);
         self.settle();
+    }
+
+    /// Somebody sets the machine's clock: it jumps by this much, and no time passes.
+    pub fn jump_clock(&self, millis: i64) {
+        self.runtime.state.lock().unwrap().wall_ahead += millis;
     }
 
     /// The virtual time.

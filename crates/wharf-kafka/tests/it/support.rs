@@ -48,6 +48,10 @@ impl Runtime for Shared {
         Timestamp::from_millis(self.0.now.load(Ordering::Relaxed))
     }
 
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
+
     fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
         let world = Arc::clone(&self.0);
         Box::pin(std::future::poll_fn(move |cx| {

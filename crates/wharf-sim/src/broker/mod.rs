@@ -9,6 +9,7 @@ mod runtime;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use wharf_broker::group::CommittedOffset;
@@ -27,6 +28,7 @@ use runtime::VirtualRuntime;
 
 const RECORDS: &str = "no acknowledged record is lost";
 const OPENS: &str = "a log opens after any crash";
+const HOUR_MS: u64 = 3_600_000;
 const EPOCH: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Calls by number with their outcomes, as the tasks leave them.
@@ -109,8 +111,12 @@ impl BrokerSimulation {
             let (policy, now) = (self.node.broker.retention_policy(), self.now());
             self.node.log.maintenance.run(&policy, now);
         }
-        let millis = i64::try_from(self.random.below(300)).unwrap_or(0);
-        let time = Timestamp::from_millis(self.now().as_millis() + millis);
+        if self.random.percent(2) {
+            let jump = i64::try_from(self.random.below(2 * HOUR_MS)).unwrap_or(0);
+            self.node.runtime.jump_clock(jump - HOUR_MS.cast_signed());
+        }
+        let passed = Duration::from_millis(self.random.below(300));
+        let time = wharf_broker::Runtime::steady(&self.node.runtime).after(passed);
         self.node.runtime.advance_to(time);
         self.take_outcomes()
     }

@@ -26,6 +26,8 @@ pub(super) struct VirtualRuntime {
 
 struct World {
     now: Timestamp,
+    /// How far the wall clock is ahead of the time that passes, in milliseconds.
+    wall_ahead: i64,
     random: Random,
     tasks: Vec<Task>,
     spawned: Vec<BoxFuture<'static, ()>>,
@@ -57,6 +59,7 @@ impl VirtualRuntime {
     pub(super) fn new(now: Timestamp, random: Random) -> Self {
         let world = World {
             now,
+            wall_ahead: 0,
             random,
             tasks: Vec::new(),
             spawned: Vec::new(),
@@ -122,6 +125,11 @@ impl VirtualRuntime {
         due.into_values().for_each(Waker::wake);
     }
 
+    /// Somebody sets the machine's clock; no time passes.
+    pub(super) fn jump_clock(&self, millis: i64) {
+        self.lock().wall_ahead += millis;
+    }
+
     /// Drops every task: the process is gone.
     pub(super) fn stop(&self) {
         let (tasks, spawned, blocking) = {
@@ -144,6 +152,11 @@ impl VirtualRuntime {
 
 impl Runtime for VirtualRuntime {
     fn now(&self) -> Timestamp {
+        let world = self.lock();
+        Timestamp::from_millis(world.now.as_millis() + world.wall_ahead)
+    }
+
+    fn steady(&self) -> Timestamp {
         self.lock().now
     }
 
