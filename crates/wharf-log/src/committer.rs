@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use wharf_message::Timestamp;
 
-use crate::frame::{self, ENDED_MAX, Entry, Identity};
+use crate::frame::{self, ENDED_MAX, Entry, Identity, Origin};
 use crate::journal::JournalFile;
-use crate::plan::{Plan, Planned, unit_bytes};
+use crate::plan::{Plan, Planned};
 use crate::queue::Waiting;
 use crate::shared::{Cut, Effect, Shared, count};
 use crate::sync::write;
@@ -228,6 +228,9 @@ impl Committer {
         for entry in entries {
             if let Entry::Append(append) = entry {
                 appended.push(append.partition);
+                if matches!(append.origin, Origin::Marker(_)) {
+                    continue;
+                }
                 count(&shared.counters.batches, 1);
                 count(&shared.counters.records, u64::from(append.last_delta) + 1);
                 count(&shared.counters.batch_bytes, u64::from(append.bytes));
@@ -358,7 +361,7 @@ fn plan_group(
     let mut group = Vec::new();
     let mut total = 0;
     while let Some((unit, done)) = waiting.pop_front() {
-        let bytes = unit_bytes(&unit);
+        let bytes = plan.unit_bytes(&unit);
         if total > 0 && total + bytes > group_max {
             waiting.push_front((unit, done));
             break;
@@ -381,6 +384,11 @@ fn plan_group(
     (plan.finish(), group)
 }
 
+/// Whether a unit adds batches to partitions.
+fn appends(unit: &Unit) -> bool {
+    !unit.appends.is_empty() || !unit.transactions.is_empty()
+}
+
 /// Plans a group again without the units that append.
 fn plan_without_appends(
     shared: &Shared,
@@ -391,7 +399,7 @@ fn plan_without_appends(
     let judge = |judged: Judged| {
         let outcome = match judged.outcome {
             Err(error @ CommitError::TooLarge { .. }) => Err(error),
-            _ if !judged.unit.appends.is_empty() => Err(CommitError::DiskFull),
+            _ if appends(&judged.unit) => Err(CommitError::DiskFull),
             _ => plan.admit(&judged.unit),
         };
         Judged { outcome, ..judged }

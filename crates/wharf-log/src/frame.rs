@@ -9,14 +9,16 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::PartitionId;
+use crate::{PartitionId, TransactionOutcome};
 
 /// Frames start at multiples of this, so that no sector of an acknowledged frame is written again.
 pub(crate) const ALIGNMENT: usize = 4096;
 /// The fixed part of a frame.
 pub(crate) const HEADER_BYTES: usize = 72;
-/// The format version written and read.
-pub(crate) const VERSION: u16 = 1;
+/// The format version written. Version 1, which had no transactions, is read as well.
+pub(crate) const VERSION: u16 = 2;
+/// The oldest format version read.
+const VERSION_MIN: u16 = 1;
 /// How many partition ends of the previous frame a frame repeats at most.
 pub(crate) const ENDED_MAX: usize = 1024;
 
@@ -30,6 +32,8 @@ const KIND_APPEND_PRODUCER: u8 = 5;
 const KIND_PUT: u8 = 6;
 const KIND_DELETE: u8 = 7;
 const KIND_ENDED: u8 = 8;
+const KIND_APPEND_TRANSACTIONAL: u8 = 9;
+const KIND_MARKER: u8 = 10;
 
 /// What a frame says, in the order in which it takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +70,17 @@ pub(crate) struct AppendEntry {
     pub(crate) position: u32,
     pub(crate) bytes: u32,
     pub(crate) max_timestamp: i64,
-    pub(crate) producer: Option<ProducerEntry>,
+    pub(crate) origin: Origin,
+}
+
+/// Who made a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A producer without an id.
+    Plain,
+    Producer(ProducerEntry),
+    /// The log, at the end of a transaction.
+    Marker(MarkerEntry),
 }
 
 /// The idempotent producer of a batch.
@@ -75,6 +89,16 @@ pub(crate) struct ProducerEntry {
     pub(crate) id: i64,
     pub(crate) epoch: i16,
     pub(crate) first_sequence: i32,
+    pub(crate) transactional: bool,
+}
+
+/// The end of a producer's transaction in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MarkerEntry {
+    pub(crate) producer: i64,
+    pub(crate) epoch: i16,
+    pub(crate) coordinator_epoch: i32,
+    pub(crate) outcome: TransactionOutcome,
 }
 
 impl AppendEntry {
@@ -120,7 +144,7 @@ impl Header {
         }
         let mut input = &bytes[8..HEADER_BYTES];
         let version = input.get_u16_le();
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Parsed::OtherVersion(version);
         }
         input.advance(6);
@@ -177,8 +201,10 @@ pub(crate) fn decode_meta(meta: &Bytes, payload_bytes: u32) -> Option<Vec<Entry>
                 partition: partition(&mut input)?,
                 offset: input.try_get_i64_le().ok()?,
             },
-            KIND_APPEND => Entry::Append(decode_append(&mut input, false, payload_bytes)?),
-            KIND_APPEND_PRODUCER => Entry::Append(decode_append(&mut input, true, payload_bytes)?),
+            kind @ (KIND_APPEND
+            | KIND_APPEND_PRODUCER
+            | KIND_APPEND_TRANSACTIONAL
+            | KIND_MARKER) => Entry::Append(decode_append(&mut input, kind, payload_bytes)?),
             KIND_PUT => Entry::Put {
                 key: field(&mut input)?,
                 value: field(&mut input)?,
@@ -207,7 +233,7 @@ fn field(input: &mut Bytes) -> Option<Bytes> {
     (bytes <= input.len()).then(|| Bytes::copy_from_slice(&input.split_to(bytes)))
 }
 
-fn decode_append(input: &mut Bytes, producer: bool, payload_bytes: u32) -> Option<AppendEntry> {
+fn decode_append(input: &mut Bytes, kind: u8, payload_bytes: u32) -> Option<AppendEntry> {
     let mut entry = AppendEntry {
         partition: partition(input)?,
         base_offset: input.try_get_i64_le().ok()?,
@@ -215,14 +241,27 @@ fn decode_append(input: &mut Bytes, producer: bool, payload_bytes: u32) -> Optio
         position: input.try_get_u32_le().ok()?,
         bytes: input.try_get_u32_le().ok()?,
         max_timestamp: input.try_get_i64_le().ok()?,
-        producer: None,
+        origin: Origin::Plain,
     };
-    if producer {
-        entry.producer = Some(ProducerEntry {
-            id: input.try_get_i64_le().ok()?,
-            epoch: input.try_get_i16_le().ok()?,
-            first_sequence: input.try_get_i32_le().ok()?,
-        });
+    if kind != KIND_APPEND {
+        let id = input.try_get_i64_le().ok()?;
+        let epoch = input.try_get_i16_le().ok()?;
+        let number = input.try_get_i32_le().ok()?;
+        entry.origin = if kind == KIND_MARKER {
+            Origin::Marker(MarkerEntry {
+                producer: id,
+                epoch,
+                coordinator_epoch: number,
+                outcome: outcome(input.try_get_u8().ok()?)?,
+            })
+        } else {
+            Origin::Producer(ProducerEntry {
+                id,
+                epoch,
+                first_sequence: number,
+                transactional: kind == KIND_APPEND_TRANSACTIONAL,
+            })
+        };
     }
     let inside = entry
         .position
@@ -232,12 +271,24 @@ fn decode_append(input: &mut Bytes, producer: bool, payload_bytes: u32) -> Optio
     (inside && sane).then_some(entry)
 }
 
+fn outcome(code: u8) -> Option<TransactionOutcome> {
+    match code {
+        0 => Some(TransactionOutcome::Abort),
+        1 => Some(TransactionOutcome::Commit),
+        _ => None,
+    }
+}
+
 /// How many bytes an entry takes in the meta part.
 pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     match entry {
         Entry::Create(_) | Entry::Remove(_) => 9,
         Entry::AdvanceStart { .. } | Entry::Ended { .. } => 17,
-        Entry::Append(append) => 37 + if append.producer.is_some() { 14 } else { 0 },
+        Entry::Append(append) => match append.origin {
+            Origin::Plain => 37,
+            Origin::Producer(_) => 51,
+            Origin::Marker(_) => 52,
+        },
         Entry::Put { key, value } => 9 + key.len() + value.len(),
         Entry::Delete { key } => 5 + key.len(),
     }
@@ -281,10 +332,11 @@ fn encode_entry(output: &mut BytesMut, entry: &Entry) {
 }
 
 fn encode_append(output: &mut BytesMut, append: &AppendEntry) {
-    let kind = if append.producer.is_some() {
-        KIND_APPEND_PRODUCER
-    } else {
-        KIND_APPEND
+    let kind = match append.origin {
+        Origin::Plain => KIND_APPEND,
+        Origin::Producer(producer) if producer.transactional => KIND_APPEND_TRANSACTIONAL,
+        Origin::Producer(_) => KIND_APPEND_PRODUCER,
+        Origin::Marker(_) => KIND_MARKER,
     };
     output.put_u8(kind);
     output.put_u64_le(append.partition.0);
@@ -293,10 +345,19 @@ fn encode_append(output: &mut BytesMut, append: &AppendEntry) {
     output.put_u32_le(append.position);
     output.put_u32_le(append.bytes);
     output.put_i64_le(append.max_timestamp);
-    if let Some(producer) = append.producer {
-        output.put_i64_le(producer.id);
-        output.put_i16_le(producer.epoch);
-        output.put_i32_le(producer.first_sequence);
+    match append.origin {
+        Origin::Plain => {}
+        Origin::Producer(producer) => {
+            output.put_i64_le(producer.id);
+            output.put_i16_le(producer.epoch);
+            output.put_i32_le(producer.first_sequence);
+        }
+        Origin::Marker(marker) => {
+            output.put_i64_le(marker.producer);
+            output.put_i16_le(marker.epoch);
+            output.put_i32_le(marker.coordinator_epoch);
+            output.put_u8(u8::from(marker.outcome == TransactionOutcome::Commit));
+        }
     }
 }
 
@@ -382,13 +443,31 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = Entry> {
         let partition = || any::<u64>().prop_map(PartitionId);
-        let producer =
-            (any::<i64>(), any::<i16>(), any::<i32>()).prop_map(|(id, epoch, first_sequence)| {
-                ProducerEntry {
+        let origin = (
+            any::<i64>(),
+            any::<i16>(),
+            any::<i32>(),
+            any::<bool>(),
+            0..3_u8,
+        )
+            .prop_map(|(id, epoch, number, choice, kind)| match kind {
+                0 => Origin::Plain,
+                1 => Origin::Producer(ProducerEntry {
                     id,
                     epoch,
-                    first_sequence,
-                }
+                    first_sequence: number,
+                    transactional: choice,
+                }),
+                _ => Origin::Marker(MarkerEntry {
+                    producer: id,
+                    epoch,
+                    coordinator_epoch: number,
+                    outcome: if choice {
+                        TransactionOutcome::Commit
+                    } else {
+                        TransactionOutcome::Abort
+                    },
+                }),
             });
         let append = (
             partition(),
@@ -397,7 +476,7 @@ mod tests {
             0..50_u32,
             0..50_u32,
             any::<i64>(),
-            proptest::option::of(producer),
+            origin,
         );
         prop_oneof![
             partition().prop_map(Entry::Create),
@@ -409,7 +488,7 @@ mod tests {
             (bytes(), bytes()).prop_map(|(key, value)| Entry::Put { key, value }),
             bytes().prop_map(|key| Entry::Delete { key }),
             append.prop_map(
-                |(partition, base_offset, last_delta, position, bytes, max_timestamp, producer)| {
+                |(partition, base_offset, last_delta, position, bytes, max_timestamp, origin)| {
                     Entry::Append(AppendEntry {
                         partition,
                         base_offset,
@@ -417,7 +496,7 @@ mod tests {
                         position,
                         bytes,
                         max_timestamp,
-                        producer,
+                        origin,
                     })
                 }
             ),

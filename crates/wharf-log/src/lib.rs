@@ -35,6 +35,7 @@ mod shared;
 mod snapshot;
 mod sync;
 mod tail;
+mod transactions;
 mod unit;
 mod walk;
 

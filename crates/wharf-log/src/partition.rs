@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 use crate::frame::AppendEntry;
 use crate::producers::Producers;
 use crate::sync::{read, write};
+use crate::transactions::AbortedIndex;
 use crate::{Bounds, DamagedRange, PartitionId};
 
 /// Where a batch is in the journal.
@@ -60,6 +61,8 @@ pub(crate) struct Data {
     /// The bytes of `index`.
     pub(crate) index_bytes: u64,
     pub(crate) producers: Option<Box<Producers>>,
+    /// The aborted transactions with records above the start.
+    pub(crate) aborted: AbortedIndex,
     /// In offset order.
     pub(crate) damaged: Vec<DamagedRange>,
 }
@@ -69,8 +72,13 @@ impl Data {
         Bounds {
             start: self.start,
             end: self.end,
-            stable_end: self.end,
+            stable_end: self.unstable_from().unwrap_or(self.end).max(self.start),
         }
+    }
+
+    /// Where the earliest open transaction begins.
+    pub(crate) fn unstable_from(&self) -> Option<i64> {
+        self.producers.as_ref()?.first_open()
     }
 
     /// Takes a batch in. Returns whether it was new.
@@ -92,6 +100,7 @@ impl Data {
         self.start = self.start.max(offset);
         let start = self.start;
         self.damaged.retain(|range| range.last >= start);
+        self.aborted.prune(start);
         self.drop_index_front(|batch| batch.last_offset() < start)
     }
 

@@ -1,15 +1,17 @@
-//! Idempotent producers: which batch is next, which is a duplicate (KIP-98, KIP-185).
+//! Producers: which batch is next, which is a duplicate, whose transaction is open (KIP-98, KIP-185,
+//! KIP-890).
 //!
 //! Invariants: the last five batches of a producer are remembered, so five requests in flight can
 //! be repeated in any state of failure; a decision depends only on what was committed before, in
-//! the committer's order. Nothing here reads a clock.
+//! the committer's order; a producer with an open transaction is never forgotten. Nothing here reads
+//! a clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wharf_message::Timestamp;
 
-use crate::frame::ProducerEntry;
+use crate::frame::{MarkerEntry, ProducerEntry};
 use crate::{CommitError, ProducerSnapshot};
 
 /// How many batches are remembered per producer: the most requests a client keeps in flight.
@@ -36,6 +38,10 @@ pub(crate) struct Producer {
     pub(crate) epoch: i16,
     /// When its last batch came.
     pub(crate) time: Timestamp,
+    /// The first offset of its open transaction.
+    pub(crate) transaction_start: Option<i64>,
+    /// The epoch of the coordinator that ended its last transaction; -1 if none did.
+    pub(crate) coordinator_epoch: i32,
     /// Oldest first; `count` of them are set.
     batches: [Remembered; REMEMBERED],
     count: u8,
@@ -63,11 +69,13 @@ fn precedes(left: i32, right: i32) -> bool {
 }
 
 impl Producer {
-    /// A producer with its first batch.
+    /// A producer of whom nothing but the epoch is known.
     pub(crate) fn new(epoch: i16, time: Timestamp) -> Self {
         Self {
             epoch,
             time,
+            transaction_start: None,
+            coordinator_epoch: -1,
             batches: [Remembered::default(); REMEMBERED],
             count: 0,
         }
@@ -96,12 +104,43 @@ impl Producer {
     }
 
     fn expired(&self, now: Timestamp, expiry: Duration) -> bool {
-        now.since(self.time) > expiry
+        self.transaction_start.is_none() && now.since(self.time) > expiry
     }
 }
 
 /// What a batch with this producer entry and `last_delta` is, given what is known of the producer.
 pub(crate) fn judge(
+    known: Option<&Producer>,
+    entry: ProducerEntry,
+    last_delta: u32,
+) -> Result<Verdict, CommitError> {
+    let verdict = judge_sequence(known, entry, last_delta)?;
+    let open = known.filter(|known| known.transaction_start.is_some());
+    let stranger = |known: &Producer| !entry.transactional || entry.epoch != known.epoch;
+    if verdict == Verdict::Next && open.is_some_and(stranger) {
+        return Err(CommitError::InvalidTransactionState);
+    }
+    Ok(verdict)
+}
+
+/// Whether a transaction of this producer may be ended by such a marker.
+pub(crate) fn judge_marker(
+    known: Option<&Producer>,
+    marker: MarkerEntry,
+) -> Result<(), CommitError> {
+    let Some(known) = known else { return Ok(()) };
+    let (current, found) = (known.epoch, marker.epoch);
+    if found < current {
+        return Err(CommitError::InvalidProducerEpoch { current, found });
+    }
+    let (current, found) = (known.coordinator_epoch, marker.coordinator_epoch);
+    if found < current {
+        return Err(CommitError::CoordinatorFenced { current, found });
+    }
+    Ok(())
+}
+
+fn judge_sequence(
     known: Option<&Producer>,
     entry: ProducerEntry,
     last_delta: u32,
@@ -153,19 +192,43 @@ pub(crate) fn after(
     batch: Remembered,
     time: Timestamp,
 ) -> Producer {
-    let mut producer = match known {
-        Some(known) if known.epoch == entry.epoch => *known,
-        _ => Producer::new(entry.epoch, time),
-    };
-    producer.time = time;
+    let mut producer = in_epoch(known, entry.epoch, time);
     producer.remember(batch);
+    // A transaction that is still open here when another epoch comes lost its marker to damage: its
+    // outcome is that of the next one.
+    producer.transaction_start = known
+        .and_then(|known| known.transaction_start)
+        .or(entry.transactional.then_some(batch.base_offset));
     producer
+}
+
+/// The producer after a marker.
+pub(crate) fn ended(known: Option<&Producer>, marker: MarkerEntry, time: Timestamp) -> Producer {
+    Producer {
+        transaction_start: None,
+        coordinator_epoch: marker.coordinator_epoch,
+        ..in_epoch(known, marker.epoch, time)
+    }
+}
+
+/// The producer, without its batches when the epoch is another one.
+fn in_epoch(known: Option<&Producer>, epoch: i16, time: Timestamp) -> Producer {
+    match known {
+        Some(known) if known.epoch == epoch => Producer { time, ..*known },
+        Some(known) => Producer {
+            coordinator_epoch: known.coordinator_epoch,
+            ..Producer::new(epoch, time)
+        },
+        None => Producer::new(epoch, time),
+    }
 }
 
 /// The producers of a partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Producers {
     by_id: BTreeMap<i64, Producer>,
+    /// The open transactions: first offset and producer.
+    open: BTreeSet<(i64, i64)>,
 }
 
 impl Producers {
@@ -176,26 +239,63 @@ impl Producers {
             .filter(|producer| !producer.expired(now, expiry))
     }
 
-    /// Remembers a batch; nothing of a producer that had been idle for longer than `expiry`.
+    /// Remembers a batch; nothing of a producer that had been idle for longer than `expiry`. Returns
+    /// whether it begins a transaction.
     pub(crate) fn record(
         &mut self,
         entry: ProducerEntry,
         batch: Remembered,
         time: Timestamp,
         expiry: Duration,
-    ) {
-        let producer = after(self.get(entry.id, time, expiry), entry, batch, time);
-        self.by_id.insert(entry.id, producer);
+    ) -> bool {
+        let known = self.get(entry.id, time, expiry);
+        let was_open = known.is_some_and(|known| known.transaction_start.is_some());
+        let producer = after(known, entry, batch, time);
+        self.insert(entry.id, producer);
+        !was_open && producer.transaction_start.is_some()
+    }
+
+    /// Ends a transaction; returns its first offset, if it was open.
+    pub(crate) fn end(
+        &mut self,
+        marker: MarkerEntry,
+        time: Timestamp,
+        expiry: Duration,
+    ) -> Option<i64> {
+        let known = self.get(marker.producer, time, expiry);
+        let start = known.and_then(|known| known.transaction_start);
+        let producer = ended(known, marker, time);
+        self.insert(marker.producer, producer);
+        start
     }
 
     pub(crate) fn insert(&mut self, id: i64, producer: Producer) {
-        self.by_id.insert(id, producer);
+        if let Some(start) = producer.transaction_start {
+            self.open.insert((start, id));
+        }
+        let before = self.by_id.insert(id, producer);
+        let ended = before.and_then(|before| before.transaction_start);
+        if let Some(start) = ended.filter(|start| producer.transaction_start != Some(*start)) {
+            self.open.remove(&(start, id));
+        }
+    }
+
+    /// Where the earliest open transaction begins.
+    pub(crate) fn first_open(&self) -> Option<i64> {
+        self.open.first().map(|(start, _)| *start)
+    }
+
+    /// The producers with an open transaction.
+    pub(crate) fn open(&self) -> impl Iterator<Item = i64> {
+        self.open.iter().map(|(_, id)| *id)
     }
 
     /// Forgets the longest idle beyond `max`.
     pub(crate) fn limit(&mut self, max: usize) {
         while self.by_id.len() > max.max(1) {
-            let idlest = self.by_id.iter().min_by_key(|(_, producer)| producer.time);
+            let idle = self.by_id.iter();
+            let idle = idle.filter(|(_, producer)| producer.transaction_start.is_none());
+            let idlest = idle.min_by_key(|(_, producer)| producer.time);
             let Some((&id, _)) = idlest else { return };
             self.by_id.remove(&id);
         }
@@ -224,8 +324,8 @@ impl Producers {
                 .last()
                 .map_or(-1, Remembered::last_sequence),
             last_timestamp: producer.time,
-            transaction_start: None,
-            coordinator_epoch: -1,
+            transaction_start: producer.transaction_start,
+            coordinator_epoch: producer.coordinator_epoch,
         };
         self.iter().map(snapshot).collect()
     }
@@ -240,6 +340,7 @@ mod tests {
             id: 1,
             epoch,
             first_sequence,
+            transactional: false,
         }
     }
 
@@ -357,6 +458,7 @@ mod tests {
                 id,
                 epoch: 0,
                 first_sequence: 0,
+                transactional: false,
             };
             producers.record(
                 entry,

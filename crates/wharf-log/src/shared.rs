@@ -13,7 +13,7 @@ use bytes::Bytes;
 use wharf_message::Timestamp;
 
 use crate::disk::Disk;
-use crate::frame::{AppendEntry, Entry};
+use crate::frame::{AppendEntry, Entry, MarkerEntry, Origin, ProducerEntry};
 use crate::journal::Journal;
 use crate::partition::{Data, Partition, Table};
 use crate::producers::{Producers, Remembered};
@@ -21,7 +21,8 @@ use crate::queue::Queue;
 use crate::segment::Segments;
 use crate::sync::{Signal, lock, read, write};
 use crate::tail::Tail;
-use crate::{DamagedRange, Health, Options, PartitionId};
+use crate::transactions::{AbortedEntry, OpenTransactions};
+use crate::{Aborted, DamagedRange, Health, Options, PartitionId, TransactionOutcome};
 
 /// The durable key-value state.
 pub(crate) type State = BTreeMap<Bytes, Bytes>;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) table: Table,
     pub(crate) state: RwLock<State>,
+    pub(crate) transactions: OpenTransactions,
     pub(crate) tail: RwLock<Tail>,
     pub(crate) journal: Journal,
     pub(crate) segments: Segments,
@@ -133,6 +135,7 @@ impl Shared {
             queue: Queue::default(),
             table: Table::default(),
             state: RwLock::default(),
+            transactions: OpenTransactions::default(),
             tail: RwLock::default(),
             journal,
             segments,
@@ -282,8 +285,12 @@ impl Applying<'_> {
     fn remove(&mut self, id: PartitionId) {
         self.last = None;
         if let Some(partition) = self.shared.table.remove(id) {
-            self.shared
-                .index_shrank(write(&partition.data).drop_index_front(|_| true));
+            let mut data = write(&partition.data);
+            self.shared.index_shrank(data.drop_index_front(|_| true));
+            for producer in data.producers.iter().flat_map(|known| known.open()) {
+                self.shared.transactions.end(producer, id);
+            }
+            drop(data);
             lock(&self.shared.chores).removed.insert(id);
             self.shared.work.raise();
         }
@@ -314,17 +321,59 @@ impl Applying<'_> {
         if data.append(append.to_ref(self.effect.cut.file, self.effect.payload_at)) {
             self.shared.index_batches.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(entry) = append.producer {
-            let batch = Remembered {
-                first_sequence: entry.first_sequence,
-                base_offset: append.base_offset,
-                last_delta: append.last_delta,
-                max_timestamp: append.max_timestamp,
+        match append.origin {
+            Origin::Plain => {}
+            Origin::Producer(entry) => self.produced(&partition, &mut data, append, entry),
+            Origin::Marker(marker) => self.ended(&partition, &mut data, append, marker),
+        }
+    }
+
+    fn produced(
+        &self,
+        partition: &Partition,
+        data: &mut Data,
+        append: &AppendEntry,
+        entry: ProducerEntry,
+    ) {
+        let batch = Remembered {
+            first_sequence: entry.first_sequence,
+            base_offset: append.base_offset,
+            last_delta: append.last_delta,
+            max_timestamp: append.max_timestamp,
+        };
+        let options = &self.shared.options;
+        let producers = data.producers.get_or_insert_with(Box::<Producers>::default);
+        if producers.record(entry, batch, self.effect.time, options.producer_expiry) {
+            self.shared.transactions.begin(entry.id, partition.id);
+        }
+        producers.limit(options.producers_per_partition_max);
+    }
+
+    fn ended(
+        &self,
+        partition: &Partition,
+        data: &mut Data,
+        append: &AppendEntry,
+        marker: MarkerEntry,
+    ) {
+        let options = &self.shared.options;
+        let producers = data.producers.get_or_insert_with(Box::<Producers>::default);
+        let start = producers.end(marker, self.effect.time, options.producer_expiry);
+        producers.limit(options.producers_per_partition_max);
+        let Some(first_offset) = start else { return };
+        self.shared.transactions.end(marker.producer, partition.id);
+        if marker.outcome == TransactionOutcome::Abort {
+            let last_offset = append.base_offset;
+            let transaction = Aborted {
+                producer_id: marker.producer,
+                first_offset,
+                last_offset,
             };
-            let producers = data.producers.get_or_insert_with(Box::<Producers>::default);
-            let expiry = self.shared.options.producer_expiry;
-            producers.record(entry, batch, self.effect.time, expiry);
-            producers.limit(self.shared.options.producers_per_partition_max);
+            let stable_after = data.unstable_from().unwrap_or(last_offset + 1);
+            data.aborted.push(AbortedEntry {
+                transaction,
+                stable_after,
+            });
         }
     }
 

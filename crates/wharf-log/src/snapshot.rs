@@ -17,15 +17,21 @@ use crate::partition::{BatchRef, Data, Partition, Segment};
 use crate::producers::{Producer, Producers, Remembered};
 use crate::shared::{Cut, Shared, State};
 use crate::sync::{lock, read, write};
-use crate::{DamagedRange, OpenError, PartitionId};
+use crate::transactions::{AbortedEntry, AbortedIndex};
+use crate::{Aborted, DamagedRange, OpenError, PartitionId};
 
 /// The directory of snapshots.
 pub(crate) const DIRECTORY: &str = "snapshot";
 const MAGIC: [u8; 8] = *b"WHARFSNP";
-const VERSION: u32 = 1;
+/// The format version written. Version 1, which had no transactions, is read as well.
+const VERSION: u32 = 2;
+/// The oldest format version read.
+const VERSION_MIN: u32 = 1;
 /// Magic, version, a reserved word, the length of the body.
 const HEADER_BYTES: usize = 24;
 const CRC_BYTES: usize = 4;
+/// Stands for an offset that there is not.
+const NO_OFFSET: i64 = -1;
 /// How much is written at once.
 const WRITE_BYTES: usize = 1 << 20;
 /// How many snapshots are kept: the newest, and the one before in case it cannot be read.
@@ -122,6 +128,8 @@ fn put_partition(output: &mut BytesMut, data: &Data) {
         output.put_i64_le(id);
         output.put_i16_le(producer.epoch);
         output.put_i64_le(producer.time.as_millis());
+        output.put_i64_le(producer.transaction_start.unwrap_or(NO_OFFSET));
+        output.put_i32_le(producer.coordinator_epoch);
         put_count(output, producer.batches().len());
         for batch in producer.batches() {
             output.put_i32_le(batch.first_sequence);
@@ -131,6 +139,13 @@ fn put_partition(output: &mut BytesMut, data: &Data) {
         }
     }
     put_damage(output, &data.damaged);
+    put_count(output, data.aborted.iter().len());
+    for entry in data.aborted.iter() {
+        output.put_i64_le(entry.transaction.producer_id);
+        output.put_i64_le(entry.transaction.first_offset);
+        output.put_i64_le(entry.transaction.last_offset);
+        output.put_i64_le(entry.stable_after);
+    }
 }
 
 fn put_damage(output: &mut BytesMut, damaged: &[DamagedRange]) {
@@ -164,14 +179,14 @@ fn decode(bytes: &Bytes) -> Result<Snapshot, Unreadable> {
     }
     let mut input = bytes.slice(8..end);
     let version = input.get_u32_le();
-    if version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Unreadable::Version(version));
     }
     input.advance(4);
     if input.get_u64_le() != input.len() as u64 {
         return Err(because("its length is wrong"));
     }
-    let snapshot = decode_body(&mut input).ok_or(because("its content ends early"))?;
+    let snapshot = decode_body(&mut input, version).ok_or(because("its content ends early"))?;
     if input.has_remaining() {
         Err(because("bytes follow its content"))
     } else {
@@ -179,7 +194,7 @@ fn decode(bytes: &Bytes) -> Result<Snapshot, Unreadable> {
     }
 }
 
-fn decode_body(input: &mut Bytes) -> Option<Snapshot> {
+fn decode_body(input: &mut Bytes, version: u32) -> Option<Snapshot> {
     let cut = Cut {
         sequence: input.try_get_u64_le().ok()?,
         file: input.try_get_u64_le().ok()?,
@@ -197,7 +212,9 @@ fn decode_body(input: &mut Bytes) -> Option<Snapshot> {
     }
     for _ in 0..input.try_get_u64_le().ok()? {
         let id = PartitionId(input.try_get_u64_le().ok()?);
-        snapshot.partitions.push((id, get_partition(input, id)?));
+        snapshot
+            .partitions
+            .push((id, get_partition(input, id, version)?));
     }
     snapshot.lost = get_damage(input, None)?;
     Some(snapshot)
@@ -209,7 +226,7 @@ fn get_bytes(input: &mut Bytes) -> Option<Bytes> {
     (count <= input.len()).then(|| Bytes::copy_from_slice(&input.split_to(count)))
 }
 
-fn get_partition(input: &mut Bytes, id: PartitionId) -> Option<Data> {
+fn get_partition(input: &mut Bytes, id: PartitionId, version: u32) -> Option<Data> {
     let mut data = Data {
         start: input.try_get_i64_le().ok()?,
         end: input.try_get_i64_le().ok()?,
@@ -236,12 +253,27 @@ fn get_partition(input: &mut Bytes, id: PartitionId) -> Option<Data> {
         data.index_bytes += u64::from(batch.bytes);
         data.index.push_back(batch);
     }
+    let producers = get_producers(input, version)?;
+    data.producers = (!producers.is_empty()).then(|| Box::new(producers));
+    data.damaged = get_damage(input, Some(id))?;
+    if version >= 2 {
+        data.aborted = get_aborted(input)?;
+    }
+    Some(data)
+}
+
+fn get_producers(input: &mut Bytes, version: u32) -> Option<Producers> {
     let mut producers = Producers::default();
     for _ in 0..input.try_get_u32_le().ok()? {
         let id = input.try_get_i64_le().ok()?;
         let epoch = input.try_get_i16_le().ok()?;
         let time = Timestamp::from_millis(input.try_get_i64_le().ok()?);
         let mut producer = Producer::new(epoch, time);
+        if version >= 2 {
+            let start = input.try_get_i64_le().ok()?;
+            producer.transaction_start = (start != NO_OFFSET).then_some(start);
+            producer.coordinator_epoch = input.try_get_i32_le().ok()?;
+        }
         for _ in 0..input.try_get_u32_le().ok()? {
             producer.remember(Remembered {
                 first_sequence: input.try_get_i32_le().ok()?,
@@ -252,9 +284,23 @@ fn get_partition(input: &mut Bytes, id: PartitionId) -> Option<Data> {
         }
         producers.insert(id, producer);
     }
-    data.producers = (!producers.is_empty()).then(|| Box::new(producers));
-    data.damaged = get_damage(input, Some(id))?;
-    Some(data)
+    Some(producers)
+}
+
+fn get_aborted(input: &mut Bytes) -> Option<AbortedIndex> {
+    let mut aborted = AbortedIndex::default();
+    for _ in 0..input.try_get_u32_le().ok()? {
+        let transaction = Aborted {
+            producer_id: input.try_get_i64_le().ok()?,
+            first_offset: input.try_get_i64_le().ok()?,
+            last_offset: input.try_get_i64_le().ok()?,
+        };
+        aborted.push(AbortedEntry {
+            transaction,
+            stable_after: input.try_get_i64_le().ok()?,
+        });
+    }
+    Some(aborted)
 }
 
 fn get_damage(input: &mut Bytes, partition: Option<PartitionId>) -> Option<Vec<DamagedRange>> {
@@ -389,6 +435,9 @@ pub(crate) fn install(shared: &Shared, snapshot: Snapshot) {
         for batch in &data.index {
             shared.journal.touch(batch.file, [id]);
         }
+        for producer in data.producers.iter().flat_map(|known| known.open()) {
+            shared.transactions.begin(producer, id);
+        }
         let partition: Arc<Partition> = Partition::new(id, data);
         shared.table.insert(partition);
     }
@@ -420,6 +469,18 @@ mod tests {
             });
         }
         producers.insert(12, producer);
+        producer.transaction_start = Some(7);
+        producer.coordinator_epoch = 2;
+        producers.insert(13, producer);
+        let mut aborted = AbortedIndex::default();
+        aborted.push(AbortedEntry {
+            transaction: Aborted {
+                producer_id: 13,
+                first_offset: 2,
+                last_offset: 5,
+            },
+            stable_after: 6,
+        });
         let segment = Segment {
             base_offset: 2,
             last_offset: 5,
@@ -449,6 +510,7 @@ mod tests {
             index: [batch].into(),
             index_bytes: 70,
             producers: Some(Box::new(producers)),
+            aborted,
             damaged: vec![range(Some(PartitionId(5)))],
         };
         let snapshot = Snapshot {
@@ -477,6 +539,7 @@ mod tests {
         install(&copy, snapshot);
         assert_eq!(encode(&copy).1, bytes);
         assert_eq!(copy.journal.touched(4), [PartitionId(5)]);
+        assert_eq!(copy.transactions.of(13), [PartitionId(5)].into());
     }
 
     #[test]

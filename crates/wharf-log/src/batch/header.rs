@@ -106,6 +106,10 @@ const MAX_TIMESTAMP_AT: usize = 35;
 const LENGTH_OVERHEAD: usize = 12;
 /// Attribute bit: the batch is stamped with the time of the append.
 const LOG_APPEND_TIME: i16 = 0x08;
+/// Attribute bit: the batch belongs to a transaction.
+pub(super) const TRANSACTIONAL: i16 = 0x10;
+/// Attribute bit: the batch ends a transaction.
+pub(super) const CONTROL: i16 = 0x20;
 
 /// The `N` bytes at `at`. The caller has checked that they are there.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -218,12 +222,12 @@ impl Header {
 
     /// Whether the batch belongs to a transaction.
     pub fn is_transactional(&self) -> bool {
-        self.attributes & 0x10 != 0
+        self.attributes & TRANSACTIONAL != 0
     }
 
     /// Whether the batch is a control batch.
     pub fn is_control(&self) -> bool {
-        self.attributes & 0x20 != 0
+        self.attributes & CONTROL != 0
     }
 
     /// Whether the records carry the time of the append instead of the producer's.
@@ -254,7 +258,8 @@ impl Header {
         if self.compression().is_none() {
             return fail("its compression is unknown");
         }
-        if self.has_producer() && (self.producer_epoch < 0 || self.base_sequence < 0) {
+        let numbered = self.is_control() || self.base_sequence >= 0;
+        if self.has_producer() && (self.producer_epoch < 0 || !numbered) {
             return fail("it has a producer id without epoch or sequence");
         }
         if self.is_transactional() && !self.has_producer() {

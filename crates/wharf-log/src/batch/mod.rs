@@ -4,10 +4,12 @@
 //! the server's own roles and for tests. Layout: Kafka protocol, "Record Batch".
 
 mod header;
+mod marker;
 mod records;
 #[cfg(test)]
 mod tests;
 
 pub use header::{Compression, HEADER_BYTES, Header, InvalidBatch, header, verify};
 pub(crate) use header::{checksum_holds, place};
-pub use records::{Producer, Record, build, records};
+pub use marker::{MARKER_BYTES, Marker, marker};
+pub use records::{Producer, Record, build, build_transactional, records};

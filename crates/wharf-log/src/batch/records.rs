@@ -45,17 +45,30 @@ pub struct Producer {
 /// # Panics
 /// Without records, or when the batch would exceed 2 GiB.
 pub fn build(records: &[Record], producer: Option<Producer>) -> Bytes {
+    let nobody = Producer {
+        id: -1,
+        epoch: -1,
+        sequence: -1,
+    };
+    encode(records, producer.unwrap_or(nobody), 0)
+}
+
+/// As [`build`], a batch that belongs to its producer's transaction.
+///
+/// # Panics
+/// Without records, or when the batch would exceed 2 GiB.
+pub fn build_transactional(records: &[Record], producer: Producer) -> Bytes {
+    encode(records, producer, super::header::TRANSACTIONAL)
+}
+
+/// A batch with these attributes (none of which compresses).
+pub(super) fn encode(records: &[Record], producer: Producer, attributes: i16) -> Bytes {
     assert!(!records.is_empty(), "a batch has at least one record");
     let base_timestamp = records[0].timestamp.as_millis();
     let max_timestamp = records
         .iter()
         .map(|record| record.timestamp.as_millis())
         .max();
-    let producer = producer.unwrap_or(Producer {
-        id: -1,
-        epoch: -1,
-        sequence: -1,
-    });
     let mut body = BytesMut::new();
     let mut scratch = BytesMut::new();
     for (delta, record) in records.iter().enumerate() {
@@ -85,7 +98,7 @@ pub fn build(records: &[Record], producer: Option<Producer>) -> Bytes {
     batch.put_i32(-1);
     batch.put_i8(2);
     batch.put_u32(0);
-    batch.put_i16(0);
+    batch.put_i16(attributes);
     batch.put_i32(count - 1);
     batch.put_i64(base_timestamp);
     batch.put_i64(max_timestamp.unwrap_or(base_timestamp));

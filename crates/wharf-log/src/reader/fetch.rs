@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{DamagedRange, ReadError, Reader, Slice};
+use super::{Bounds, DamagedRange, ReadError, Reader, Slice};
 use crate::PartitionId;
 use crate::batch;
 use crate::journal::{self, JournalFile};
@@ -51,6 +51,19 @@ pub(crate) fn intact(bytes: &[u8], base_offset: i64) -> bool {
         && batch::checksum_holds(bytes)
 }
 
+impl Slice {
+    /// One past the last record; `None` when there is none.
+    fn end(&self) -> Option<i64> {
+        let mut rest = &self.batches.last()?[..];
+        let mut end = None;
+        while let Ok(header) = batch::header(rest) {
+            end = Some(header.last_offset() + 1);
+            rest = rest.get(header.batch_bytes()..).unwrap_or_default();
+        }
+        end
+    }
+}
+
 impl Reader {
     /// Reads whole batches from the one that contains `offset`, at least one if there is any, up
     /// to `bytes_max` in total. At the end: an empty slice. With `may_block` false a read that
@@ -62,18 +75,66 @@ impl Reader {
         bytes_max: usize,
         may_block: bool,
     ) -> Result<Slice, ReadError> {
-        let bytes_max = bytes_max.min(READ_BYTES_MAX);
         let partition = self.partition(partition)?;
+        self.read_up_to(&partition, offset, bytes_max, may_block, false)
+    }
+
+    /// As [`Self::read`], for readers of committed records: only batches below the stable end, with
+    /// the aborted transactions among them.
+    pub fn read_committed(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+        bytes_max: usize,
+        may_block: bool,
+    ) -> Result<Slice, ReadError> {
+        let partition = self.partition(partition)?;
+        let mut slice = self.read_up_to(&partition, offset, bytes_max, may_block, true)?;
+        // What is known of aborted transactions goes with the records, perhaps since they were read.
+        let still_there = |data: &Data| {
+            let Bounds { start, end, .. } = data.bounds();
+            if offset < start {
+                return Err(ReadError::OffsetOutOfRange { offset, start, end });
+            }
+            Ok(!data.aborted.is_empty())
+        };
+        if still_there(&read(&partition.data))?
+            && let Some(end) = slice.end()
+        {
+            let data = read(&partition.data);
+            still_there(&data)?;
+            slice.aborted = data.aborted.overlapping(offset, end);
+        }
+        Ok(slice)
+    }
+
+    fn read_up_to(
+        &self,
+        partition: &Partition,
+        offset: i64,
+        bytes_max: usize,
+        may_block: bool,
+        committed: bool,
+    ) -> Result<Slice, ReadError> {
+        let bytes_max = bytes_max.min(READ_BYTES_MAX);
         let data = read(&partition.data);
         let bounds = data.bounds();
         let (start, end) = (bounds.start, bounds.end);
         if offset < start || offset > end {
             return Err(ReadError::OffsetOutOfRange { offset, start, end });
         }
+        let until = if committed { bounds.stable_end } else { end };
+        if offset >= until {
+            return Ok(Slice {
+                bounds: Some(bounds),
+                ..Slice::default()
+            });
+        }
         if let Some(range) = data.damage_at(offset) {
             return Err(ReadError::Damaged(range.clone()));
         }
-        let plan = self.plan(&data, offset, bytes_max, may_block)?;
+        let stop_at = data.damage_after(offset).min(until);
+        let plan = self.plan(&data, offset, stop_at, bytes_max, may_block)?;
         drop(data);
         let mut slice = Slice {
             bounds: Some(bounds),
@@ -83,7 +144,7 @@ impl Reader {
             Plan::Nothing => {}
             Plan::Journal(runs) => {
                 for run in &runs {
-                    if !self.read_run(&partition, run, &mut slice)? {
+                    if !self.read_run(partition, run, &mut slice)? {
                         break;
                     }
                 }
@@ -102,7 +163,7 @@ impl Reader {
                     stop_at,
                     bytes_max,
                 };
-                self.read_segment(&partition, &segment, range, &mut slice)?;
+                self.read_segment(partition, &segment, range, &mut slice)?;
             }
         }
         Ok(slice)
@@ -112,10 +173,10 @@ impl Reader {
         &self,
         data: &Data,
         offset: i64,
+        stop_at: i64,
         bytes_max: usize,
         may_block: bool,
     ) -> Result<Plan, ReadError> {
-        let stop_at = data.damage_after(offset);
         let at = data
             .segments
             .partition_point(|segment| segment.last_offset < offset);

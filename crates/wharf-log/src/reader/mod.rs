@@ -205,33 +205,25 @@ impl Reader {
             .unwrap_or_default()
     }
 
-    /// The partitions in which a producer has an open transaction.
-    pub fn open_transactions(&self, _producer: i64) -> Vec<PartitionId> {
-        Vec::new()
+    /// The partitions in which a producer has an open transaction, in order.
+    pub fn open_transactions(&self, producer: i64) -> Vec<PartitionId> {
+        let open = self.shared.transactions.of(producer);
+        open.into_iter().collect()
     }
 
     /// The producers that have an open transaction anywhere, in order.
     pub fn producers_in_transactions(&self) -> Vec<i64> {
-        Vec::new()
+        self.shared.transactions.producers()
     }
 
     /// The aborted transactions that overlap the offsets from `from` (inclusive) to `to`
     /// (exclusive), by first offset. Together with a read, [`Self::read_committed`] is the one to
     /// use: it cannot miss what retention takes away between two calls.
-    pub fn aborted(&self, _partition: PartitionId, _from: i64, _to: i64) -> Vec<Aborted> {
-        Vec::new()
-    }
-
-    /// As [`Self::read`], for readers of committed records: up to the stable end, with the aborted
-    /// transactions among what was read.
-    pub fn read_committed(
-        &self,
-        partition: PartitionId,
-        offset: i64,
-        bytes_max: usize,
-        may_block: bool,
-    ) -> Result<Slice, ReadError> {
-        self.read(partition, offset, bytes_max, may_block)
+    pub fn aborted(&self, partition: PartitionId, from: i64, to: i64) -> Vec<Aborted> {
+        let partition = self.shared.table.get(partition);
+        partition.map_or_else(Vec::new, |partition| {
+            read(&partition.data).aborted.overlapping(from, to)
+        })
     }
 
     /// How many bytes of batches a partition keeps.

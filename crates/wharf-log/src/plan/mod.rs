@@ -5,6 +5,8 @@
 //! the group count for later ones; nothing here changes what readers see, writes, or syncs. Batch
 //! payloads are never decoded.
 
+mod transactions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use wharf_message::Timestamp;
 
 use crate::batch;
-use crate::frame::{AppendEntry, Entry, ProducerEntry};
+use crate::frame::{AppendEntry, Entry, Origin, ProducerEntry};
 use crate::partition::Partition;
 use crate::producers::{self, Producer, Remembered, Verdict};
 use crate::shared::Shared;
@@ -23,23 +25,23 @@ use crate::{PartitionChange, PartitionId, StateChange};
 /// What an entry costs in a frame beside its own bytes, at most.
 const ENTRY_BYTES_MAX: usize = 64;
 
-/// The most a unit can add to a frame.
-pub(crate) fn unit_bytes(unit: &Unit) -> usize {
-    let appends = unit.appends.iter().map(|append| append.batch.len());
-    let state = unit
-        .state
-        .iter()
-        .map(|change| change.key.len() + change.value.as_ref().map_or(0, Bytes::len));
-    let entries = unit.partitions.len() + unit.appends.len() + unit.state.len();
-    appends.chain(state).sum::<usize>() + entries * ENTRY_BYTES_MAX
-}
-
 /// A batch to be copied into the frame.
 #[derive(Debug)]
 struct Piece {
     batch: Bytes,
     base_offset: i64,
     append_time: Option<Timestamp>,
+}
+
+/// Where a batch goes.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    partition: PartitionId,
+    base_offset: i64,
+    last_delta: u32,
+    max_timestamp: i64,
+    append_time: Option<Timestamp>,
+    origin: Origin,
 }
 
 /// A partition as the group sees it.
@@ -52,6 +54,9 @@ struct Draft {
     base: Option<Arc<Partition>>,
 }
 
+/// A producer in a partition.
+type ProducerKey = (i64, PartitionId);
+
 /// How to take a change back.
 #[derive(Debug)]
 enum Undo {
@@ -62,7 +67,7 @@ enum Undo {
         end: i64,
     },
     Producer {
-        key: (PartitionId, i64),
+        key: ProducerKey,
         before: Option<Producer>,
     },
     State {
@@ -78,7 +83,7 @@ pub(crate) struct Plan<'a> {
     now: Timestamp,
     partitions: BTreeMap<PartitionId, Draft>,
     /// Producers that the group moved on.
-    producers: BTreeMap<(PartitionId, i64), Producer>,
+    producers: BTreeMap<ProducerKey, Producer>,
     state: BTreeMap<Bytes, Option<Bytes>>,
     undo: Vec<Undo>,
     entries: Vec<Entry>,
@@ -107,6 +112,22 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The most that `unit` can add to the frame.
+    pub(crate) fn unit_bytes(&self, unit: &Unit) -> usize {
+        let appends = unit.appends.iter().map(|append| append.batch.len());
+        let state = unit
+            .state
+            .iter()
+            .map(|change| change.key.len() + change.value.as_ref().map_or(0, Bytes::len));
+        let entries = unit.partitions.len() + unit.appends.len() + unit.state.len();
+        let bytes = appends.chain(state).sum::<usize>() + entries * ENTRY_BYTES_MAX;
+        let markers = unit.transactions.iter().map(|end| match &end.partitions {
+            Some(partitions) => partitions.len(),
+            None => self.open_count(end.producer) + unit.appends.len(),
+        });
+        bytes + markers.sum::<usize>() * transactions::MARKER_BYTES_MAX
+    }
+
     /// Judges a unit and, when it passes, adds it to the group.
     pub(crate) fn admit(&mut self, unit: &Unit) -> Result<Committed, CommitError> {
         let (entries, pieces) = (self.entries.len(), self.pieces.len());
@@ -133,8 +154,8 @@ impl<'a> Plan<'a> {
         for append in &unit.appends {
             committed.appends.push(self.append(append)?);
         }
-        if !unit.transactions.is_empty() {
-            return Err(CommitError::InvalidTransactionState);
+        for end in &unit.transactions {
+            self.end_transaction(end, &mut committed.ended)?;
         }
         for change in &unit.state {
             self.change_state(change);
@@ -263,45 +284,70 @@ impl<'a> Plan<'a> {
         let (base_offset, log_start) = (draft.end, draft.start);
         let header = batch::header(&append.batch)
             .ok()
-            .filter(|header| header.batch_bytes() == append.batch.len())
+            .filter(|header| header.batch_bytes() == append.batch.len() && !header.is_control())
             .ok_or(CommitError::InvalidBatch)?;
         let last_delta =
             u32::try_from(header.last_offset_delta).map_err(|_error| CommitError::InvalidBatch)?;
         let append_time = (append.clock == Clock::LogAppendTime).then_some(self.now);
         let max_timestamp = append_time.map_or(header.max_timestamp, Timestamp::as_millis);
-        let producer = header.has_producer().then_some(ProducerEntry {
-            id: header.producer_id,
-            epoch: header.producer_epoch,
-            first_sequence: header.base_sequence,
-        });
-        if let Some(entry) = producer {
-            let fresh = Remembered {
-                first_sequence: entry.first_sequence,
-                base_offset,
-                last_delta,
-                max_timestamp,
-            };
-            let (Verdict::Duplicate(original), clock) =
-                (self.sequence(append.partition, entry, fresh)?, append.clock)
-            else {
-                return Ok(self.place(append, fresh, append_time, producer, log_start));
-            };
-            return Ok(Appended {
-                base_offset: original.base_offset,
-                last_offset: original.base_offset + i64::from(original.last_delta),
-                log_start,
-                append_time: (clock == Clock::LogAppendTime)
-                    .then_some(Timestamp::from_millis(original.max_timestamp)),
-                duplicate: true,
-            });
-        }
         let fresh = Remembered {
-            first_sequence: -1,
+            first_sequence: header.base_sequence,
             base_offset,
             last_delta,
             max_timestamp,
         };
-        Ok(self.place(append, fresh, append_time, None, log_start))
+        let mut origin = Origin::Plain;
+        if header.has_producer() {
+            let entry = ProducerEntry {
+                id: header.producer_id,
+                epoch: header.producer_epoch,
+                first_sequence: header.base_sequence,
+                transactional: header.is_transactional(),
+            };
+            origin = Origin::Producer(entry);
+            if let Verdict::Duplicate(original) = self.sequence(append.partition, entry, fresh)? {
+                return Ok(Appended {
+                    base_offset: original.base_offset,
+                    last_offset: original.base_offset + i64::from(original.last_delta),
+                    log_start,
+                    append_time: append_time
+                        .map(|_now| Timestamp::from_millis(original.max_timestamp)),
+                    duplicate: true,
+                });
+            }
+        }
+        let place = Place {
+            partition: append.partition,
+            base_offset,
+            last_delta,
+            max_timestamp,
+            append_time,
+            origin,
+        };
+        self.place(append.batch.clone(), place);
+        Ok(Appended {
+            base_offset,
+            last_offset: base_offset + i64::from(last_delta),
+            log_start,
+            append_time,
+            duplicate: false,
+        })
+    }
+
+    /// A producer as the group sees it; unknown when it was idle for too long.
+    fn known(&self, (id, partition): ProducerKey) -> Option<Producer> {
+        let drafted = self.producers.get(&(id, partition));
+        drafted.copied().or_else(|| {
+            let expiry = self.shared.options.producer_expiry;
+            let base = self.partitions.get(&partition)?.base.as_ref()?;
+            let data = read(&base.data);
+            data.producers.as_ref()?.get(id, self.now, expiry).copied()
+        })
+    }
+
+    fn change_producer(&mut self, key: ProducerKey, producer: Producer) {
+        let before = self.producers.insert(key, producer);
+        self.undo.push(Undo::Producer { key, before });
     }
 
     /// Judges a producer's batch and, when it is the next one, moves the producer on.
@@ -311,63 +357,38 @@ impl<'a> Plan<'a> {
         entry: ProducerEntry,
         fresh: Remembered,
     ) -> Result<Verdict, CommitError> {
-        let key = (partition, entry.id);
-        let drafted = self.producers.get(&key).copied();
-        let known = drafted.or_else(|| {
-            let expiry = self.shared.options.producer_expiry;
-            let base = self.partitions.get(&partition)?.base.as_ref()?;
-            let data = read(&base.data);
-            data.producers
-                .as_ref()?
-                .get(entry.id, self.now, expiry)
-                .copied()
-        });
+        let key = (entry.id, partition);
+        let known = self.known(key);
         let verdict = producers::judge(known.as_ref(), entry, fresh.last_delta)?;
         if verdict == Verdict::Next {
-            self.undo.push(Undo::Producer {
-                key,
-                before: drafted,
-            });
-            self.producers.insert(
-                key,
-                producers::after(known.as_ref(), entry, fresh, self.now),
-            );
+            let begins = known.is_none_or(|known| known.transaction_start.is_none());
+            if entry.transactional && begins {
+                self.check_width(entry.id)?;
+            }
+            let producer = producers::after(known.as_ref(), entry, fresh, self.now);
+            self.change_producer(key, producer);
         }
         Ok(verdict)
     }
 
     /// Gives a batch its place at the end of its partition.
-    fn place(
-        &mut self,
-        append: &Append,
-        fresh: Remembered,
-        append_time: Option<Timestamp>,
-        producer: Option<ProducerEntry>,
-        log_start: i64,
-    ) -> Appended {
-        let last_offset = fresh.base_offset + i64::from(fresh.last_delta);
-        self.draft_to_change(append.partition).end = last_offset + 1;
+    fn place(&mut self, batch: Bytes, place: Place) {
+        let last_offset = place.base_offset + i64::from(place.last_delta);
+        self.draft_to_change(place.partition).end = last_offset + 1;
         self.entries.push(Entry::Append(AppendEntry {
-            partition: append.partition,
-            base_offset: fresh.base_offset,
-            last_delta: fresh.last_delta,
+            partition: place.partition,
+            base_offset: place.base_offset,
+            last_delta: place.last_delta,
             position: u32::try_from(self.pieces.len()).unwrap_or(u32::MAX),
-            bytes: u32::try_from(append.batch.len()).unwrap_or(u32::MAX),
-            max_timestamp: fresh.max_timestamp,
-            producer,
+            bytes: u32::try_from(batch.len()).unwrap_or(u32::MAX),
+            max_timestamp: place.max_timestamp,
+            origin: place.origin,
         }));
         self.pieces.push(Piece {
-            batch: append.batch.clone(),
-            base_offset: fresh.base_offset,
-            append_time,
+            batch,
+            base_offset: place.base_offset,
+            append_time: place.append_time,
         });
-        Appended {
-            base_offset: fresh.base_offset,
-            last_offset,
-            log_start,
-            append_time,
-            duplicate: false,
-        }
     }
 
     fn change_state(&mut self, change: &StateChange) {
