@@ -2,11 +2,13 @@
 
     python3 compat/CLIENT/run.py 127.0.0.1:9092 [words of the cases' names]
 
-One line per case, closing with `N passed, N failed`; the exit code is 1 when a case failed. Cases
-make their own topics and groups under names nobody else uses, so they run against any broker,
-also one that is in use, and in any order.
+One line per case, and one for each thing it says of the broker (`says`), closing with
+`N passed, N failed`; the exit code is 1 when a case failed. Cases make their own topics and groups
+under names nobody else uses, so they run against any broker, also one that is in use, and in any
+order.
 """
 
+import json
 import signal
 import sys
 import time
@@ -17,6 +19,7 @@ CASE_SECONDS = 90
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 _cases = []
+_running = None
 
 
 def case(function):
@@ -34,6 +37,11 @@ def equal(found, wanted, what="value"):
     """Fails unless both are the same; shows the beginnings of both."""
     if found != wanted:
         raise AssertionError(f"{what}: found {found!r:.400}, wanted {wanted!r:.400}")
+
+
+def says(what, answer):
+    """Prints what the broker said; the test run compares it with what another broker said."""
+    print(f"says {_running}: {what}: {json.dumps(answer, sort_keys=True)}", flush=True)
 
 
 def until(condition, what, seconds=30):
@@ -73,6 +81,7 @@ def main():
     """Runs the registered cases; the exit code says whether all passed."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    global _running
     address, words = sys.argv[1], sys.argv[2:]
     signal.signal(signal.SIGALRM, _out_of_time)
     passed = failed = 0
@@ -80,7 +89,7 @@ def main():
         name = function.__name__.replace("_", " ")
         if words and not any(word in name for word in words):
             continue
-        began = time.monotonic()
+        _running, began = name, time.monotonic()
         signal.alarm(CASE_SECONDS)
         try:
             function(address)

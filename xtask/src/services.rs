@@ -1,12 +1,13 @@
 //! Other people's servers, to compare with: the compat scripts must pass against the real thing,
 //! so that a case which fails against Wharf is Wharf's fault.
 //!
-//! Nothing here is needed by the tests. Everything is downloaded and kept below the target
-//! directory; a server's data is new at every start.
+//! What is downloaded is kept below the target directory; a server's data is new at every start.
+//! A [`Service`] ends with its owner, and with an interrupt.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,77 +25,142 @@ Examples:
 
 /// The id that the storage is formatted with.
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
+/// A virtual machine that is quick to start and takes one thread where it can.
+pub(crate) const JAVA: &[&str] = &[
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    "-Xmx1g",
+];
 /// The longest a server may take to accept connections.
 const UP_WITHIN: Duration = Duration::from_secs(60);
+/// The longest a server may take to end when asked to.
+const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// What to start.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The server
-    service: Service,
+    service: Name,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Service {
-    /// Apache Kafka 4.2 from Maven Central (needs Java 17 and Maven)
+enum Name {
+    /// Apache Kafka 4.3 from Maven Central (needs Java 17 and Maven)
     Kafka,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let Service::Kafka = options.service;
-    let folder = workspace.keep("services/kafka");
-    let jars = jars(workspace, &folder)?;
-    let data = folder.join("data");
-    if data.exists() {
-        fs::remove_dir_all(&data)?;
-    }
-    let port = free_port()?;
-    let properties = include_str!("../services/kafka.properties")
-        .replace("{port}", &port.to_string())
-        .replace("{controller}", &free_port()?.to_string())
-        .replace("{data}", &data.display().to_string());
-    let file = folder.join("server.properties");
-    fs::write(&file, properties)?;
-    let java = |arguments: &[&str]| {
-        let mut command = workspace.command("java", &["-cp", &jars]);
-        command.args(arguments).arg(&file);
-        command
-    };
-    let log = workspace.log("services-kafka");
-    let format = [
-        "kafka.tools.StorageTool",
-        "format",
-        "--standalone",
-        "-t",
-        CLUSTER,
-        "-c",
-    ];
-    if !shell::logged(&mut java(&format), &log, |_| {})?.success() {
-        shell::show_tail(&log);
-        bail!("Kafka could not format its storage");
-    }
-    let output = fs::File::create(&log)?;
-    let mut command = java(&["kafka.Kafka"]);
-    command.stdout(output.try_clone()?).stderr(output);
-    let mut server = Group::spawn(&mut command)?;
-    wait_until_up(port, &mut server)?;
+    let Name::Kafka = options.service;
+    let mut server = Service::kafka(workspace, &workspace.keep("services/kafka/run"))?;
     shell::say(format!(
-        "Apache Kafka is at 127.0.0.1:{port}; Ctrl-C stops it; its log is {}",
-        log.display()
+        "Apache Kafka is at {}; Ctrl-C stops it; its log is {}",
+        server.address,
+        server.log.display()
     ));
-    server.wait()?;
+    server.group.wait()?;
     Ok(true)
 }
 
-/// The class path of Kafka and what it needs, downloaded once.
-fn jars(workspace: &Workspace, folder: &Path) -> Result<String> {
+/// A running server; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Where clients connect, `host:port`.
+    pub(crate) address: String,
+    /// What it says.
+    pub(crate) log: PathBuf,
+    group: Group,
+}
+
+impl Service {
+    /// One broker of Apache Kafka that is its own controller, with everything it writes below
+    /// `folder`, which is emptied first.
+    pub(crate) fn kafka(workspace: &Workspace, folder: &Path) -> Result<Self> {
+        let classes = kafka_classes(workspace)?;
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+        let port = free_port()?;
+        let properties = include_str!("../services/kafka.properties")
+            .replace("{port}", &port.to_string())
+            .replace("{controller}", &free_port()?.to_string())
+            .replace("{data}", &folder.join("data").display().to_string());
+        let file = folder.join("server.properties");
+        fs::write(&file, properties)?;
+        let log = folder.join("server.log");
+        let java = |arguments: &[&str]| {
+            let mut command = workspace.command("java", JAVA);
+            command.args(["-cp", &classes]).args(arguments).arg(&file);
+            command
+        };
+        let format = [
+            "kafka.tools.StorageTool",
+            "format",
+            "--standalone",
+            "-t",
+            CLUSTER,
+            "-c",
+        ];
+        if !shell::logged(&mut java(&format), &log, |_| {})?.success() {
+            shell::show_tail(&log);
+            bail!("Kafka could not format its storage");
+        }
+        Self::spawn(java(&["kafka.Kafka"]), port, log)
+    }
+
+    fn spawn(mut command: Command, port: u16, log: PathBuf) -> Result<Self> {
+        let output = fs::File::create(&log)?;
+        command.stdout(output.try_clone()?).stderr(output);
+        let mut server = Self {
+            address: format!("127.0.0.1:{port}"),
+            log,
+            group: Group::spawn(&mut command)?,
+        };
+        if let Err(error) = server.wait_until_up() {
+            shell::show_tail(&server.log);
+            return Err(error);
+        }
+        Ok(server)
+    }
+
+    fn wait_until_up(&mut self) -> Result<()> {
+        let deadline = Instant::now() + UP_WITHIN;
+        while TcpStream::connect(&self.address).is_err() {
+            if let Some(status) = self.group.ended().context("the server is gone")? {
+                bail!("the server ended at once: {status}");
+            }
+            if Instant::now() > deadline {
+                bail!("the server accepts no connection within {UP_WITHIN:?}");
+            }
+            thread::park_timeout(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Asks it to end, and kills it when it takes too long. An error when it had ended by itself.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        if let Some(status) = self.group.ended()? {
+            bail!("{} had ended by itself: {status}", self.log.display());
+        }
+        self.group.terminate(DOWN_WITHIN)?;
+        Ok(())
+    }
+}
+
+/// The class path of Apache Kafka, its tools, Kafka Streams and MirrorMaker, downloaded once.
+pub(crate) fn kafka_classes(workspace: &Workspace) -> Result<String> {
+    let folder = workspace.keep("services/kafka");
     setup::debian(workspace, "java", "default-jre-headless")?;
     let (libraries, stamp) = (folder.join("libs"), folder.join("pom.xml"));
     let wanted = include_str!("../services/kafka.xml");
     if !fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         setup::debian(workspace, "mvn", "maven")?;
         shell::say("    downloading Apache Kafka");
-        fs::create_dir_all(folder)?;
+        if libraries.exists() {
+            fs::remove_dir_all(&libraries)?;
+        }
+        fs::create_dir_all(&folder)?;
         let log = workspace.log("services-maven");
         let mut command = workspace.command("mvn", &["--quiet", "--batch-mode"]);
         command.args([
@@ -115,18 +181,4 @@ fn jars(workspace: &Workspace, folder: &Path) -> Result<String> {
 /// A port that was free a moment ago; servers that cannot choose one themselves need it.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-fn wait_until_up(port: u16, server: &mut Group) -> Result<()> {
-    let deadline = Instant::now() + UP_WITHIN;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if let Some(status) = server.ended().context("the server is gone")? {
-            bail!("the server ended at once: {status}");
-        }
-        if Instant::now() > deadline {
-            bail!("the server accepts no connection within {UP_WITHIN:?}");
-        }
-        thread::park_timeout(Duration::from_millis(100));
-    }
-    Ok(())
 }

@@ -28,7 +28,7 @@ use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use wharf_broker::{Broker, Context};
 
-pub use compat::compat_page;
+pub use compat::{Difference, compat_page};
 
 use crate::frame::{Call, Header, Reply};
 

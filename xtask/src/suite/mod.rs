@@ -4,6 +4,8 @@
 //! the list of skipped ones with its reason, and fails the run where `CI=true`; a part that fails
 //! does not keep the later ones from running.
 
+mod compare;
+mod compat;
 mod parts;
 
 use std::path::Path;
@@ -45,6 +47,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: usize,
     /// What could not run, and why.
     pub(crate) skipped: Vec<String>,
+    /// The passed and failed of each server, where a part runs against several.
+    servers: Vec<(&'static str, (usize, usize))>,
 }
 
 impl Outcome {
@@ -53,7 +57,7 @@ impl Outcome {
         Self {
             passed,
             failed,
-            skipped: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -86,6 +90,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         if !parts::selected(part.name, &options.only) || harness::interrupted() {
             continue;
         }
+        context.before(part);
         say(format!("▶ {}: {}", part.name, part.about));
         let began = Instant::now();
         let outcome = (part.run)(&context).unwrap_or_else(|error| {
@@ -134,6 +139,13 @@ fn closing(rows: &[Row], strict: bool) -> (String, bool) {
             row.outcome.skipped.len().to_string(),
             format!("{:.0}", row.took.as_secs_f64()),
         ]);
+        for (server, (passed, failed)) in &row.outcome.servers {
+            table.add_row([
+                format!("  {server}"),
+                passed.to_string(),
+                failed.to_string(),
+            ]);
+        }
     }
     let skipped: Vec<String> = rows
         .iter()
@@ -251,6 +263,7 @@ mod tests {
                 passed,
                 failed,
                 skipped: skipped.iter().map(|&why| why.to_owned()).collect(),
+                servers: vec![("on wharf", (passed, failed))],
             },
             took: Duration::ZERO,
         };

@@ -1,21 +1,20 @@
 //! The parts of the suite: what each needs, starts and runs.
 //!
 //! Every part gets a node of its own in a fresh data directory; nothing is shared between them but
-//! the built binary.
+//! the built binary and the Apache Kafka that clients are compared on.
 
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use harness::Launch;
 
+use super::compat::{self, PREFIX, Peer};
 use super::{Outcome, counted};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
-use crate::{check, setup, tidy};
+use crate::{check, tidy};
 
 /// One part of the suite.
 pub(super) struct Part {
@@ -54,22 +53,22 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "compat/kcat",
         about: "Debian's kcat",
-        run: kcat,
+        run: compat::kcat,
     },
     Part {
         name: "compat/confluent-kafka",
         about: "PyPI's confluent-kafka",
-        run: |cx| python(cx, "confluent-kafka"),
+        run: |cx| compat::python(cx, "confluent-kafka"),
     },
     Part {
         name: "compat/kafka-python",
         about: "PyPI's kafka-python",
-        run: |cx| python(cx, "kafka-python"),
+        run: |cx| compat::python(cx, "kafka-python"),
     },
     Part {
         name: "compat/rdkafka",
         about: "the rdkafka crate",
-        run: rdkafka,
+        run: compat::rdkafka,
     },
     Part {
         name: "kill",
@@ -123,10 +122,11 @@ fn remove_runs_that_ended(folder: &Path) -> Result<()> {
 
 /// What the parts share.
 pub(crate) struct Context<'a> {
-    workspace: &'a Workspace,
+    pub(super) workspace: &'a Workspace,
     /// Data directories of this run; removed at its end, or at the next start when it failed.
-    scratch: PathBuf,
+    pub(super) scratch: PathBuf,
     wharf: OnceCell<PathBuf>,
+    pub(super) peer: Peer,
 }
 
 impl<'a> Context<'a> {
@@ -138,11 +138,20 @@ impl<'a> Context<'a> {
             workspace,
             scratch,
             wharf: OnceCell::new(),
+            peer: Peer::default(),
         })
+    }
+
+    /// Stops what the next part has no use for.
+    pub(super) fn before(&self, part: &Part) {
+        if !part.name.starts_with(PREFIX) {
+            self.peer.stop();
+        }
     }
 
     /// Removes the data directories, unless somebody will want to look at them.
     pub(super) fn clean_up(&self, good: bool) {
+        self.peer.stop();
         if good {
             // What cannot be removed is in the target directory, where it hurts nobody.
             fs::remove_dir_all(&self.scratch).ok();
@@ -155,37 +164,12 @@ impl<'a> Context<'a> {
     }
 
     /// The binary under test, built once.
-    fn wharf(&self) -> Result<&Path> {
+    pub(super) fn wharf(&self) -> Result<&Path> {
         if let Some(built) = self.wharf.get() {
             return Ok(built);
         }
         let built = self.workspace.build_all("wharf")?;
         Ok(self.wharf.get_or_init(|| built))
-    }
-
-    /// Runs a client's cases against a fresh node, given by its address as the last argument, and
-    /// counts whether the node stopped cleanly afterwards as one more case.
-    fn against_a_node(&self, name: &str, mut command: Command) -> Result<Outcome> {
-        let log = self.workspace.log(name);
-        let data = self.scratch.join(name.replace('/', "-"));
-        let server_log = data.with_extension("server.log");
-        let mut launch = Launch::new(self.wharf()?, &data, &server_log);
-        let config = self.workspace.root.join("compat/wharf.toml");
-        launch.arguments = vec!["--config".to_owned(), config.display().to_string()];
-        let node = launch.start()?;
-        command.arg(&node.kafka);
-        let mut outcome = counted(self.workspace, &log, command)?;
-        match node.stop() {
-            Ok(()) => outcome.passed += 1,
-            Err(error) => {
-                say(format!("    {error:#}"));
-                outcome.failed += 1;
-            }
-        }
-        if outcome.failed > 0 {
-            shell::show_tail(&server_log);
-        }
-        Ok(outcome)
     }
 }
 
@@ -194,30 +178,6 @@ fn rust(cx: &Context<'_>) -> Result<Outcome> {
         .workspace
         .cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     counted(cx.workspace, &cx.workspace.log("rust"), command)
-}
-
-fn kcat(cx: &Context<'_>) -> Result<Outcome> {
-    if let Err(error) = setup::debian(cx.workspace, "kcat", "kcat") {
-        return Ok(Outcome::skipped(format!("{error:#}")));
-    }
-    let command = cx.workspace.command("python3", &["compat/kcat/run.py"]);
-    cx.against_a_node("compat/kcat", command)
-}
-
-fn python(cx: &Context<'_>, client: &str) -> Result<Outcome> {
-    let interpreter = match setup::python(cx.workspace) {
-        Ok(interpreter) => interpreter,
-        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
-    };
-    let command = cx
-        .workspace
-        .command(interpreter, &[&format!("compat/{client}/run.py")]);
-    cx.against_a_node(&format!("compat/{client}"), command)
-}
-
-fn rdkafka(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_all("compat-rdkafka")?;
-    cx.against_a_node("compat/rdkafka", cx.workspace.command(binary, &[]))
 }
 
 fn kill(cx: &Context<'_>) -> Result<Outcome> {
