@@ -1,5 +1,6 @@
 //! What the tests need beyond Rust: Debian packages when missing, Python packages in a virtual
-//! environment below the target directory. Nothing is installed that is already there.
+//! environment and Go programs below the target directory. Nothing is installed that is already
+//! there.
 
 use std::fs;
 use std::path::PathBuf;
@@ -96,6 +97,22 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
     }
     fs::write(&stamp, wanted)?;
     Ok(interpreter)
+}
+
+/// One of the programs of `compat/go`, built below the target directory. Go keeps what it downloads
+/// in the user's cache, at the versions and checksums of `go.sum`.
+pub(crate) fn go(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    debian(workspace, "go", "golang-go")?;
+    let folder = workspace.keep("go");
+    fs::create_dir_all(&folder)?;
+    let log = workspace.log(&format!("setup-go-{name}"));
+    let mut command = workspace.command("go", &["-C", "compat/go", "build", "-mod=readonly"]);
+    command.arg("-o").arg(&folder).arg(format!("./{name}"));
+    if !shell::logged(&mut command, &log, |_| {})?.success() {
+        shell::show_tail(&log);
+        bail!("compat/go/{name} does not build");
+    }
+    Ok(folder.join(name))
 }
 
 /// The program that `cargo install` puts below the target directory; installed when missing.

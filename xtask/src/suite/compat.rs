@@ -64,6 +64,15 @@ pub(super) fn python(cx: &Context<'_>, client: &str) -> Result<Outcome> {
     against_both(cx, &format!("compat/{client}"), &command)
 }
 
+pub(super) fn go(cx: &Context<'_>, client: &str) -> Result<Outcome> {
+    let binary = match setup::go(cx.workspace, client) {
+        Ok(binary) => binary,
+        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
+    };
+    let command = cx.workspace.command(binary, &[]);
+    against_both(cx, &format!("compat/{client}"), &command)
+}
+
 pub(super) fn rdkafka(cx: &Context<'_>) -> Result<Outcome> {
     let binary = cx.workspace.build_all("compat-rdkafka")?;
     against_both(cx, "compat/rdkafka", &cx.workspace.command(binary, &[]))

@@ -71,6 +71,21 @@ pub(super) const PARTS: &[Part] = &[
         run: compat::rdkafka,
     },
     Part {
+        name: "compat/franz-go",
+        about: "the Go module franz-go",
+        run: |cx| compat::go(cx, "franz-go"),
+    },
+    Part {
+        name: "compat/sarama",
+        about: "the Go module sarama",
+        run: |cx| compat::go(cx, "sarama"),
+    },
+    Part {
+        name: "compat/kafka-go",
+        about: "segmentio's Go module kafka-go",
+        run: |cx| compat::go(cx, "kafka-go"),
+    },
+    Part {
         name: "kill",
         about: "kill -9 under load, restart, check what was promised",
         run: kill,
