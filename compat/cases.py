@@ -1,13 +1,19 @@
 """Runs named cases of one client against a broker that is already there.
 
     python3 compat/CLIENT/run.py 127.0.0.1:9092 [words of the cases' names]
+    python3 compat/CLIENT/run.py --list
 
 One line per case, and one for each thing it says of the broker (`says`), closing with
 `N passed, N failed`; the exit code is 1 when a case failed. Cases make their own topics and groups
 under names nobody else uses, so they run against any broker, also one that is in use, and in any
-order.
+order. Cases that are coroutines run together, a few at a time. What the client itself lacks is
+printed as `SKIP FEATURE: why`; `--list` names the feature of each case, a column of the table in
+`compat/README.md`.
 """
 
+import asyncio
+import contextvars
+import inspect
 import json
 import signal
 import sys
@@ -18,14 +24,27 @@ import uuid
 CASE_SECONDS = 90
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
+TOGETHER = 6
+
 _cases = []
-_running = None
+_lacking = {}
+_running = contextvars.ContextVar("case")
 
 
-def case(function):
-    """Registers a case; its name is the function's, its argument the broker's address."""
-    _cases.append(function)
-    return function
+def case(feature):
+    """Registers a case for a feature; its name is the function's, its argument the address."""
+    if callable(feature):
+        return case("other")(feature)
+
+    def register(function):
+        _cases.append((feature, function.__name__.replace("_", " "), function))
+        return function
+    return register
+
+
+def lacks(feature, why):
+    """Tells that the client itself cannot do something that others can."""
+    _lacking[feature] = why
 
 
 def fresh(what):
@@ -41,7 +60,7 @@ def equal(found, wanted, what="value"):
 
 def says(what, answer):
     """Prints what the broker said; the test run compares it with what another broker said."""
-    print(f"says {_running}: {what}: {json.dumps(answer, sort_keys=True)}", flush=True)
+    print(f"says {_running.get()}: {what}: {json.dumps(answer, sort_keys=True)}", flush=True)
 
 
 def until(condition, what, seconds=30):
@@ -77,30 +96,75 @@ def _out_of_time(_signal, _frame):
     raise TimeoutError(f"the case took longer than {CASE_SECONDS} s")
 
 
-def main():
-    """Runs the registered cases; the exit code says whether all passed."""
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    global _running
-    address, words = sys.argv[1], sys.argv[2:]
-    signal.signal(signal.SIGALRM, _out_of_time)
-    passed = failed = 0
-    for function in _cases:
-        name = function.__name__.replace("_", " ")
-        if words and not any(word in name for word in words):
-            continue
-        _running, began = name, time.monotonic()
+class _Outcome:
+    """Counts, and prints one line per case."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def ended(self, name, began, error=None):
+        if error is None:
+            self.passed += 1
+            print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            return
+        self.failed += 1
+        print(f"FAIL {name}: {type(error).__name__}: {error}", flush=True)
+        traceback.print_exception(error, limit=-4, file=sys.stdout)
+
+    def run(self, address, name, function):
+        """A case that has the whole program to itself."""
+        began = time.monotonic()
+        _running.set(name)
         signal.alarm(CASE_SECONDS)
         try:
             function(address)
         except Exception as error:  # noqa: BLE001 (a case may fail in any way)
-            failed += 1
-            print(f"FAIL {name}: {type(error).__name__}: {error}", flush=True)
-            traceback.print_exc(limit=-4, file=sys.stdout)
+            self.ended(name, began, error)
         else:
-            passed += 1
-            print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            self.ended(name, began)
         finally:
             signal.alarm(0)
-    print(f"{passed} passed, {failed} failed", flush=True)
-    sys.exit(1 if failed or not passed else 0)
+
+    async def run_together(self, address, cases):
+        """Cases that give way to each other."""
+        places = asyncio.Semaphore(TOGETHER)
+
+        async def one(name, function):
+            async with places:
+                began = time.monotonic()
+                _running.set(name)
+                try:
+                    await asyncio.wait_for(function(address), CASE_SECONDS)
+                except Exception as error:  # noqa: BLE001 (a case may fail in any way)
+                    self.ended(name, began, error)
+                else:
+                    self.ended(name, began)
+
+        await asyncio.gather(*(one(name, function) for name, function in cases))
+
+
+def main():
+    """Runs the registered cases; the exit code says whether all passed."""
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    address, words = sys.argv[1], sys.argv[2:]
+    for feature, why in _lacking.items():
+        print(f"SKIP {feature}: {why}", flush=True)
+    if address == "--list":
+        for feature, name, _ in _cases:
+            print(f"CASE {feature}: {name}")
+        return
+    chosen = [
+        (name, function) for _, name, function in _cases
+        if not words or any(word in name for word in words)
+    ]
+    signal.signal(signal.SIGALRM, _out_of_time)
+    outcome, together = _Outcome(), []
+    for name, function in chosen:
+        if inspect.iscoroutinefunction(function):
+            together.append((name, function))
+        else:
+            outcome.run(address, name, function)
+    asyncio.run(outcome.run_together(address, together))
+    print(f"{outcome.passed} passed, {outcome.failed} failed", flush=True)
+    sys.exit(1 if outcome.failed or not outcome.passed else 0)

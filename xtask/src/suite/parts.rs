@@ -66,6 +66,11 @@ pub(super) const PARTS: &[Part] = &[
         run: |cx| compat::python(cx, "kafka-python"),
     },
     Part {
+        name: "compat/aiokafka",
+        about: "PyPI's aiokafka",
+        run: |cx| compat::python(cx, "aiokafka"),
+    },
+    Part {
         name: "compat/rdkafka",
         about: "the rdkafka crate",
         run: compat::rdkafka,
