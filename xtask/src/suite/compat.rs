@@ -9,7 +9,7 @@ use harness::Launch;
 
 use super::compare::{Cases, Server, differences, judge};
 use super::{Context, Outcome};
-use crate::services::Service;
+use crate::services::{Service, kafka_classes};
 use crate::setup;
 use crate::shell::{self, say};
 
@@ -76,6 +76,21 @@ pub(super) fn go(cx: &Context<'_>, client: &str) -> Result<Outcome> {
 pub(super) fn rdkafka(cx: &Context<'_>) -> Result<Outcome> {
     let binary = cx.workspace.build_all("compat-rdkafka")?;
     against_both(cx, "compat/rdkafka", &cx.workspace.command(binary, &[]))
+}
+
+/// Programs of Apache Kafka itself, which need its classes and a compiler for our few lines of Java.
+pub(super) fn java(cx: &Context<'_>, client: &str) -> Result<Outcome> {
+    let classes = setup::debian(cx.workspace, "javac", "default-jdk-headless")
+        .and_then(|()| setup::debian(cx.workspace, "python3", "python3"))
+        .and_then(|()| kafka_classes(cx.workspace));
+    let classes = match classes {
+        Ok(classes) => classes,
+        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
+    };
+    let script = format!("compat/{client}/run.py");
+    let mut command = cx.workspace.command("python3", &[&script]);
+    command.env("KAFKA_CLASSES", classes);
+    against_both(cx, &format!("compat/{client}"), &command)
 }
 
 /// Runs a client's cases, given the server's address as the last argument, against a fresh node

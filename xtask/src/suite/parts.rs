@@ -91,6 +91,11 @@ pub(super) const PARTS: &[Part] = &[
         run: |cx| compat::go(cx, "kafka-go"),
     },
     Part {
+        name: "compat/kafka-tools",
+        about: "Apache Kafka's own command-line tools",
+        run: |cx| compat::java(cx, "kafka-tools"),
+    },
+    Part {
         name: "kill",
         about: "kill -9 under load, restart, check what was promised",
         run: kill,
