@@ -5,6 +5,7 @@
 //! | `t` | `tc` | the next partition number (u64, big endian); never goes back |
 //! | `t` | `tn` + name with every `.` as `_` | the topic ([`crate::topics`]); the key is unique per *collision class*, so that neither a name nor one that differs only in `.` and `_` exists twice |
 //! | `p` | `p` | the first producer id that was never reserved (u64, big endian) |
+//! | `q` | `q` + entity | quotas ([`crate::quotas`]) |
 //! | `l` | | owners, progress and timers of the ledger ([`crate::ledger`]) |
 //! | `g` | | groups ([`crate::group`]) |
 //! | `o` | | committed offsets ([`crate::group`]) |
@@ -18,6 +19,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(crate) const PARTITION_COUNTER: Bytes = Bytes::from_static(b"tc");
 /// All topics start with this.
 pub(crate) const TOPICS: &[u8] = b"tn";
+/// All quotas start with this.
+pub(crate) const QUOTAS: &[u8] = b"q";
 /// The counter of producer ids.
 pub(crate) const PRODUCER_COUNTER: Bytes = Bytes::from_static(b"p");
 

@@ -18,6 +18,7 @@ mod ledger;
 mod offsets;
 mod produce;
 mod producers;
+mod quotas;
 mod runtime;
 mod sync;
 mod time_index;
@@ -36,6 +37,7 @@ pub use offsets::{
 };
 pub use produce::{Produce, Produced};
 pub use producers::ProducerIdentity;
+pub use quotas::{QuotaEntity, QuotaEntry, QuotaKey, QuotaName};
 pub use runtime::Runtime;
 pub use topics::{CreateTopic, RetentionPolicy, Topic, TopicRef};
 
@@ -123,6 +125,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) topics: topics::Topics,
     pub(crate) producers: producers::Producers,
+    pub(crate) quotas: quotas::Quotas,
     pub(crate) fetch: fetch::Fetching,
     pub(crate) groups: group::Groups,
     pub(crate) timers: ledger::Timers,
@@ -152,6 +155,7 @@ impl Broker {
     ) -> Result<Self, Error> {
         let topics = topics::Topics::recover(&options, &reader)?;
         let producers = producers::Producers::recover(&reader)?;
+        let quotas = quotas::Quotas::recover(&reader)?;
         let groups = group::Groups::recover(&options, &appender, &reader, runtime.clone())?;
         let timers = ledger::Timers::recover(&reader)?;
         let fetch = fetch::Fetching::new(&options, wakeups);
@@ -162,6 +166,7 @@ impl Broker {
             runtime,
             topics,
             producers,
+            quotas,
             fetch,
             groups,
             timers,

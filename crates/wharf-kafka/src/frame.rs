@@ -99,9 +99,7 @@ impl Reply {
         response
             .encode(&mut out, version)
             .map_err(|error| Disconnect(format!("the answer cannot be encoded: {error}")))?;
-        Ok(Response {
-            parts: vec![out.freeze()],
-        })
+        Ok(vec![out.freeze()].into())
     }
 }
 

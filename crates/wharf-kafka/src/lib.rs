@@ -12,6 +12,7 @@ mod features;
 mod frame;
 #[cfg(test)]
 mod made_up;
+mod meter;
 mod shape;
 #[cfg(test)]
 #[expect(dead_code, reason = "the tests from outside need more of it")]
@@ -23,12 +24,14 @@ mod wire;
 extern crate self as wharf_kafka;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use wharf_broker::{Broker, Context};
 
 pub use compat::{Difference, compat_page};
+pub use meter::Meter;
 
 use crate::frame::{Call, Header, Reply};
 
@@ -54,6 +57,8 @@ pub struct Endpoint {
 pub struct Response {
     /// The parts in order.
     pub parts: Vec<Bytes>,
+    /// It is empty because a quota is used up; the client may ask again after this time.
+    pub throttle: Duration,
 }
 
 /// What to do with a request.
@@ -81,6 +86,15 @@ impl std::fmt::Debug for Outcome {
             Self::Queued(_) => "Queued",
             Self::Silent(_) => "Silent",
         })
+    }
+}
+
+impl From<Vec<Bytes>> for Response {
+    fn from(parts: Vec<Bytes>) -> Self {
+        Self {
+            parts,
+            ..Self::default()
+        }
     }
 }
 

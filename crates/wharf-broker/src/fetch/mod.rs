@@ -100,6 +100,9 @@ pub struct FetchedPartition {
 pub struct Fetched {
     /// A refusal of the whole request (sessions).
     pub error: Option<Error>,
+    /// The client's quota is used up: nothing was read, and it may ask again after this time. Zero
+    /// otherwise.
+    pub throttle: Duration,
     /// The session's id, or 0.
     pub session_id: i32,
     /// The partitions; with an incremental session only those with news.
@@ -158,13 +161,14 @@ impl Broker {
 
     /// Fetches, waiting as asked. Dropping the future cancels the wait.
     pub async fn fetch(&self, cx: &Context, fetch: Fetch) -> Fetched {
-        let _anyone_may_fetch = cx;
+        let allowance = self.fetch_allowance(cx);
         let shared = &self.shared;
         let limits = Limits {
             deadline: shared.runtime.steady().after(fetch.wait_max),
             bytes_max: usize::try_from(fetch.bytes_max)
                 .unwrap_or(0)
-                .min(shared.fetch.share()),
+                .min(shared.fetch.share())
+                .min(allowance.bytes_max),
             bytes_min: usize::try_from(fetch.bytes_min).unwrap_or(0),
         };
         let plan = match shared.fetch.sessions.begin(fetch, shared.runtime.steady()) {
@@ -172,11 +176,20 @@ impl Broker {
             Err(error) => {
                 return Fetched {
                     error: Some(error),
+                    throttle: Duration::ZERO,
                     session_id: 0,
                     partitions: Vec::new(),
                 };
             }
         };
+        if !allowance.wait.is_zero() {
+            return Fetched {
+                error: None,
+                throttle: allowance.wait,
+                session_id: plan.session_kept(),
+                partitions: Vec::new(),
+            };
+        }
         let targets = self.resolve(&plan.partitions);
         let start = plan.turn.unwrap_or_else(|| {
             // Spread, not counted: two clients taking turns must not keep to the same partitions.
@@ -189,6 +202,7 @@ impl Broker {
         let (session_id, partitions) = shared.fetch.sessions.finish(&plan, scan.found, now, random);
         Fetched {
             error: None,
+            throttle: Duration::ZERO,
             session_id,
             partitions,
         }

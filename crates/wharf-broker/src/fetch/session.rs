@@ -72,6 +72,17 @@ enum Kind {
     Incremental(i32),
 }
 
+impl Plan {
+    /// The session's id when nothing is fetched this time: one that was there goes on with the
+    /// request's changes; none is begun, since the client was told nothing to go on from.
+    pub(super) fn session_kept(&self) -> i32 {
+        match self.kind {
+            Kind::Sessionless | Kind::New => 0,
+            Kind::Incremental(id) => id,
+        }
+    }
+}
+
 fn refuse<T>(kind: ErrorKind, message: String) -> Result<T, Error> {
     Err(Error::new(kind, message))
 }

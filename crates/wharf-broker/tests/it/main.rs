@@ -9,6 +9,7 @@ mod ledger;
 mod listing;
 mod model;
 mod producing;
+mod quotas;
 mod retention;
 mod sessions;
 mod settings;

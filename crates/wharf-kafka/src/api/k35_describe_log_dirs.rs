@@ -43,9 +43,7 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
         let mut out = BytesMut::new();
         call.reply.header(&mut out);
         encode_cordoned(&answer(&call, request), &mut out);
-        Ok(Response {
-            parts: vec![out.freeze()],
-        })
+        Ok(Response::from(vec![out.freeze()]))
     };
     Ok(Outcome::Answer(work.boxed()))
 }

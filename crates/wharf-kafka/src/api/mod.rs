@@ -84,6 +84,7 @@ macro_rules! apis {
 
 mod config_resource;
 mod in_order;
+mod quota_entity;
 mod repeated;
 
 pub(crate) use k18_api_versions::answer_unknown_version;
@@ -118,6 +119,8 @@ apis! {
     k45_alter_partition_reassignments: AlterPartitionReassignmentsRequest;
     k46_list_partition_reassignments: ListPartitionReassignmentsRequest;
     k47_offset_delete: OffsetDeleteRequest;
+    k48_describe_client_quotas: DescribeClientQuotasRequest;
+    k49_alter_client_quotas: AlterClientQuotasRequest;
     k55_describe_quorum: DescribeQuorumRequest;
     k57_update_features: UpdateFeaturesRequest;
     k60_describe_cluster: DescribeClusterRequest;

@@ -71,6 +71,8 @@ pub(crate) const INT16: Field = field(Kind::Fixed(2));
 pub(crate) const INT32: Field = field(Kind::Fixed(4));
 /// Eight bytes.
 pub(crate) const INT64: Field = field(Kind::Fixed(8));
+/// A floating-point number of eight bytes.
+pub(crate) const FLOAT64: Field = field(Kind::Fixed(8));
 /// Sixteen bytes.
 pub(crate) const UUID: Field = field(Kind::Fixed(16));
 /// A text, perhaps null.

@@ -11,17 +11,20 @@ use crate::api::APIS;
 /// Decodes a body with the message crate and encodes it again.
 pub(crate) type Recode = fn(&Bytes, i16) -> Result<Bytes, String>;
 
-/// Reads a response body with the message crate; an error when it cannot, or something is left.
-/// Versions that the crate does not know are not read.
-pub(crate) type Read = fn(Bytes, i16) -> Result<(), String>;
+/// Reads a response body with the message crate and shows it; an error when it cannot, or something
+/// is left. Versions that the crate does not know are not read.
+pub(crate) type Read = fn(Bytes, i16) -> Result<String, String>;
 
-pub(crate) fn read<Q: Request>(mut body: Bytes, version: i16) -> Result<(), String> {
+pub(crate) fn read<Q: Request>(mut body: Bytes, version: i16) -> Result<String, String>
+where
+    Q::Response: std::fmt::Debug,
+{
     if version > Q::Response::VERSIONS.max {
-        return Ok(());
+        return Ok(String::new());
     }
-    Q::Response::decode(&mut body, version).map_err(|error| error.to_string())?;
+    let response = Q::Response::decode(&mut body, version).map_err(|error| error.to_string())?;
     match body.len() {
-        0 => Ok(()),
+        0 => Ok(format!("{response:?}")),
         left => Err(format!("{left} bytes were left")),
     }
 }

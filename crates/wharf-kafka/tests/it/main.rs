@@ -10,6 +10,7 @@ mod list_offsets;
 mod metadata;
 mod offset_keys;
 mod produce_fetch;
+mod quota_keys;
 mod records;
 mod support;
 mod topic_keys;

@@ -164,6 +164,12 @@ impl Node {
         self.world.now.load(Ordering::Relaxed)
     }
 
+    /// Lets time pass.
+    pub(crate) fn pass(&self, time: std::time::Duration) {
+        let millis = i64::try_from(time.as_millis()).unwrap();
+        self.world.now.fetch_add(millis, Ordering::Relaxed);
+    }
+
     /// Runs everything until `future` is done.
     pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
         self.run_for(future, PATIENCE_MS)

@@ -4,9 +4,13 @@
 //! budget are what keeps a fast client from filling the memory. Work that was begun is finished
 //! even when the peer is gone (only a waiting fetch is given up), because a broker call dropped
 //! half-way may have changed the log already.
+//!
+//! A client that took more than its quota is answered first, and told how long to wait; until then
+//! its connection is not read (KIP-219).
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +19,12 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use wharf_broker::Context;
 use wharf_kafka::{Disconnect, Outcome, Response, Service};
 
 use super::frames::{FrameReader, ReadError, send};
+use super::throttle::{Charged, Metering, Timed};
 use crate::flag::raised;
 use crate::metrics::{Counted, KafkaMetrics};
 
@@ -56,6 +61,13 @@ pub(crate) trait Handler: fmt::Debug + Send + Sync + 'static {
 
     /// Told how many connections are open whenever that changes.
     fn connections(&self, open: usize);
+
+    /// What counts the costs of a frame that is about to be handled, if anything is limited.
+    fn meter(&self, context: &Context, frame: &[u8]) -> Option<Box<dyn Metering>>;
+
+    /// How long a new connection from this address is kept waiting before it is closed again; zero
+    /// when it is welcome.
+    fn turned_away(&self, address: IpAddr) -> Duration;
 }
 
 impl Handler for Service {
@@ -73,6 +85,14 @@ impl Handler for Service {
 
     fn connections(&self, open: usize) {
         self.broker().share_fetches(open);
+    }
+
+    fn meter(&self, context: &Context, frame: &[u8]) -> Option<Box<dyn Metering>> {
+        Some(Box::new(Self::meter(self, context, frame)?))
+    }
+
+    fn turned_away(&self, address: IpAddr) -> Duration {
+        self.broker().charge_connection(address)
     }
 }
 
@@ -116,7 +136,7 @@ struct Pending {
 
 enum Work {
     Answered(Response),
-    Answering(BoxFuture<'static, Result<Response, Disconnect>>),
+    Answering(BoxFuture<'static, Result<Response, Disconnect>>, Charged),
     Silent(BoxFuture<'static, Result<(), Disconnect>>),
 }
 
@@ -149,7 +169,17 @@ async fn read_all(
     answers: mpsc::Sender<Pending>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
+    let mut muted: Option<Instant> = None;
     loop {
+        if let Some(until) = muted.take() {
+            tokio::select! {
+                biased;
+                () = raised(&mut stop) => return Ok(()),
+                () = answers.closed() => return Ok(()),
+                () = frames.peer_gone() => return Ok(()),
+                () = sleep_until(until) => {}
+            }
+        }
         let received = tokio::select! {
             biased;
             () = raised(&mut stop) => return Ok(()),
@@ -163,17 +193,40 @@ async fn read_all(
         let decoded = decoding(shared, &frame).await;
         let since = Instant::now();
         let in_flight = shared.metrics.received(request, frame.len());
-        let work = match shared.handler.handle(context, frame)? {
-            Outcome::Queued(answer) => Work::Answering(answer),
-            Outcome::Silent(work) => Work::Silent(work),
-            Outcome::Answer(answer) if request == FETCH => tokio::select! {
-                answer = answer => Work::Answered(answer?),
-                () = raised(&mut stop) => return Ok(()),
-                () = answers.closed() => return Ok(()),
-                () = frames.peer_gone() => return Ok(()),
-            },
-            Outcome::Answer(answer) => Work::Answered(answer.await?),
+        let meter = shared.handler.meter(context, &frame);
+        let outcome = shared.handler.handle(context, frame)?;
+        let (work, wait) = match outcome {
+            Outcome::Answer(answer) => {
+                let answer = Timed::new(answer, since.elapsed());
+                let (answer, spent) = if request == FETCH {
+                    tokio::select! {
+                        answer = answer => answer,
+                        () = raised(&mut stop) => return Ok(()),
+                        () = answers.closed() => return Ok(()),
+                        () = frames.peer_gone() => return Ok(()),
+                    }
+                } else {
+                    answer.await
+                };
+                let mut answer = answer?;
+                let charged = Charged::charge(meter, spent, Some(&answer));
+                charged.tell(&mut answer);
+                (Work::Answered(answer), charged.wait)
+            }
+            Outcome::Queued(answer) => {
+                let charged = Charged::charge(meter, since.elapsed(), None);
+                let wait = charged.wait;
+                (Work::Answering(answer, charged), wait)
+            }
+            Outcome::Silent(work) => {
+                let charged = Charged::charge(meter, since.elapsed(), None);
+                (Work::Silent(work), charged.wait)
+            }
         };
+        if !wait.is_zero() {
+            shared.metrics.throttled(wait);
+            muted = Some(Instant::now() + wait);
+        }
         let pending = Pending {
             work,
             request,
@@ -234,7 +287,11 @@ async fn write_all(
                 0
             }
             Work::Answered(response) => answer(shared, stream, response).await?,
-            Work::Answering(response) => answer(shared, stream, response.await?).await?,
+            Work::Answering(response, charged) => {
+                let mut response = response.await?;
+                charged.tell(&mut response);
+                answer(shared, stream, response).await?
+            }
         };
         shared
             .metrics

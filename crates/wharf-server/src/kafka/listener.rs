@@ -97,6 +97,18 @@ async fn one(
     stop: watch::Receiver<bool>,
 ) {
     let open = shared.metrics.opened();
+    let mut stop = stop;
+    let wait = shared.handler.turned_away(peer.ip());
+    if !wait.is_zero() {
+        // Closed only after the wait: whoever is turned away at once would be back at once.
+        shared.metrics.turned_away();
+        tracing::debug!(%peer, connection, ?wait, "too many new connections from its address");
+        tokio::select! {
+            () = raised(&mut stop) => {}
+            () = sleep(wait) => {}
+        }
+        return;
+    }
     let context = Context {
         principal: Principal::anonymous(),
         client_id: "".into(),

@@ -11,6 +11,7 @@ mod frames;
 mod listener;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 pub(crate) use connection::Limits;
 pub(crate) use listener::{Listener, accept, serve};

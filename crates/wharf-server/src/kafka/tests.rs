@@ -1,6 +1,6 @@
 //! The listener with real sockets and a double in place of the protocol.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use wharf_broker::Context;
 use wharf_kafka::{Disconnect, Outcome, Response};
 
 use super::connection::Handler;
+use super::throttle::Metering;
 use super::{Limits, Listener, serve};
 use crate::flag::raised;
 use crate::metrics::KafkaMetrics;
@@ -35,6 +36,27 @@ struct Double {
     /// What was handed over, with the state of the gate at that time.
     seen: Arc<Mutex<Vec<(u8, bool)>>>,
     dropped_fetches: Arc<AtomicUsize>,
+    turned_away: Duration,
+}
+
+/// Every request costs so much waiting, and its answer says so.
+#[derive(Debug)]
+struct Cost(Duration);
+
+/// What a frame that ends with `~` costs.
+const HOUR: Duration = Duration::from_secs(3600);
+/// What a frame that ends with `,` costs.
+const MOMENT: Duration = Duration::from_millis(1);
+
+impl Metering for Cost {
+    fn charge(&self, _spent: Duration, _answer: Option<&Response>) -> Duration {
+        self.0
+    }
+
+    fn tell(&self, answer: &mut Response, wait: Duration) {
+        assert_eq!(wait, self.0);
+        answer.parts.push(Bytes::from_static(b" told"));
+    }
 }
 
 struct CountDrop(Arc<AtomicUsize>);
@@ -50,23 +72,19 @@ impl Handler for Double {
         let command = frame[0];
         let mut gate = self.gate.clone();
         self.seen.lock().unwrap().push((command, *gate.borrow()));
-        let echo = Response {
-            parts: vec![frame.slice(..1), frame.slice(1..)],
-        };
+        let echo = Response::from(vec![frame.slice(..1), frame.slice(1..)]);
         let after_gate = async move {
             raised(&mut gate).await;
             Ok(echo)
         };
         Ok(match command {
-            b'e' => Outcome::Answer(Box::pin(async move { Ok(Response { parts: vec![frame] }) })),
+            b'e' => Outcome::Answer(Box::pin(async move { Ok(Response::from(vec![frame])) })),
             b'a' => Outcome::Answer(Box::pin(after_gate)),
             b'q' => Outcome::Queued(Box::pin(after_gate)),
             b's' => Outcome::Silent(Box::pin(async { after_gate.await.map(drop) })),
             b'm' => Outcome::Answer(Box::pin(async move {
                 let parts = (0..frame.len()).map(|at| frame.slice(at..=at));
-                Ok(Response {
-                    parts: parts.collect(),
-                })
+                Ok(Response::from(parts.collect::<Vec<_>>()))
             })),
             b'f' => {
                 let dropped = CountDrop(Arc::clone(&self.dropped_fetches));
@@ -82,6 +100,19 @@ impl Handler for Double {
     }
 
     fn connections(&self, _open: usize) {}
+
+    fn meter(&self, _context: &Context, frame: &[u8]) -> Option<Box<dyn Metering>> {
+        let cost = match frame.last() {
+            Some(b'~') => HOUR,
+            Some(b',') => MOMENT,
+            _ => return None,
+        };
+        Some(Box::new(Cost(cost)))
+    }
+
+    fn turned_away(&self, _address: IpAddr) -> Duration {
+        self.turned_away
+    }
 
     fn decoded_bytes(&self, frame: &[u8]) -> usize {
         if frame[1] == b'+' { frame.len() * 3 } else { 0 }
@@ -107,6 +138,7 @@ struct Setup {
     budget_bytes: usize,
     connections_max: usize,
     drain: Duration,
+    turned_away: Duration,
 }
 
 impl Default for Setup {
@@ -122,6 +154,7 @@ impl Default for Setup {
             budget_bytes: 16 << 20,
             connections_max: 100,
             drain: PATIENCE,
+            turned_away: Duration::ZERO,
         }
     }
 }
@@ -138,6 +171,7 @@ impl Setup {
             gate: gate_seen,
             seen: Arc::clone(&seen),
             dropped_fetches: Arc::clone(&dropped_fetches),
+            turned_away: self.turned_away,
         };
         let mut registry = Registry::default();
         let listener = Listener {
@@ -544,4 +578,78 @@ async fn stopping_does_not_wait_for_ever() {
     server.stop.send_replace(true);
     client.end().await;
     server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_beyond_its_quota_is_answered_and_then_not_read() {
+    let server = Setup::default().start().await;
+    for command in ["e", "q"] {
+        let mut client = server.connect().await;
+        client.send(format!("{command}~").as_bytes()).await;
+        client.send(b"e2").await;
+        server.gate.send_replace(true);
+        assert_eq!(client.answer().await, format!("{command}~ told").as_bytes());
+        settle().await;
+        assert_eq!(server.seen(), command, "the next request waits");
+        server.connect().await.works().await;
+        server.seen.lock().unwrap().clear();
+    }
+    let mut gone = server.connect().await;
+    gone.send(b"s~").await;
+    server.until_seen("s").await;
+    drop(gone);
+    until(|| server.metric("kafka_open_connections").ends_with(" 2")).await;
+    assert!(
+        server
+            .metric("kafka_throttled_requests_total")
+            .ends_with(" 3")
+    );
+    assert!(
+        server
+            .metric("kafka_throttle_seconds_total")
+            .ends_with(" 10800.0")
+    );
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn after_the_wait_a_client_is_read_again() {
+    let server = Setup::default().start().await;
+    server.gate.send_replace(true);
+    let mut client = server.connect().await;
+    for command in ["e,", "s,", "q,"] {
+        client.send(command.as_bytes()).await;
+    }
+    assert_eq!(client.answer().await, b"e, told");
+    assert_eq!(client.answer().await, b"q, told");
+    client.works().await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_its_quota_does_not_hold_up_the_stop() {
+    let server = Setup::default().start().await;
+    let mut client = server.connect().await;
+    client.send(b"e~").await;
+    assert_eq!(client.answer().await, b"e~ told");
+    server.stop.send_replace(true);
+    client.end().await;
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_turned_away_is_closed_after_its_wait() {
+    let setup = Setup {
+        turned_away: MOMENT,
+        ..Setup::default()
+    };
+    let server = setup.start().await;
+    let mut client = server.connect().await;
+    client.end().await;
+    until(|| {
+        server
+            .metric("kafka_turned_away_connections_total")
+            .ends_with(" 1")
+    })
+    .await;
+    assert_eq!(server.seen(), "");
 }

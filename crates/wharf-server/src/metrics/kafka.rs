@@ -1,5 +1,6 @@
 //! Counters and latencies of the Kafka listener.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -27,6 +28,9 @@ pub(crate) struct KafkaMetrics {
     accepted: Counter,
     refused: Counter,
     panics: Counter,
+    throttled: Counter,
+    throttle_seconds: Counter<f64, AtomicU64>,
+    turned_away: Counter,
 }
 
 /// From 100 µs to about 13 s.
@@ -47,6 +51,9 @@ impl KafkaMetrics {
             accepted: Counter::default(),
             refused: Counter::default(),
             panics: Counter::default(),
+            throttled: Counter::default(),
+            throttle_seconds: Counter::default(),
+            turned_away: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("kafka");
         let Self {
@@ -83,6 +90,28 @@ impl KafkaMetrics {
             refused,
         );
         registry.register("handler_panics", "Requests whose handler panicked", panics);
+        let Self {
+            throttled,
+            throttle_seconds,
+            turned_away,
+            ..
+        } = metrics.clone();
+        registry.register(
+            "throttled_requests",
+            "Requests whose client had to wait for its quota",
+            throttled,
+        );
+        registry.register_with_unit(
+            "throttle",
+            "How long clients had to wait for their quotas",
+            Unit::Seconds,
+            throttle_seconds,
+        );
+        registry.register(
+            "turned_away_connections",
+            "Connections beyond the quota of their address",
+            turned_away,
+        );
         metrics
     }
 
@@ -110,6 +139,17 @@ impl KafkaMetrics {
     /// A connection was beyond the limit.
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+
+    /// A client has to wait this long.
+    pub(crate) fn throttled(&self, wait: Duration) {
+        self.throttled.inc();
+        self.throttle_seconds.inc_by(wait.as_secs_f64());
+    }
+
+    /// A connection was beyond the quota of its address.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.inc();
     }
 
     /// A handler panicked.

@@ -15,7 +15,7 @@ use super::Card;
 use crate::frame::Call;
 use crate::shape::{INT8, INT32, INT64, Shape, TEXT, UUID, array, items, structure};
 use crate::wire::topic_ref;
-use crate::{Disconnect, Outcome};
+use crate::{Disconnect, Outcome, Response};
 
 pub(super) static CARD: Card = Card {
     key: 1,
@@ -69,7 +69,9 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
             let read_committed = fetch.read_committed;
             let mut fetched = call.broker.fetch(&call.cx, fetch).await;
             check_names(&mut fetched, call.version());
-            Ok(writer::write(call.reply, fetched, read_committed))
+            let throttle = fetched.throttle;
+            let response = writer::write(call.reply, fetched, read_committed);
+            Ok(Response { throttle, ..response })
         }
         .boxed(),
     ))

@@ -133,7 +133,7 @@ impl Writer {
 
     fn finish(mut self) -> Response {
         self.flush();
-        Response { parts: self.parts }
+        self.parts.into()
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
             partition(topic("b", 2), 0, &[b"three"]),
         ];
         partitions[1].error = Some(Error::new(ErrorKind::OffsetOutOfRange, "no"));
-        Fetched { error: None, session_id: 9, partitions }
+        Fetched { error: None, throttle: Default::default(), session_id: 9, partitions }
     }
 
     #[test]
