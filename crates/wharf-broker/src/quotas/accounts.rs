@@ -4,8 +4,8 @@
 //! that call themselves so. Clients choose their ids, so the number of buckets is bounded: full
 //! ones are forgotten, and when too many are in use the rest share one.
 
+use core::net::IpAddr;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;

@@ -40,7 +40,7 @@ fn capacity(rate: f64) -> f64 {
 
 /// Up to whole milliseconds: what is told to a client is what it has to wait.
 pub(super) fn ms(wait: Duration) -> Duration {
-    let whole = wait.as_millis() + u128::from(wait.subsec_nanos() % 1_000_000 > 0);
+    let whole = wait.as_millis() + u128::from(!wait.subsec_nanos().is_multiple_of(1_000_000));
     Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX))
 }
 

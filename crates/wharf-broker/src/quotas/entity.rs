@@ -1,7 +1,7 @@
 //! Whose quotas there are and which: Kafka's kinds of entities, the keys, and what fits together.
 
+use core::net::IpAddr;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::{Error, ErrorKind};

@@ -12,8 +12,8 @@ mod entity;
 mod record;
 mod table;
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -41,6 +41,10 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
     call.answer_now(answer)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of every answer"
+)]
 fn answer(call: &Call, request: DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {
     let response = DescribeClientQuotasResponse::default();
     let filters = match filters(&request.components) {
