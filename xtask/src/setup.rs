@@ -1,5 +1,5 @@
 //! What the tests need beyond Rust: Debian packages when missing, Python packages in a virtual
-//! environment and Go programs below the target directory. Nothing is installed that is already
+//! environment, npm packages and Go programs below the target directory. Nothing is installed that is already
 //! there.
 
 use std::fs;
@@ -97,6 +97,35 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
     }
     fs::write(&stamp, wanted)?;
     Ok(interpreter)
+}
+
+/// The folder with exactly the packages of `compat/kafkajs/package-lock.json`; made when missing or
+/// when they changed. No package's own scripts are run.
+pub(crate) fn node(workspace: &Workspace) -> Result<PathBuf> {
+    let source = workspace.root.join("compat/kafkajs");
+    let wanted = fs::read_to_string(source.join("package-lock.json"))
+        .context("failed to read compat/kafkajs/package-lock.json")?;
+    debian(workspace, "node", "nodejs")?;
+    let folder = workspace.keep("node");
+    let (modules, stamp) = (folder.join("node_modules"), folder.join("installed"));
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(modules);
+    }
+    debian(workspace, "npm", "npm")?;
+    shell::say("    installing the npm packages (compat/kafkajs/package-lock.json)");
+    fs::create_dir_all(&folder)?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(source.join(name), folder.join(name))?;
+    }
+    let log = workspace.log("setup-node");
+    let mut command = workspace.command("npm", &["ci", "--ignore-scripts", "--no-audit"]);
+    command.arg("--no-fund").current_dir(&folder);
+    if !shell::logged(&mut command, &log, |_| {})?.success() {
+        shell::show_tail(&log);
+        bail!("npm failed to install compat/kafkajs/package-lock.json");
+    }
+    fs::write(&stamp, wanted)?;
+    Ok(modules)
 }
 
 /// One of the programs of `compat/go`, built below the target directory. Go keeps what it downloads

@@ -64,6 +64,16 @@ pub(super) fn python(cx: &Context<'_>, client: &str) -> Result<Outcome> {
     against_both(cx, &format!("compat/{client}"), &command)
 }
 
+pub(super) fn kafkajs(cx: &Context<'_>) -> Result<Outcome> {
+    let modules = match setup::node(cx.workspace) {
+        Ok(modules) => modules,
+        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
+    };
+    let mut command = cx.workspace.command("node", &["compat/kafkajs/run.mjs"]);
+    command.env("NODE_PATH", modules);
+    against_both(cx, "compat/kafkajs", &command)
+}
+
 pub(super) fn go(cx: &Context<'_>, client: &str) -> Result<Outcome> {
     let binary = match setup::go(cx.workspace, client) {
         Ok(binary) => binary,

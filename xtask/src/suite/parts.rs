@@ -76,6 +76,11 @@ pub(super) const PARTS: &[Part] = &[
         run: compat::rdkafka,
     },
     Part {
+        name: "compat/kafkajs",
+        about: "npm's kafkajs",
+        run: compat::kafkajs,
+    },
+    Part {
         name: "compat/franz-go",
         about: "the Go module franz-go",
         run: |cx| compat::go(cx, "franz-go"),
