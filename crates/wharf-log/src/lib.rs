@@ -13,8 +13,10 @@
 //! Log::open: snapshot, then recover
 //! ```
 //!
-//! What is on disk is specified in `docs/specs/disk-format.md`. Transactions will let
-//! [`Bounds::stable_end`] lag behind the end; compaction will act on segments, beside retention.
+//! A transaction begins with a producer's first transactional batch and ends in all its partitions
+//! with one unit, hence in one frame; until then [`Bounds::stable_end`] lags behind the end.
+//!
+//! What is on disk is specified in `docs/specs/disk-format.md`.
 
 pub mod batch;
 mod committer;

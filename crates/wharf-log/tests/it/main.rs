@@ -13,3 +13,5 @@ mod retention;
 mod settle;
 mod simulated;
 mod threads;
+mod transaction_model;
+mod transactions;
