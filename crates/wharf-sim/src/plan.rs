@@ -73,6 +73,8 @@ pub(crate) struct Mix {
     pub(crate) maintenance_percent: u32,
     /// Of 100 partitions, so many have a retention.
     pub(crate) retention_percent: u32,
+    /// Of 100 idempotent producers, so many write in transactions.
+    pub(crate) transactional_percent: u32,
     /// The largest record value.
     pub(crate) value_bytes_max: u64,
     /// Units submitted at once at most.
@@ -93,6 +95,7 @@ impl Mix {
             buffered_percent: *pick(&[0, 0, 5, 50], random),
             maintenance_percent: *pick(&[2, 10, 30], random),
             retention_percent: *pick(&[0, 30, 80], random),
+            transactional_percent: *pick(&[0, 50, 100], random),
             value_bytes_max: *pick(&[16, 200, 3_000], random),
             burst_max: *pick(&[1, 4, 12], random),
         }

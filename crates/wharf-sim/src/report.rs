@@ -17,6 +17,8 @@ pub struct Report {
     pub disk_full: u64,
     /// Batches answered as duplicates.
     pub duplicates: u64,
+    /// Markers of ended transactions.
+    pub markers: u64,
     /// Units without an answer that were there after a restart.
     pub units_kept_unanswered: u64,
     /// Units without an answer (or acknowledged without a sync) that were gone after a restart.
@@ -77,6 +79,7 @@ impl Report {
             ("refused", &mut self.refused),
             ("disk full", &mut self.disk_full),
             ("duplicates", &mut self.duplicates),
+            ("markers", &mut self.markers),
             ("unanswered units kept", &mut self.units_kept_unanswered),
             ("unanswered units lost", &mut self.units_lost_unanswered),
             ("power losses", &mut self.power_losses),

@@ -1,4 +1,5 @@
-//! Disks that break the contract of the seam, to show that the checkers notice.
+//! Disks that break the contract of the seam, and a log that breaks its own, to show that the checkers
+//! notice.
 //!
 //! No simulation of the log itself uses them: what they do to acknowledged data is not the log's
 //! fault, and a simulation that finds nothing on such a disk would prove nothing elsewhere.
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wharf_log::disk::simulated::Random;
 use wharf_log::disk::{Disk, DiskFile, Entry, Open};
+use wharf_log::{Reader, Unit};
 
 /// How a disk lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,24 @@ pub enum Sabotage {
     /// A new file is not empty once it is preallocated: it holds what the file removed or renamed
     /// last did. The log must cope with this one: its recycled files look like that.
     OldContent,
+    /// The log ends a transaction in all its partitions but the last. (The unit is changed before the
+    /// log gets it; the checkers know the original.)
+    HalfEndedTransactions,
+}
+
+/// Leaves the last partition out of every end of a transaction over several. Returns whether there was
+/// one.
+pub(crate) fn half_end(unit: &mut Unit, reader: &Reader) -> bool {
+    let mut struck = false;
+    for end in &mut unit.transactions {
+        let mut open = reader.open_transactions(end.producer);
+        if end.partitions.is_none() && open.len() > 1 {
+            open.pop();
+            end.partitions = Some(open);
+            struck = true;
+        }
+    }
+    struck
 }
 
 /// Wraps `disk` so that it lies in the given way.

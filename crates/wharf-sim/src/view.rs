@@ -3,12 +3,14 @@
 //! Invariant: a view is only made of batches whose checksum is right; a read that fails, stops
 //! early or returns what was not asked for is a broken promise, never skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use wharf_log::batch::{self, Header};
 use wharf_log::disk::simulated::Random;
-use wharf_log::{Bounds, PartitionId, ProducerSnapshot, ReadError, Reader, Slice};
+use wharf_log::{
+    Bounds, PartitionId, ProducerSnapshot, ReadError, Reader, Slice, TransactionOutcome,
+};
 
 use crate::checkers::{Broken, broken};
 
@@ -30,9 +32,14 @@ pub struct PartitionView {
     pub bounds: Bounds,
     /// Its batches in the order they were returned.
     pub batches: Vec<Stored>,
-    /// Producer id, epoch and last sequence, as remembered.
-    pub producers: BTreeMap<i64, (i16, i32)>,
+    /// Producers, as remembered.
+    pub producers: BTreeMap<i64, Remembered>,
+    /// The base offsets of the batches that a reader of committed records is left with.
+    pub committed: Vec<i64>,
 }
+
+/// A producer's epoch, last sequence and the first offset of its open transaction.
+pub type Remembered = (i16, i32, Option<i64>);
 
 /// A batch as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,14 +99,60 @@ fn read_partition(
         bounds,
         batches,
         producers,
+        committed: read_committed(reader, id, bounds.start, random)?,
     })
 }
 
-fn remembered(producer: &ProducerSnapshot) -> (i64, (i16, i32)) {
+fn remembered(producer: &ProducerSnapshot) -> (i64, Remembered) {
+    let ProducerSnapshot {
+        epoch,
+        last_sequence,
+        transaction_start,
+        ..
+    } = *producer;
     (
         producer.producer_id,
-        (producer.epoch, producer.last_sequence),
+        (epoch, last_sequence, transaction_start),
     )
+}
+
+/// Reads as a client does that wants committed records only: it drops what the aborted transactions
+/// name, from their first offset up to their marker.
+fn read_committed(
+    reader: &Reader,
+    id: PartitionId,
+    start: i64,
+    random: &mut Random,
+) -> Result<Vec<i64>, Broken> {
+    let mut kept = Vec::new();
+    let mut offset = start;
+    loop {
+        let bytes_max = random.index(20_000);
+        let slice = match reader.read_committed(id, offset, bytes_max, true) {
+            Ok(slice) => slice,
+            Err(error) => return broken(PROMISE, format!("{id:?} at {offset}: {error:?}")),
+        };
+        let mut coming = slice.aborted.iter().peekable();
+        let mut dropped = BTreeSet::new();
+        let found = split(&slice, offset, bytes_max)?;
+        if found.is_empty() {
+            return Ok(kept);
+        }
+        for Stored { header, bytes } in found {
+            while let Some(one) = coming.next_if(|one| one.first_offset <= header.last_offset()) {
+                dropped.insert(one.producer_id);
+            }
+            offset = header.last_offset() + 1;
+            match batch::marker(&header, &bytes) {
+                Some(marker) if marker.outcome == TransactionOutcome::Abort => {
+                    dropped.remove(&marker.producer_id);
+                }
+                Some(_) => {}
+                None if header.is_transactional() && dropped.contains(&header.producer_id) => {}
+                None => kept.push(header.base_offset),
+            }
+        }
+    }
 }
 
 /// The batches of a read at `offset`, after checking that it returned what was asked for.

@@ -1,5 +1,5 @@
-//! What the simulated clients ask for: idempotent producers that retry, plain producers, owners that
-//! fence each other, people who create, cut and remove partitions.
+//! What the simulated clients ask for: idempotent and transactional producers that retry, plain
+//! producers, owners that fence each other, people who create, cut and remove partitions.
 //!
 //! Invariant: every batch and every value carries the number of the unit that wrote it first, so
 //! whatever is found on a disk can be traced to its origin. Nothing here looks at the log.
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use wharf_log::batch::{self, Producer, Record};
 use wharf_log::disk::simulated::Random;
 use wharf_log::{
-    Append, Clock, Condition, Durability, PartitionChange, PartitionId, StateChange, Unit,
+    Append, Clock, Condition, Durability, EndTransaction, PartitionChange, PartitionId,
+    StateChange, TransactionOutcome, Unit,
 };
 use wharf_message::Timestamp;
 
@@ -27,6 +28,9 @@ const SENT_MAX: usize = 8;
 struct Client {
     id: i64,
     epoch: i16,
+    /// Whether it writes in transactions. Then its epoch is in the state, and every unit of it asks
+    /// for that one, as units of a transaction coordinator do.
+    transactional: bool,
     /// The next sequence in each partition, as the client believes.
     next: BTreeMap<PartitionId, i32>,
     sent: VecDeque<Append>,
@@ -46,11 +50,12 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn new(mut random: Random) -> Self {
+    pub(crate) fn new(mut random: Random, mix: &Mix) -> Self {
         let count = random.between(1, 5);
-        let client = |id| Client {
+        let mut client = |id| Client {
             id,
             epoch: 0,
+            transactional: random.percent(mix.transactional_percent),
             next: BTreeMap::new(),
             sent: VecDeque::new(),
         };
@@ -77,6 +82,7 @@ impl Workload {
         }
         if let Some(append) = self.retries.pop_front() {
             unit.appends.push(append);
+            ask_for_epochs(&mut unit);
             return (operation, unit);
         }
         match self.random.below(100) {
@@ -85,6 +91,7 @@ impl Workload {
             4..6 => self.remove(&mut unit, model),
             6..12 => self.advance(&mut unit, model),
             12..20 => self.change_state(&mut unit, model, operation),
+            20..30 => self.end(&mut unit, model, operation),
             _ => {
                 let count = self.random.between(1, 3);
                 for index in 0..count {
@@ -96,6 +103,7 @@ impl Workload {
                 }
             }
         }
+        ask_for_epochs(&mut unit);
         if self.random.percent(8) {
             self.condition(&mut unit, model);
         }
@@ -110,7 +118,18 @@ impl Workload {
             .iter_mut()
             .find(|one| one.id == header.producer_id)
         {
+            if client.transactional {
+                client.learn_all(model);
+            }
             client.learn(append.partition, model);
+        }
+    }
+
+    /// The end of a transaction was refused: its producer asks where it stands.
+    pub(crate) fn refused_end(&mut self, end: &EndTransaction, model: &Model) {
+        let mut clients = self.clients.iter_mut();
+        if let Some(client) = clients.find(|one| one.id == end.producer) {
+            client.learn_all(model);
         }
     }
 
@@ -127,12 +146,53 @@ impl Workload {
         }
         if self.retries.is_empty() {
             for client in &mut self.clients {
-                let known: Vec<PartitionId> = client.next.keys().copied().collect();
-                for id in known {
-                    client.learn(id, model);
-                }
+                client.learn_all(model);
             }
         }
+    }
+
+    /// Ends the transaction of a producer, perhaps with one more batch of it.
+    fn end(&mut self, unit: &mut Unit, model: &Model, operation: u64) {
+        let mut clients: Vec<usize> = (0..self.clients.len()).collect();
+        clients.retain(|index| self.clients[*index].transactional);
+        if clients.is_empty() {
+            return self.change_state(unit, model, operation);
+        }
+        let index = *pick(&clients, &mut self.random);
+        let partition = self.partition(model);
+        let client = &mut self.clients[index];
+        let (producer, epoch) = (client.id, client.epoch);
+        let outcome = if self.random.coin() {
+            TransactionOutcome::Commit
+        } else {
+            TransactionOutcome::Abort
+        };
+        let mut end = EndTransaction {
+            producer,
+            epoch,
+            coordinator_epoch: i32::try_from(operation).unwrap_or(i32::MAX),
+            outcome,
+            partitions: None,
+        };
+        match self.random.below(100) {
+            // The next transaction begins anew (KIP-890).
+            0..75 => {
+                end.epoch += 1;
+                client.epoch += 1;
+                client.next.clear();
+                unit.state.push(StateChange {
+                    key: epoch_key(producer),
+                    value: epoch_value(client.epoch),
+                });
+            }
+            75..85 => end.partitions = Some(vec![partition]),
+            _ => {}
+        }
+        unit.conditions.push(Condition::StateEquals {
+            key: epoch_key(producer),
+            value: epoch_value(epoch),
+        });
+        unit.transactions.push(end);
     }
 
     fn create(&mut self, unit: &mut Unit, model: &Model) {
@@ -242,7 +302,7 @@ impl Workload {
         if choice < 18 && !client.sent.is_empty() {
             return client.sent[self.random.index(client.sent.len())].clone();
         }
-        if choice < 20 {
+        if choice < 20 && !client.transactional {
             client.epoch += 1;
             client.next.clear();
         }
@@ -263,7 +323,11 @@ impl Workload {
         };
         let append = Append {
             partition,
-            batch: batch::build(&records, Some(producer)),
+            batch: if client.transactional && choice != 23 {
+                batch::build_transactional(&records, producer)
+            } else {
+                batch::build(&records, Some(producer))
+            },
             clock,
         };
         client.sent.push_back(append.clone());
@@ -297,13 +361,52 @@ impl Workload {
     }
 }
 
+/// Where the epoch of a transactional producer is kept.
+fn epoch_key(producer: i64) -> Bytes {
+    Bytes::from(format!("e{producer}"))
+}
+
+fn epoch_value(epoch: i16) -> Option<Bytes> {
+    (epoch > 0).then(|| Bytes::from(epoch.to_string()))
+}
+
+/// Lets transactional batches in only as long as their epoch is the producer's.
+fn ask_for_epochs(unit: &mut Unit) {
+    for append in &unit.appends {
+        let header = batch::header(&append.batch).expect("the workload builds valid batches");
+        if header.is_transactional() {
+            unit.conditions.push(Condition::StateEquals {
+                key: epoch_key(header.producer_id),
+                value: epoch_value(header.producer_epoch),
+            });
+        }
+    }
+}
+
 impl Client {
+    fn learn_all(&mut self, model: &Model) {
+        if self.transactional {
+            let epoch = model.state.get(&epoch_key(self.id));
+            let epoch = epoch.and_then(|epoch| std::str::from_utf8(epoch).ok()?.parse().ok());
+            self.epoch = epoch.unwrap_or(0);
+        }
+        let known: Vec<PartitionId> = self.next.keys().copied().collect();
+        for id in known {
+            self.learn(id, model);
+        }
+    }
+
     fn learn(&mut self, partition: PartitionId, model: &Model) {
         let producers = model
             .partitions
             .get(&partition)
             .map(|found| &found.producers);
         match producers.and_then(|producers| producers.get(&self.id)) {
+            Some(known) if self.transactional => {
+                let expected = known.expected();
+                let same = known.epoch == self.epoch;
+                self.next.insert(partition, if same { expected } else { 0 });
+            }
             Some(known) if known.epoch >= self.epoch => {
                 self.epoch = known.epoch;
                 self.next.insert(partition, known.expected());

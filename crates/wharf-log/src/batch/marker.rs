@@ -31,8 +31,8 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// The control batch, with base offset 0.
-    pub(crate) fn build(&self, now: Timestamp) -> Bytes {
+    /// The control batch, with base offset 0 and this time.
+    pub fn build(&self, now: Timestamp) -> Bytes {
         let mut key = BytesMut::with_capacity(4);
         key.put_i16(VERSION);
         key.put_i16(match self.outcome {

@@ -4,6 +4,7 @@
 //! alone: none relies on another one having run, so that each can be shown to find its own kind of
 //! damage. docs/specs/delivery.md lists them.
 
+mod aborted_never_seen;
 mod answers;
 pub mod damage_is_told;
 mod deleted_stays_deleted;
@@ -16,6 +17,7 @@ mod order;
 mod reads;
 mod restart_changes_nothing;
 mod retention;
+mod transactions_are_whole;
 mod whole_units;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,6 +122,8 @@ pub fn check_view(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usize)
     nothing_refused_appears::check(evidence, view)?;
     order::check(view)?;
     once_per_sequence::check(view)?;
+    transactions_are_whole::check(view)?;
+    aborted_never_seen::check(view)?;
     whole_units::check(evidence, view)
 }
 
@@ -140,6 +144,10 @@ fn difference(expected: &Batch, stored: &Stored) -> Option<String> {
             "newest time {} instead of {}",
             header.max_timestamp, expected.max_time
         ));
+    }
+    if let Some(marker) = expected.marker {
+        let found = wharf_log::batch::marker(header, &stored.bytes);
+        return (found != Some(marker)).then(|| format!("{found:?} instead of {marker:?}"));
     }
     let patched_from = if expected.append_time.is_some() {
         43

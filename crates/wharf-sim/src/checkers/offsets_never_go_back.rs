@@ -8,7 +8,8 @@ const PROMISE: &str = "offsets never go back";
 pub(super) fn check(evidence: &Evidence<'_>, view: &View) -> Result<(), Broken> {
     for (id, found) in &view.partitions {
         let bounds = found.bounds;
-        if !(0 <= bounds.start && bounds.start <= bounds.end) || bounds.stable_end != bounds.end {
+        let inside = (bounds.start..=bounds.end).contains(&bounds.stable_end);
+        if bounds.start < 0 || !inside {
             return broken(PROMISE, format!("{id:?} has impossible bounds {bounds:?}"));
         }
         let known = evidence

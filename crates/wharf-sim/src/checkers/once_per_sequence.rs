@@ -20,7 +20,7 @@ pub(super) fn check(view: &View) -> Result<(), Broken> {
                 header.producer_epoch,
                 header.base_sequence,
             );
-            if header.producer_id >= 0 && !seen.insert(key) {
+            if header.producer_id >= 0 && !header.is_control() && !seen.insert(key) {
                 return broken(
                     PROMISE,
                     format!("{id:?} holds (producer, epoch, sequence) {key:?} twice"),

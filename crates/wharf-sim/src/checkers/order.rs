@@ -23,7 +23,7 @@ pub(super) fn check(view: &View) -> Result<(), Broken> {
                 );
             }
             next = Some(header.last_offset() + 1);
-            if header.producer_id < 0 {
+            if header.producer_id < 0 || header.is_control() {
                 continue;
             }
             let current = (header.producer_epoch, header.base_sequence);

@@ -6,7 +6,7 @@ use wharf_log::{CommitError, Committed, PartitionChange, PartitionId, Reader, Re
 use wharf_message::Timestamp;
 
 use super::{Broken, Evidence, broken};
-use crate::model::{Model, Partition};
+use crate::model::{Batch, Model, Partition};
 
 pub(super) const PROMISE: &str = "retention deletes only what is due";
 
@@ -105,17 +105,13 @@ fn is_due(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<(), Broken> {
-    let mut after: usize = partition
-        .batches
-        .iter()
-        .map(|batch| batch.bytes.len())
-        .sum();
+    let mut after: usize = partition.batches.iter().map(Batch::size).sum();
     for batch in partition
         .batches
         .iter()
         .take_while(|batch| batch.base < start)
     {
-        after -= batch.bytes.len();
+        after -= batch.size();
         if batch.last >= start {
             return broken(
                 PROMISE,

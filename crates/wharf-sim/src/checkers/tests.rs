@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use wharf_log::batch::{self, Producer, Record};
-use wharf_log::{Append, Bounds, Clock, Durability, PartitionChange, Recovery, StateChange};
+use wharf_log::{
+    Append, Bounds, Clock, Durability, PartitionChange, Recovery, StateChange, TransactionOutcome,
+};
 
 use super::*;
 use crate::model::Model;
@@ -81,7 +83,7 @@ fn view_of(model: &Model) -> View {
     for (id, partition) in &model.partitions {
         let (start, end) = (partition.start, partition.end);
         let producers = partition.producers.iter();
-        let producers = producers.map(|(id, one)| (*id, (one.epoch, one.expected() - 1)));
+        let producers = producers.map(|(id, one)| (*id, one.remembered()));
         let shown = PartitionView {
             bounds: Bounds {
                 start,
@@ -94,6 +96,7 @@ fn view_of(model: &Model) -> View {
                 .map(|one| stored(one.base, &one.bytes))
                 .collect(),
             producers: producers.collect(),
+            committed: partition.batches.iter().map(|one| one.base).collect(),
         };
         view.partitions.insert(*id, shown);
     }
@@ -349,6 +352,8 @@ fn retention_that_deletes_what_is_not_due_is_found() {
         shown
             .batches
             .retain(|one| one.header.last_offset() >= start);
+        let left = shown.batches.iter();
+        shown.committed = left.map(|one| one.header.base_offset).collect();
         let evidence = Evidence {
             must: &must,
             unsettled: &[],
@@ -375,4 +380,90 @@ fn retention_that_deletes_what_is_not_due_is_found() {
     );
     assert_eq!(check(2, settings(Some(100), None)), Ok(()));
     assert_eq!(check(2, settings(Some(100_000), None)), promise);
+}
+
+/// Two partitions, in both of which a producer's transaction was aborted, under a new epoch, and
+/// another one is open.
+fn with_transactions() -> View {
+    let marker = batch::Marker {
+        producer_id: 9,
+        producer_epoch: 1,
+        coordinator_epoch: 5,
+        outcome: TransactionOutcome::Abort,
+    };
+    let part = |epoch| {
+        let producer = Producer {
+            id: 9,
+            epoch,
+            sequence: 0,
+        };
+        batch::build_transactional(&[Record::default()], producer)
+    };
+    let partition = PartitionView {
+        bounds: Bounds {
+            start: 0,
+            end: 5,
+            stable_end: 3,
+        },
+        batches: vec![
+            stored(0, &part(0)),
+            stored(1, &batch_of("plain", 0, 1)),
+            stored(2, &marker.build(NOW)),
+            stored(3, &part(1)),
+            stored(4, &batch_of("plain", 1, 1)),
+        ],
+        producers: [(9, (1, 0, Some(3)))].into(),
+        committed: vec![1],
+    };
+    View {
+        partitions: [(ID, partition.clone()), (PartitionId(2), partition)].into(),
+        ..View::default()
+    }
+}
+
+#[test]
+fn an_aborted_or_open_transaction_that_is_seen_is_found() {
+    let check = |change: fn(&mut PartitionView)| {
+        let mut view = with_transactions();
+        change(view.partitions.get_mut(&ID).unwrap());
+        aborted_never_seen::check(&view).map_err(|broken| broken.promise)
+    };
+    let promise = Err("aborted and open transactions are never seen");
+    assert_eq!(check(|_| {}), Ok(()));
+    assert_eq!(check(|shown| shown.committed = vec![0, 1]), promise);
+    assert_eq!(check(|shown| shown.committed = vec![1, 3]), promise);
+    assert_eq!(check(|shown| shown.committed = vec![1, 4]), promise);
+    assert_eq!(check(|shown| shown.committed = vec![]), promise);
+    assert_eq!(check(|shown| shown.bounds.stable_end = 5), promise);
+    assert_eq!(check(|shown| shown.bounds.stable_end = 1), promise);
+    assert_eq!(check(|shown| shown.producers.clear()), promise);
+}
+
+#[test]
+fn a_half_ended_transaction_is_found() {
+    let check = |change: fn(&mut PartitionView)| {
+        let mut view = with_transactions();
+        change(view.partitions.get_mut(&ID).unwrap());
+        transactions_are_whole::check(&view).map_err(|broken| broken.promise)
+    };
+    let promise = Err("a transaction ends in all its partitions or in none");
+    assert_eq!(check(|_| {}), Ok(()));
+    assert_eq!(check(|shown| drop(shown.batches.remove(2))), promise);
+    // Ended, but by a later end.
+    let late = check(|shown| {
+        let marker = batch::Marker {
+            producer_id: 9,
+            producer_epoch: 1,
+            coordinator_epoch: 6,
+            outcome: TransactionOutcome::Commit,
+        };
+        shown.batches[2] = stored(2, &marker.build(NOW));
+    });
+    assert_eq!(late, promise);
+    // With its data it may be gone.
+    let deleted = check(|shown| {
+        shown.bounds.start = 3;
+        shown.batches.drain(..3);
+    });
+    assert_eq!(deleted, Ok(()));
 }

@@ -83,7 +83,7 @@ fn outline_difference(evidence: &Evidence<'_>, model: &Model, view: &View) -> Op
             ));
         }
         let producers = expected.producers.iter();
-        let producers = producers.map(|(id, known)| (*id, (known.epoch, known.expected() - 1)));
+        let producers = producers.map(|(id, known)| (*id, known.remembered()));
         if !producers.eq(found.producers.iter().map(|(id, last)| (*id, *last))) {
             let known = &found.producers;
             return Some(format!(

@@ -69,6 +69,9 @@ impl Simulation {
                 for append in &unit.appends {
                     self.workload.refused(append, &self.model);
                 }
+                for end in &unit.transactions {
+                    self.workload.refused_end(end, &self.model);
+                }
             }
         }
         for append in &unit.appends {
@@ -93,6 +96,7 @@ impl Simulation {
 
     fn note_committed(&mut self, unit: &Unit, committed: &Committed) -> Result<(), Broken> {
         self.report.committed += 1;
+        self.report.markers += u64::try_from(committed.ended.len()).unwrap_or(0);
         let mut told = self
             .callbacks
             .appended
@@ -109,6 +113,12 @@ impl Simulation {
                     format!("{id:?} was not told"),
                 );
             }
+        }
+        if let Some((id, _)) = committed.ended.iter().find(|(id, _)| !told.contains(id)) {
+            return broken(
+                "readers are told of new batches",
+                format!("{id:?} was not told of a marker"),
+            );
         }
         if self
             .pending

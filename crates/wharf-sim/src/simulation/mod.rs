@@ -25,7 +25,7 @@ use crate::checkers::{
 use crate::model::Model;
 use crate::plan::{Fault, Mix, Plan, pick};
 use crate::report::Report;
-use crate::sabotage::sabotaged;
+use crate::sabotage::{Sabotage, half_end, sabotaged};
 use crate::view::View;
 use crate::workload::Workload;
 use restart::unsettled;
@@ -122,7 +122,7 @@ impl Simulation {
         let model = Model::new(mix.options.producer_expiry);
         let unit_bytes_max = usize::try_from(mix.options.journal_file_bytes / 4).unwrap_or(0);
         Ok(Self {
-            workload: Workload::new(random.fork()),
+            workload: Workload::new(random.fork(), &mix),
             random,
             mix,
             plan: plan.clone(),
@@ -298,7 +298,16 @@ impl Simulation {
             answers.push((operation, answer));
         });
         self.report.units += 1;
-        self.log.appender.submit(vec![(unit.clone(), done)]);
+        let mut handed_over = unit.clone();
+        if self.plan.sabotage == Some(Sabotage::HalfEndedTransactions)
+            && half_end(&mut handed_over, &self.log.reader)
+            && self.random.coin()
+        {
+            // The answer, which would tell, is lost with the machine.
+            let soon = self.disk.counters().operations + 2 + self.random.below(2);
+            self.disk.power_off_at(soon);
+        }
+        self.log.appender.submit(vec![(handed_over, done)]);
         self.pending.push_back(Submitted {
             operation,
             unit,

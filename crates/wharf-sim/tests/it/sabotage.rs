@@ -6,6 +6,8 @@ use wharf_sim::plan::Fault;
 use wharf_sim::sabotage::Sabotage;
 use wharf_sim::{Plan, Violation, run};
 
+const ANSWERS: &str = "units are answered by the rules";
+const TRANSACTIONS: &str = "a transaction ends in all its partitions or in none";
 const LOST: &str = "no acknowledged record is lost";
 const OPENS: &str = "a log opens after any crash";
 const READS: &str = "a read returns what was asked for";
@@ -18,7 +20,7 @@ fn violations(sabotage: Sabotage) -> Vec<Violation> {
         sabotage: Some(sabotage),
         ..Plan::default()
     };
-    let broken = (1..=40).filter_map(|seed| run(seed, &plan).err());
+    let broken = (1..=60).filter_map(|seed| run(seed, &plan).err());
     broken.map(|violation| *violation).collect()
 }
 
@@ -60,6 +62,13 @@ fn a_disk_that_flips_bits_is_found_and_none_of_them_is_served() {
         assert!(!violation.detail.contains("a read found"), "{violation}");
         assert!(!violation.detail.contains("bad batch"), "{violation}");
     }
+}
+
+#[test]
+fn a_log_that_ends_transactions_in_some_of_their_partitions_is_found() {
+    let violations = violations(Sabotage::HalfEndedTransactions);
+    // Where the answer was lost with the machine, what is on the disk tells it.
+    finds(&violations, &[ANSWERS, TRANSACTIONS]);
 }
 
 #[test]

@@ -3,15 +3,19 @@
 //! Invariant: [`Model::apply`] changes everything a unit asks for or nothing, and answers as the
 //! log must. It knows nothing of journals, segments or syncs, so it shares no mistake with them.
 
+mod transactions;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use wharf_log::batch::{self, Header};
+use wharf_log::batch::{self, Header, MARKER_BYTES, Marker};
 use wharf_log::{
     Append, Appended, Clock, CommitError, Committed, Condition, PartitionChange, PartitionId, Unit,
 };
 use wharf_message::Timestamp;
+
+use crate::view::Remembered;
 
 /// How many batches of a producer are remembered.
 const REMEMBERED: usize = 5;
@@ -49,12 +53,25 @@ pub struct Batch {
     pub base: i64,
     /// The offset of its last record.
     pub last: i64,
-    /// As submitted.
+    /// As submitted; nothing for a marker.
     pub bytes: Bytes,
+    /// What it says, if it is the end of a transaction.
+    pub marker: Option<Marker>,
     /// The time of the append, when that stamps the records.
     pub append_time: Option<Timestamp>,
     /// The time of the newest record.
     pub max_time: Timestamp,
+}
+
+impl Batch {
+    /// Its size as stored.
+    pub fn size(&self) -> usize {
+        if self.marker.is_some() {
+            MARKER_BYTES
+        } else {
+            self.bytes.len()
+        }
+    }
 }
 
 /// An idempotent producer.
@@ -64,6 +81,10 @@ pub struct Producer {
     pub epoch: i16,
     /// When its last batch came.
     pub time: Timestamp,
+    /// The first offset of its open transaction.
+    pub transaction: Option<i64>,
+    /// The epoch of the coordinator that ended its last transaction.
+    coordinator_epoch: i32,
     /// Its last batches, oldest first.
     recent: VecDeque<Recent>,
 }
@@ -79,6 +100,25 @@ struct Recent {
 }
 
 impl Producer {
+    fn new(epoch: i16, time: Timestamp) -> Self {
+        Self {
+            epoch,
+            time,
+            transaction: None,
+            coordinator_epoch: -1,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// As a view shows it.
+    pub fn remembered(&self) -> Remembered {
+        (self.epoch, self.expected() - 1, self.transaction)
+    }
+
+    fn is_known(&self, now: Timestamp, expiry: Duration) -> bool {
+        self.transaction.is_some() || now.since(self.time) <= expiry
+    }
+
     /// The sequence its next batch must have.
     pub fn expected(&self) -> i32 {
         self.recent
@@ -112,6 +152,9 @@ impl Model {
             committed
                 .appends
                 .push(self.append(&mut staged, append, now)?);
+        }
+        for end in &unit.transactions {
+            self.end(&mut staged, end, now, &mut committed.ended)?;
         }
         for (id, partition) in staged {
             match partition {
@@ -219,7 +262,7 @@ impl Model {
         let producer = partition
             .producers
             .get(&header.producer_id)
-            .filter(|producer| now.since(producer.time) <= expiry);
+            .filter(|producer| producer.is_known(now, expiry));
         if let Some(first) = judge(producer, &header)? {
             return Ok(Appended {
                 base_offset: first.base,
@@ -228,6 +271,12 @@ impl Model {
                 append_time: (append.clock == Clock::LogAppendTime).then_some(first.max_time),
                 duplicate: true,
             });
+        }
+        let foreign = |producer: &Producer| {
+            !header.is_transactional() || header.producer_epoch != producer.epoch
+        };
+        if producer.is_some_and(|one| one.transaction.is_some() && foreign(one)) {
+            return Err(CommitError::InvalidTransactionState);
         }
         let known = producer.is_some();
         Ok(partition.push(append, &header, known, now))
@@ -257,6 +306,7 @@ impl Partition {
             base,
             last,
             bytes,
+            marker: None,
             append_time,
             max_time,
         });
@@ -284,24 +334,32 @@ impl Partition {
     }
 
     fn remember(&mut self, header: &Header, known: bool, recent: Recent, now: Timestamp) {
-        let epoch = header.producer_epoch;
-        let fresh = Producer {
-            epoch,
-            time: now,
-            recent: VecDeque::new(),
-        };
-        let producer = self
-            .producers
-            .entry(header.producer_id)
-            .or_insert_with(|| fresh.clone());
-        if !known || producer.epoch != epoch {
-            *producer = fresh;
+        let producer = self.producer_in(header.producer_id, header.producer_epoch, known, now);
+        if header.is_transactional() {
+            producer.transaction.get_or_insert(recent.base);
         }
-        producer.time = now;
         if producer.recent.len() == REMEMBERED {
             producer.recent.pop_front();
         }
         producer.recent.push_back(recent);
+    }
+
+    /// A producer moved on to an epoch, under which nothing of an older one is remembered.
+    fn producer_in(&mut self, id: i64, epoch: i16, known: bool, now: Timestamp) -> &mut Producer {
+        let producer = self
+            .producers
+            .entry(id)
+            .or_insert_with(|| Producer::new(epoch, now));
+        if !known {
+            *producer = Producer::new(epoch, now);
+        } else if producer.epoch != epoch {
+            *producer = Producer {
+                coordinator_epoch: producer.coordinator_epoch,
+                ..Producer::new(epoch, now)
+            };
+        }
+        producer.time = now;
+        producer
     }
 }
 
