@@ -13,6 +13,7 @@ import time
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import AlterConfigOp, ConfigResource, KafkaAdminClient, NewTopic, OffsetSpec
+from kafka.protocol.admin import AlterClientQuotasRequest, DescribeClientQuotasRequest
 from kafka.structs import OffsetAndMetadata
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -382,6 +383,48 @@ def a_topic_is_made_by_the_first_message_to_it(address):
     topic = fresh("auto")
     produce(address, topic, [b"first"])
     equal(read(address, topic, 1)[0].value, b"first", "value")
+
+
+def set_quotas(client, client_id, **quotas):
+    """Sets quotas of a client id (None removes one); returns what is then described."""
+    changes = [(key, value or 0.0, value is None) for key, value in quotas.items()]
+    entries = [([("client-id", client_id)], changes)]
+    request = AlterClientQuotasRequest(entries=entries, validate_only=False)
+    answer = client._manager.run(client._manager.send, request)
+    equal(answer.entries[0].error_code, 0, answer.entries[0].error_message)
+    exact = DescribeClientQuotasRequest(components=[("client-id", 0, client_id)], strict=True)
+    described = client._manager.run(client._manager.send, exact)
+    return {value.key: value.value for entry in described.entries for value in entry.values}
+
+
+@case
+def a_producer_beyond_its_quota_is_slowed_down_and_told(address):
+    topic, client_id, rate = topic_with(address), fresh("client"), 20_000
+    with admin(address) as client:
+        quotas = set_quotas(client, client_id, producer_byte_rate=float(rate))
+        equal(quotas, {"producer_byte_rate": rate}, "quotas")
+        producer = KafkaProducer(bootstrap_servers=address, client_id=client_id)
+        try:
+            begun = time.monotonic()
+            # More than eleven seconds' worth: Kafka measures over ten, and lets that much through.
+            producer.send(topic, b"x" * (rate * 11 + 1000)).get(timeout=60)
+            told = until(
+                lambda: throttle_time(producer), "the answer tells how long to wait", seconds=5
+            )
+            producer.send(topic, b"y").get(timeout=60)
+            waited = time.monotonic() - begun
+            assert waited >= told, f"waited {waited} s, told {told} s"
+        finally:
+            producer.close()
+        equal(set_quotas(client, client_id, producer_byte_rate=None), {}, "quotas")
+    equal([len(message.value) for message in read(address, topic, 2)], [rate * 11 + 1000, 1])
+
+
+def throttle_time(producer):
+    """The longest time in seconds that a broker has told this producer to wait."""
+    groups = producer.metrics().values()
+    times = [group.get("throttle-time-max", 0) for group in groups]
+    return max(time if time == time else 0 for time in times) / 1000
 
 
 if __name__ == "__main__":
