@@ -6,6 +6,7 @@
 
 mod bench;
 mod check;
+mod fuzz;
 mod services;
 mod setup;
 mod shell;
@@ -42,6 +43,9 @@ enum Cli {
     /// Runs the simulator; arguments after -- go to it
     #[command(after_help = sim::EXAMPLES)]
     Sim(sim::Options),
+    /// Searches for inputs that break a decoder, with libFuzzer
+    #[command(after_help = fuzz::EXAMPLES)]
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -67,5 +71,6 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Cli::Bench(options) => bench::run(&workspace, &options),
         Cli::Services(options) => services::run(&workspace, &options),
         Cli::Sim(options) => sim::run(&workspace, &options),
+        Cli::Fuzz(options) => fuzz::run(&workspace, &options),
     }
 }

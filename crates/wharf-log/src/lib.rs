@@ -35,6 +35,7 @@ mod segment;
 mod settle;
 mod shared;
 mod snapshot;
+mod snapshot_check;
 mod sync;
 mod tail;
 mod transactions;

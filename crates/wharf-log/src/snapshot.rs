@@ -16,6 +16,7 @@ use crate::disk::{Disk, Open};
 use crate::partition::{BatchRef, Data, Partition, Segment};
 use crate::producers::{Producer, Producers, Remembered};
 use crate::shared::{Cut, Shared, State};
+use crate::snapshot_check::contradiction;
 use crate::sync::{lock, read, write};
 use crate::transactions::{AbortedEntry, AbortedIndex};
 use crate::{Aborted, DamagedRange, OpenError, PartitionId};
@@ -187,6 +188,9 @@ fn decode(bytes: &Bytes) -> Result<Snapshot, Unreadable> {
         return Err(because("its length is wrong"));
     }
     let snapshot = decode_body(&mut input, version).ok_or(because("its content ends early"))?;
+    if let Some(contradiction) = contradiction(&snapshot) {
+        return Err(because(contradiction));
+    }
     if input.has_remaining() {
         Err(because("bytes follow its content"))
     } else {

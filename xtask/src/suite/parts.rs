@@ -14,7 +14,7 @@ use super::compat::{self, PREFIX, Peer};
 use super::{Outcome, counted};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
-use crate::{check, tidy};
+use crate::{check, fuzz, tidy};
 
 /// One part of the suite.
 pub(super) struct Part {
@@ -114,6 +114,11 @@ pub(super) const PARTS: &[Part] = &[
         name: "sim",
         about: "seeds of the simulated disk and broker",
         run: sim,
+    },
+    Part {
+        name: "fuzz",
+        about: "a minute of libFuzzer for each decoder, and the planted bug is found",
+        run: |cx| fuzz::part(cx.workspace),
     },
 ];
 
