@@ -11,7 +11,7 @@ use crate::frame::AppendEntry;
 use crate::producers::Producers;
 use crate::sync::{read, write};
 use crate::transactions::AbortedIndex;
-use crate::{Bounds, DamagedRange, PartitionId};
+use crate::{Bounds, DamagedRange, PartitionId, segment};
 
 /// Where a batch is in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,11 +163,16 @@ impl Data {
         after.map_or(i64::MAX, |range| range.first)
     }
 
-    /// Where batches of `segment` may follow damaged ones that are missing in it.
-    pub(crate) fn damage_ends(&self, segment: &Segment) -> Vec<i64> {
-        let inside = segment.base_offset..=segment.last_offset;
-        let ends = self.damaged.iter().map(|range| range.last + 1);
-        ends.filter(|end| inside.contains(end)).collect()
+    /// The offsets of damaged batches that were left out when `segment` was settled, as first and
+    /// last. What was found damaged in a segment is still there, so it leaves no gap.
+    pub(crate) fn left_out(&self, segment: &Segment) -> Vec<(i64, i64)> {
+        let inside = |range: &&DamagedRange| {
+            range.last >= segment.base_offset
+                && range.first <= segment.last_offset
+                && !segment::is_path(&range.path)
+        };
+        let ranges = self.damaged.iter().filter(inside);
+        ranges.map(|range| (range.first, range.last)).collect()
     }
 
     /// The first index entry that ends at or after `offset`.

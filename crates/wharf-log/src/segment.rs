@@ -41,6 +41,12 @@ pub(crate) fn log_path(partition: PartitionId, base_offset: i64) -> String {
     format!("{}/{base_offset:020}.log", directory(partition))
 }
 
+/// Whether a path is one of a segment.
+pub(crate) fn is_path(path: &str) -> bool {
+    path.strip_prefix(DIRECTORY)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The path of a segment's index.
 pub(crate) fn index_path(partition: PartitionId, base_offset: i64) -> String {
     format!("{}/{base_offset:020}.idx", directory(partition))

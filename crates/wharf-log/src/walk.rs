@@ -25,18 +25,26 @@ pub(crate) enum Gaps<'a> {
     Known {
         /// The partition's start: below it, batches may have been deleted before they were settled.
         start: i64,
-        /// The offsets after damaged ranges: damaged batches are not settled.
-        damage_ends: &'a [i64],
+        /// Ranges of damaged batches, which are not settled, in offset order.
+        left_out: &'a [(i64, i64)],
     },
 }
 
 impl Gaps<'_> {
-    /// Whether the batch with this base offset may come after missing ones.
-    fn may_end_at(&self, base: i64) -> bool {
+    /// Whether all offsets from `next` up to `base` may be missing.
+    fn explain(&self, next: i64, base: i64) -> bool {
         match self {
             Self::Nowhere => false,
             Self::Anywhere => true,
-            Self::Known { start, damage_ends } => base <= *start || damage_ends.contains(&base),
+            Self::Known { start, left_out } => {
+                let mut at = next.max(*start);
+                for (first, last) in *left_out {
+                    if (*first..=*last).contains(&at) {
+                        at = last + 1;
+                    }
+                }
+                base <= *start || at == base
+            }
         }
     }
 }
@@ -142,7 +150,7 @@ impl<'a> Walk<'a> {
         let follows = match self.gaps {
             Gaps::Anywhere => true,
             _ if base <= self.next => base == self.next,
-            _ => self.after_broken || self.gaps.may_end_at(base),
+            _ => self.after_broken || self.gaps.explain(self.next, base),
         };
         follows && (base..=self.last_offset).contains(&header.last_offset())
     }

@@ -40,7 +40,7 @@ enum Plan {
     Journal(Vec<Run>),
     Segment {
         segment: Segment,
-        damage_ends: Vec<i64>,
+        left_out: Vec<(i64, i64)>,
         stop_at: i64,
     },
 }
@@ -151,14 +151,14 @@ impl Reader {
             }
             Plan::Segment {
                 segment,
-                damage_ends,
+                left_out,
                 stop_at,
             } => {
                 let range = segment::Range {
                     from: offset,
                     gaps: Gaps::Known {
                         start,
-                        damage_ends: &damage_ends,
+                        left_out: &left_out,
                     },
                     stop_at,
                     bytes_max,
@@ -186,7 +186,7 @@ impl Reader {
             }
             return Ok(Plan::Segment {
                 segment: *segment,
-                damage_ends: data.damage_ends(segment),
+                left_out: data.left_out(segment),
                 stop_at,
             });
         }

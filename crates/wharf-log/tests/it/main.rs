@@ -12,6 +12,7 @@ mod restart;
 mod retention;
 mod settle;
 mod simulated;
+mod sweep;
 mod threads;
 mod transaction_model;
 mod transactions;
