@@ -6,7 +6,7 @@
 use bytes::{BufMut, BytesMut};
 use wharf_log::disk::simulated::SimulatedDisk;
 
-use crate::disk::{self, Files, JOURNAL_FILE_BYTES, SECRET};
+use crate::disk::{self, Files, JOURNAL_FILE_BYTES, SECRET, Served};
 use crate::input::{Input, put_piece};
 
 /// Leaves the checksums wrong.
@@ -24,7 +24,7 @@ const HEADER_BYTES: usize = 72;
 const FILES_MAX: u64 = 4;
 
 pub(crate) fn run(data: &[u8]) {
-    disk::exercise(&disk::disk_of(&assemble(data)));
+    disk::exercise(&disk::disk_of(&assemble(data)), Served::Ignored);
 }
 
 /// The files that an input stands for.

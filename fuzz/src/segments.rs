@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use wharf_log::batch::{self, HEADER_BYTES};
 
 use crate::batches::repair;
-use crate::disk::{self, Files};
+use crate::disk::{self, Files, Served};
 use crate::input::{Input, put_piece};
 
 /// Makes the checksums of all batches right again after the changes.
@@ -47,7 +47,7 @@ pub(crate) fn run(data: &[u8]) {
             reseal(content);
         }
     }
-    disk::exercise(&disk::disk_of(&files));
+    disk::exercise(&disk::disk_of(&files), Served::Checked);
 }
 
 pub(crate) fn change(content: &mut Vec<u8>, position: usize, piece: &[u8]) {

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use crate::disk::{self, Files};
+use crate::disk::{self, Files, Served};
 use crate::input::{Input, put_piece};
 use crate::segments::change;
 
@@ -44,7 +44,7 @@ pub(crate) fn run(data: &[u8]) {
             *content = assemble(flags, input, content);
         }
     }
-    disk::exercise(&disk::disk_of(&files));
+    disk::exercise(&disk::disk_of(&files), Served::Ignored);
 }
 
 fn assemble(flags: u8, mut input: Input<'_>, template: &[u8]) -> Vec<u8> {

@@ -174,6 +174,7 @@ impl Committer {
             synced: self.synced,
             time: now.as_millis(),
             secret: self.shared.secret.load(Ordering::Relaxed),
+            file_bytes: file.bytes,
         };
         let encoded = frame::encode(identity, &planned.entries, planned.payload_bytes, |frame| {
             planned.fill(frame);

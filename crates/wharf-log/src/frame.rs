@@ -123,6 +123,8 @@ pub(crate) struct Header {
     pub(crate) meta_bytes: u32,
     pub(crate) payload_bytes: u32,
     pub(crate) payload_crc: u32,
+    /// The size of the file in multiples of [`ALIGNMENT`]; 0 in frames of before it was written down.
+    pub(crate) file_blocks: u32,
 }
 
 /// What the start of some bytes is.
@@ -157,7 +159,13 @@ impl Header {
             meta_bytes: input.get_u32_le(),
             payload_bytes: input.get_u32_le(),
             payload_crc: input.get_u32_le(),
+            file_blocks: input.get_u32_le(),
         })
+    }
+
+    /// How large the file was made; 0 when the frame does not say.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        u64::from(self.file_blocks) * ALIGNMENT as u64
     }
 
     /// Where the payload starts in the frame.
@@ -369,6 +377,7 @@ pub(crate) struct Identity {
     pub(crate) synced: u64,
     pub(crate) time: i64,
     pub(crate) secret: u64,
+    pub(crate) file_bytes: u64,
 }
 
 /// The size of the frame up to the next one.
@@ -418,7 +427,9 @@ pub(crate) fn encode(
     header.put_u32_le(length(payload_at - HEADER_BYTES));
     header.put_u32_le(length(payload_bytes));
     header.put_u32_le(crc32c::crc32c(&frame[payload_at..]));
-    header.put_u32_le(0);
+    // Journal files are at most 2 GiB.
+    let blocks = identity.file_bytes / ALIGNMENT as u64;
+    header.put_u32_le(u32::try_from(blocks).unwrap_or(0));
     frame[..HEADER_BYTES].copy_from_slice(&header);
     let crc = meta_crc(&frame[..payload_at]);
     frame[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
@@ -509,6 +520,7 @@ mod tests {
         synced: 8,
         time: -1,
         secret: 77,
+        file_bytes: 128 << 10,
     };
 
     fn encoded(entries: &[Entry], payload: &[u8]) -> Encoded {
@@ -523,6 +535,7 @@ mod tests {
             let Encoded { frame, payload_at } = encoded(&entries, &payload);
             let Parsed::Header(header) = Header::parse(&frame) else { panic!("no header") };
             prop_assert_eq!((header.file, header.sequence, header.synced, header.time, header.secret), (3, 9, 8, -1, 77));
+            prop_assert_eq!(header.file_blocks, 32);
             prop_assert_eq!(header.padded_bytes(), frame.len() as u64);
             prop_assert_eq!(header.payload_at(), payload_at as u64);
             prop_assert!(meta_holds(&frame, &header));

@@ -9,13 +9,14 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::PartitionId;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::frame::{self, ALIGNMENT, Entry, Header, Parsed};
 use crate::settle::{DAMAGED, damaged_path};
 use crate::sync::lock;
+use crate::walk::read_up_to;
 
 /// The directory of journal files.
 pub(crate) const DIRECTORY: &str = "journal";
@@ -55,13 +56,18 @@ impl fmt::Debug for JournalFile {
 }
 
 impl JournalFile {
+    /// The bytes at `position`, at most `bytes`: fewer when the file was cut short.
+    pub(crate) fn read_up_to(&self, position: u64, bytes: usize) -> io::Result<Bytes> {
+        read_up_to(&*self.file, position, bytes)
+    }
+
     /// Reads exactly `bytes` at `position`; fewer is an error.
     pub(crate) fn read(&self, position: u64, bytes: usize) -> io::Result<Bytes> {
-        let mut buffer = BytesMut::zeroed(bytes);
-        if self.file.read_at(&mut buffer, position)? < bytes {
+        let read = self.read_up_to(position, bytes)?;
+        if read.len() < bytes {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(buffer.freeze())
+        Ok(read)
     }
 }
 

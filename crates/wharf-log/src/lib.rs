@@ -174,6 +174,16 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A journal file is shorter than it was made, so frames at its end may be missing.
+    #[error("{path} has {found} bytes, but was made with {made}: its end is missing")]
+    CutShort {
+        /// The file, relative to the data directory.
+        path: String,
+        /// Its size in bytes.
+        found: u64,
+        /// The size it should have.
+        made: u64,
+    },
     /// The files were written in a format this version does not know.
     #[error("{path} has format version {found}; this version reads {supported}")]
     Format {

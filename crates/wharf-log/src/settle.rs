@@ -208,12 +208,12 @@ impl Work<'_> {
                 .files
                 .get(&run[0].file)
                 .ok_or_else(|| gone(run[0].file))?;
-            let bytes = file.read(position, bytes).map_err(Trouble::Later)?;
-            let mut at = 0;
+            // Fewer when the file was cut short: what is missing is damaged.
+            let mut rest = file.read_up_to(position, bytes).map_err(Trouble::Later)?;
             for batch in run {
-                let content = bytes.slice(at..at + batch.bytes as usize);
-                at += content.len();
-                if !intact(&content, batch.base_offset) {
+                let content = rest.split_to(rest.len().min(batch.bytes as usize));
+                let whole = content.len() == batch.bytes as usize;
+                if !whole || !intact(&content, batch.base_offset) {
                     settled.damaged.push(damage(partition.id, batch));
                     continue;
                 }

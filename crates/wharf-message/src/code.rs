@@ -38,6 +38,7 @@ codes! {
     LOG_POISONED = 2003, "A sync failed; the node stopped acknowledging";
     SNAPSHOT_UNREADABLE = 2004, "The snapshot cannot be read";
     DISK_FORMAT_UNSUPPORTED = 2005, "The data directory was written in a format this version cannot read";
+    JOURNAL_CUT_SHORT = 2006, "A journal file has lost its end";
     UNKNOWN_TOPIC = 3001, "The topic does not exist";
     MESSAGE_TOO_LARGE = 3002, "The message is larger than the topic allows";
     INVALID_TOPIC_CONFIGURATION = 3003, "A topic setting is unknown or has an invalid value";

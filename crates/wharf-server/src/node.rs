@@ -250,6 +250,9 @@ fn cannot_open(error: &OpenError, path: &Path) -> Problem {
         OpenError::Snapshot { .. } => {
             Problem::new(Code::SNAPSHOT_UNREADABLE, what, chain(error), RESTORE)
         }
+        OpenError::CutShort { .. } => {
+            Problem::new(Code::JOURNAL_CUT_SHORT, what, chain(error), RESTORE)
+        }
         OpenError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             Problem::new(
                 Code::DISK_FULL,

@@ -45,10 +45,12 @@ enum Plan {
     },
 }
 
-/// Whether these bytes are the batch with this base offset, undamaged.
+/// Whether these bytes are the batch with this base offset, undamaged. The checksum leaves out the
+/// base offset and the leader epoch, which is always 0 here.
 pub(crate) fn intact(bytes: &[u8], base_offset: i64) -> bool {
-    batch::header(bytes).is_ok_and(|header| header.base_offset == base_offset)
-        && batch::checksum_holds(bytes)
+    let right =
+        |header: batch::Header| header.base_offset == base_offset && header.leader_epoch == 0;
+    batch::header(bytes).is_ok_and(right) && batch::checksum_holds(bytes)
 }
 
 impl Slice {
@@ -259,7 +261,9 @@ impl Reader {
             Source::File(file) => {
                 count(&self.shared.counters.reads_from_disk, 1);
                 let position = u64::from(run.batches[0].position);
-                let bytes = file.read(position, run.bytes).map_err(ReadError::Disk)?;
+                let bytes = file
+                    .read_up_to(position, run.bytes)
+                    .map_err(ReadError::Disk)?;
                 let intact = self.check_run(partition, run, &bytes);
                 (bytes, intact)
             }
@@ -281,7 +285,8 @@ impl Reader {
         let mut at = 0;
         for batch in &run.batches {
             let end = at + batch.bytes as usize;
-            if !intact(&bytes[at..end], batch.base_offset) {
+            let whole = bytes.get(at..end);
+            if !whole.is_some_and(|bytes| intact(bytes, batch.base_offset)) {
                 let range = DamagedRange {
                     partition: Some(partition.id),
                     first: batch.base_offset,

@@ -3,6 +3,7 @@
 //! Invariants: what was acknowledged is never cut; nothing is deleted; a log whose parts do not
 //! belong together is not opened, and stays as it is.
 
+mod cut_short;
 mod replay;
 mod stop_mark;
 

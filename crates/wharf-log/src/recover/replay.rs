@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use wharf_message::Timestamp;
 
-use super::{Files, failed};
+use super::{Files, cut_short, failed};
 use crate::committer::{End, ends};
 use crate::frame::{ALIGNMENT, AppendEntry, Entry, Header};
 use crate::journal::{self, Found, JournalFile, ReadFrame, find_frame, read_frame};
@@ -98,22 +98,27 @@ impl<'a> Replay<'a> {
                         let from = position + frame.header.padded_bytes();
                         let later = self.later(&file, from, frame.header.sequence)?;
                         if !later.is_some_and(|later| later.acknowledged) {
-                            return Ok(());
+                            return self.end();
                         }
                     }
                     self.apply(&file, position, &frame);
                 }
                 Next::Unreadable => {
                     let (file, from) = self.after_cut();
-                    let Some(file) = file else { return Ok(()) };
+                    let Some(file) = file else { return self.end() };
                     let later = self.later(&file, from, self.cut.sequence + 1)?;
                     let Some(later) = later.filter(|later| later.acknowledged) else {
-                        return Ok(());
+                        return self.end();
                     };
                     self.skip_to(&file, from, &later);
                 }
             }
         }
+    }
+
+    /// The log ends here, unless a file that should go on was cut short.
+    fn end(&self) -> Result<(), OpenError> {
+        cut_short::check(self.files, self.cut, self.secret)
     }
 
     /// The file and position after the last frame.

@@ -1,4 +1,5 @@
-//! Where the sweep strikes: every byte of what is structure, samples of what is payload.
+//! Where the sweep strikes: every byte of what is structure (of equal structures in a row the first and
+//! last whole, samples of the others), samples of what is payload.
 
 use wharf_log::batch;
 
@@ -9,6 +10,8 @@ const BLOCK: usize = 4096;
 const FRAME_HEADER_BYTES: usize = 72;
 /// Every so many bytes of a payload.
 const SAMPLE: usize = 61;
+/// Every so many bytes of a frame between others.
+const MIDDLE_SAMPLE: usize = 13;
 /// Every so many blocks without a frame.
 const BLANK_SAMPLE: usize = 5;
 
@@ -84,10 +87,14 @@ fn frames(content: &[u8]) -> impl Iterator<Item = (usize, usize, usize)> {
 
 fn journal(content: &[u8]) -> Vec<usize> {
     let mut places = Vec::new();
-    for (at, meta, payload) in frames(content) {
+    let count = frames(content).count();
+    for (index, (at, meta, payload)) in frames(content).enumerate() {
+        // Every byte of the first and last frames of a file, samples of those between.
+        let at_an_end = index < 2 || index + 2 >= count;
+        let step = if at_an_end { 1 } else { MIDDLE_SAMPLE };
         let payload_at = at + FRAME_HEADER_BYTES + meta;
-        places.extend(at..payload_at);
-        places.extend((payload_at..payload_at + payload).step_by(SAMPLE));
+        places.extend((at + index % step..payload_at).step_by(step));
+        places.extend((payload_at..payload_at + payload).step_by(SAMPLE * step));
         // The zeros behind it.
         places.push((payload_at + payload).min(at + BLOCK - 1));
     }
@@ -108,9 +115,13 @@ fn batches(content: &[u8]) -> Vec<(usize, usize)> {
 
 fn segment(content: &[u8]) -> Vec<usize> {
     let batches = batches(content);
-    let places = batches.into_iter().flat_map(|(at, bytes)| {
-        let payload = (at + batch::HEADER_BYTES..at + bytes).step_by(SAMPLE);
-        (at..at + batch::HEADER_BYTES).chain(payload)
+    let count = batches.len();
+    let places = batches.into_iter().enumerate();
+    let places = places.flat_map(|(index, (at, bytes))| {
+        let at_an_end = index < 3 || index + 2 >= count;
+        let step = if at_an_end { 1 } else { MIDDLE_SAMPLE };
+        let header = (at + index % step..at + batch::HEADER_BYTES).step_by(step);
+        header.chain((at + batch::HEADER_BYTES..at + bytes).step_by(SAMPLE * step))
     });
     places.collect()
 }
@@ -119,7 +130,7 @@ fn segment(content: &[u8]) -> Vec<usize> {
 pub(super) fn cuts(kind: Kind, content: &[u8]) -> Vec<Harm> {
     let mut ends: Vec<usize> = match kind {
         Kind::Journal => {
-            let frames = frames(content).flat_map(|(at, meta, payload)| {
+            let frames = frames(content).step_by(3).flat_map(|(at, meta, payload)| {
                 let whole = at + FRAME_HEADER_BYTES + meta + payload;
                 [
                     at,
@@ -140,7 +151,8 @@ pub(super) fn cuts(kind: Kind, content: &[u8]) -> Vec<Harm> {
                 .flat_map(|(at, bytes)| [at, at + 1, at + 30, at + bytes - 1])
                 .collect()
         }
-        Kind::Index | Kind::Snapshot | Kind::Mark => (0..content.len()).collect(),
+        Kind::Index | Kind::Mark => (0..content.len()).collect(),
+        Kind::Snapshot => (0..content.len()).step_by(3).collect(),
     };
     ends.retain(|end| *end < content.len());
     ends.dedup();
