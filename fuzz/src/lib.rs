@@ -21,6 +21,8 @@ mod snapshots;
 #[path = "../../crates/wharf-kafka/tests/it/support.rs"]
 mod support;
 
+pub use found::FOUND;
+
 /// Something that takes bytes from outside.
 #[derive(Debug)]
 pub struct Target {
@@ -110,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_was_found_once_is_taken_now() {
-        for (name, input) in found::FOUND {
+        for (name, input) in FOUND {
             let target = TARGETS.iter().find(|target| target.name == *name);
             (target.expect("a target of this name").run)(input);
         }

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use wharf_fuzz::{TARGETS, Target};
+use wharf_fuzz::{FOUND, TARGETS, Target};
 
 static TARGET: OnceLock<&Target> = OnceLock::new();
 
@@ -26,7 +26,9 @@ fn choose() {
 
 fn write_seeds(target: &Target, folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
-    for (index, seed) in (target.seeds)().iter().enumerate() {
+    let found = FOUND.iter().filter(|(name, _)| *name == target.name);
+    let found = found.map(|(_, input)| input.to_vec());
+    for (index, seed) in (target.seeds)().into_iter().chain(found).enumerate() {
         fs::write(folder.join(format!("seed-{index:04}")), seed)?;
     }
     Ok(())
