@@ -38,7 +38,7 @@ class Program:
 
     def __init__(self, main, *arguments, options=(), path=None):
         command = [*JAVA, *options, "-cp", path or classes(), main, *map(str, arguments)]
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.NamedTemporaryFile("w")
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors,
             text=True, start_new_session=True,
@@ -54,8 +54,7 @@ class Program:
 
     def complaints(self):
         """The end of what it wrote to stderr."""
-        self.errors.seek(0)
-        return self.errors.read()[-1500:]
+        return pathlib.Path(self.errors.name).read_text(errors="replace")[-1500:]
 
     def until(self, condition, what, seconds=45):
         """Waits until `condition(lines)` answers something true, and returns it."""
@@ -164,6 +163,7 @@ _SAME = [
     (re.compile(r"(TopicId: )\S+"), r"\1<id>"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,:]\d+"), "<time>"),
     (re.compile(r"/tmp/tmp\S+"), "<file>"),
+    (re.compile(r'"log_dirs":\["/[^"]*"\]'), '"log_dirs":["<folder>"]'),
     (re.compile(r"[ \t]+"), " "),
 ]
 

@@ -51,18 +51,19 @@ def offsets_are_reset_in_every_way(address):
         which = [] if "--from-file" in way else ["--topic", name]
         what = way[0] if len(way) == 1 else " ".join(way[:1] + [way[1].split("/")[0]])
         shows(what, command(
-            address, "--reset-offsets", "--group", group, *which, *way, "--execute"))
+            address, "--reset-offsets", "--group", group, *which, *way, "--execute"),
+            ordered=False)
     shows("described", command(address, "--describe", "--group", group))
     shows("of one partition", command(
         address, "--reset-offsets", "--group", group, "--topic", f"{name}:0", "--to-offset", 5,
         "--execute"))
     shows("exported", command(
         address, "--reset-offsets", "--group", group, "--all-topics", "--to-earliest", "--export",
-        "--dry-run"))
+        "--dry-run"), ordered=False)
     shows("a dry run changes nothing", command(address, "--describe", "--group", group))
     shows("of a new group", command(
         address, "--reset-offsets", "--group", fresh("new"), "--topic", name, "--to-latest",
-        "--execute"))
+        "--execute"), ordered=False)
 
 
 @case
