@@ -75,10 +75,10 @@ def a_topics_settings_are_set_and_taken_back(address):
     name = topic(address, 1, "segment.ms=60000")
     shows("altered", configs(
         address, "--alter", "--topic", name, "--add-config",
-        "retention.ms=5000,cleanup.policy=[compact,delete]", "--delete-config", "segment.ms"))
+        "retention.bytes=5000,cleanup.policy=[compact,delete]", "--delete-config", "segment.ms"))
     shows("described", configs(address, "--describe", "--topic", name))
     shows("reset", configs(
-        address, "--alter", "--topic", name, "--delete-config", "retention.ms,cleanup.policy"))
+        address, "--alter", "--topic", name, "--delete-config", "retention.bytes,cleanup.policy"))
     shows("empty", configs(address, "--describe", "--topic", name))
     change = (CONFIG, "--bootstrap-server", address, "--alter", "--topic", name)
     refused("unknown setting", *change, "--add-config", "nonsense=1")
@@ -94,6 +94,13 @@ def the_defaults_of_a_topic_are_kafkas(address):
     lines = normal(configs(address, "--describe", "--all", "--topic", topic(address)))
     own = ("remote.", "local.retention.", "wharf.", "min.insync.replicas")
     says("defaults", sorted(line.split(" ")[0] for line in lines[1:] if not line.startswith(own)))
+
+
+@case
+def every_setting_of_a_topic_names_where_its_default_comes_from(address):
+    lines = normal(configs(address, "--describe", "--all", "--topic", topic(address)))
+    own = ("remote.", "local.retention.", "wharf.", "min.insync.replicas")
+    says("synonyms", sorted(line for line in lines[1:] if not line.startswith(own)))
 
 
 @case

@@ -88,19 +88,35 @@ pub(super) fn rdkafka(cx: &Context<'_>) -> Result<Outcome> {
     against_both(cx, "compat/rdkafka", &cx.workspace.command(binary, &[]))
 }
 
-/// Programs of Apache Kafka itself, which need its classes and a compiler for our few lines of Java.
+/// Programs of Apache Kafka itself.
 pub(super) fn java(cx: &Context<'_>, client: &str) -> Result<Outcome> {
-    let classes = setup::debian(cx.workspace, "javac", "default-jdk-headless")
-        .and_then(|()| setup::debian(cx.workspace, "python3", "python3"))
-        .and_then(|()| kafka_classes(cx.workspace));
-    let classes = match classes {
-        Ok(classes) => classes,
+    match java_command(cx, client) {
+        Ok(command) => against_both(cx, &format!("compat/{client}"), &command),
+        Err(error) => Ok(Outcome::skipped(format!("{error:#}"))),
+    }
+}
+
+/// MirrorMaker between the broker in question and an Apache Kafka of its own.
+pub(super) fn mirror_maker(cx: &Context<'_>) -> Result<Outcome> {
+    let mut command = match java_command(cx, "mirror-maker") {
+        Ok(command) => command,
         Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
     };
+    let other = Service::kafka(cx.workspace, &cx.scratch.join("another-kafka"))?;
+    command.env("KAFKA_PEER", &other.address);
+    let outcome = against_both(cx, "compat/mirror-maker", &command)?;
+    other.stop()?;
+    Ok(outcome)
+}
+
+/// A script that needs Kafka's classes, and a compiler for our few lines of Java.
+fn java_command(cx: &Context<'_>, client: &str) -> Result<Command> {
+    setup::debian(cx.workspace, "javac", "default-jdk-headless")?;
+    setup::debian(cx.workspace, "python3", "python3")?;
     let script = format!("compat/{client}/run.py");
     let mut command = cx.workspace.command("python3", &[&script]);
-    command.env("KAFKA_CLASSES", classes);
-    against_both(cx, &format!("compat/{client}"), &command)
+    command.env("KAFKA_CLASSES", kafka_classes(cx.workspace)?);
+    Ok(command)
 }
 
 /// Runs a client's cases, given the server's address as the last argument, against a fresh node

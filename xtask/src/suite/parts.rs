@@ -101,6 +101,16 @@ pub(super) const PARTS: &[Part] = &[
         run: |cx| compat::java(cx, "kafka-tools"),
     },
     Part {
+        name: "compat/streams",
+        about: "Kafka Streams with exactly-once processing",
+        run: |cx| compat::java(cx, "streams"),
+    },
+    Part {
+        name: "compat/mirror-maker",
+        about: "MirrorMaker 2 to an Apache Kafka and back",
+        run: compat::mirror_maker,
+    },
+    Part {
         name: "kill",
         about: "kill -9 under load, restart, check what was promised",
         run: kill,

@@ -109,6 +109,9 @@ apis! {
     k21_delete_records: DeleteRecordsRequest;
     k22_init_producer_id: InitProducerIdRequest;
     k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest;
+    k29_describe_acls: DescribeAclsRequest;
+    k30_create_acls: CreateAclsRequest;
+    k31_delete_acls: DeleteAclsRequest;
     k32_describe_configs: DescribeConfigsRequest;
     k33_alter_configs: AlterConfigsRequest;
     k35_describe_log_dirs: DescribeLogDirsRequest;

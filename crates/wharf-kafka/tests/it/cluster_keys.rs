@@ -1,18 +1,22 @@
 //! The keys that ask about replicas, elections and features (43, 45, 46, 55, 57), where there is
-//! one node: what Kafka's tools need to hear to go on.
+//! one node, and about access rules (29, 30, 31), where there are none: what Kafka's tools need to
+//! hear to go on.
 
 use kafka_protocol::error::ResponseError as E;
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ApiVersionsRequest,
-    BrokerId, DescribeQuorumRequest, DescribeQuorumResponse, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, TopicName, UpdateFeaturesRequest,
+    BrokerId, CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest, DescribeQuorumRequest,
+    DescribeQuorumResponse, ElectLeadersRequest, ListPartitionReassignmentsRequest, TopicName,
+    UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -260,4 +264,27 @@ fn a_feature_named_twice_or_updated_in_an_unknown_way_is_refused() {
         &UpdateFeaturesRequest::default().with_feature_updates(oddly),
     );
     assert_eq!(answer.error_code, E::InvalidUpdateVersion.code());
+}
+
+#[test]
+fn access_rules_are_refused_as_by_a_kafka_without_an_authorizer() {
+    let node = Node::new();
+    let disabled = E::SecurityDisabled.code();
+    for version in 1..=3 {
+        let answer = node.ask(version, &DescribeAclsRequest::default());
+        assert_eq!((answer.error_code, answer.resources.len()), (disabled, 0));
+        assert!(answer.error_message.is_some());
+
+        let rules = vec![AclCreation::default(); 2];
+        let answer = node.ask(version, &CreateAclsRequest::default().with_creations(rules));
+        let codes: Vec<_> = answer.results.iter().map(|one| one.error_code).collect();
+        assert_eq!(codes, [disabled; 2], "one answer for each rule");
+
+        let filters = vec![DeleteAclsFilter::default(); 3];
+        let answer = node.ask(version, &DeleteAclsRequest::default().with_filters(filters));
+        let results = &answer.filter_results;
+        let codes: Vec<_> = results.iter().map(|one| one.error_code).collect();
+        assert_eq!(codes, [disabled; 3], "one answer for each filter");
+        assert!(results.iter().all(|one| one.matching_acls.is_empty()));
+    }
 }
