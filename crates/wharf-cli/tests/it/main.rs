@@ -3,5 +3,6 @@
 
 mod basics;
 mod commands;
+mod crowd;
 mod run;
 mod serve;

@@ -102,8 +102,9 @@ settings! {
         /// Kafka's `socket.request.max.bytes`.
         request_size_max: ByteCount = ByteCount(100 << 20);
         /// How many connections may be open at once; further ones are closed at once.
+        /// Lowered at the start to what the system's limit of open files leaves.
         connections_max: usize = 10_000;
-        /// A connection that sends nothing, or does not take its answers, for this long is closed.
+        /// A connection that sends nothing for this long is closed, and so is one that does not take an answer within this time, plus one second per MiB of it.
         /// Kafka's `connections.max.idle.ms`.
         idle_timeout: Period = Period(MINUTE.saturating_mul(10));
         /// A request must arrive whole within this time, plus one second per MiB.
@@ -112,6 +113,7 @@ settings! {
         /// Beyond it sockets are not read until earlier requests are answered.
         in_flight_size_max: ByteCount = ByteCount(256 << 20);
         /// How many requests of one connection are worked on at once; answers keep their order.
+        /// While more than 1 MiB of a connection's answers is not taken, none of its further requests is worked on.
         in_flight_requests_max: usize = 64;
         /// The most one fetch answers; whatever a client asks for beyond it comes with its next fetch.
         /// Kafka's `fetch.max.bytes`.

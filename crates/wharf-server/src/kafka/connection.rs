@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use wharf_broker::Context;
 use wharf_kafka::{Disconnect, Outcome, Response, Service};
 
-use super::frames::{FrameReader, ReadError, send};
+use super::frames::{FrameReader, ReadError, send, transfer_time};
 use super::throttle::{Charged, Metering, Timed};
 use crate::flag::raised;
 use crate::metrics::{Counted, KafkaMetrics};
@@ -32,6 +32,9 @@ use crate::metrics::{Counted, KafkaMetrics};
 const UNKNOWN: &str = "unknown";
 /// The only request that waits for others and changes nothing, so it may be dropped.
 const FETCH: &str = "Fetch";
+/// How many bytes of answers a connection may leave unsent before its next request is worked on. One
+/// answer may be larger; it is then the only one.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// Requests up to this size are decoded without asking: what they become is small, too.
 const SMALL_FRAME_BYTES: usize = 1024;
 
@@ -42,7 +45,8 @@ pub(crate) struct Limits {
     pub(crate) request_bytes_max: usize,
     /// How many requests may be in work or waiting to be answered.
     pub(crate) requests_max: usize,
-    /// How long a connection may be silent, or refuse to take its answer.
+    /// How long a connection may be silent, or refuse to take its answer (one second more for every
+    /// MiB of it).
     pub(crate) idle: Duration,
     /// How long a request may take to arrive.
     pub(crate) receive: Duration,
@@ -131,6 +135,8 @@ struct Pending {
     since: Instant,
     _in_flight: Counted,
     _bytes: OwnedSemaphorePermit,
+    /// Its part of what its connection may leave unsent.
+    _unsent: OwnedSemaphorePermit,
     _decoded: Option<OwnedSemaphorePermit>,
 }
 
@@ -138,6 +144,16 @@ enum Work {
     Answered(Response),
     Answering(BoxFuture<'static, Result<Response, Disconnect>>, Charged),
     Silent(BoxFuture<'static, Result<(), Disconnect>>),
+}
+
+impl Work {
+    /// What it holds in memory until it is sent.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Answered(response) => response.bytes(),
+            Self::Answering(..) | Self::Silent(_) => 0,
+        }
+    }
 }
 
 /// Serves a connection until either side ends it or the node stops.
@@ -169,14 +185,13 @@ async fn read_all(
     answers: mpsc::Sender<Pending>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
+    let unsent = Arc::new(Semaphore::new(UNSENT_BYTES_MAX));
     let mut muted: Option<Instant> = None;
     loop {
         if let Some(until) = muted.take() {
             tokio::select! {
                 biased;
-                () = raised(&mut stop) => return Ok(()),
-                () = answers.closed() => return Ok(()),
-                () = frames.peer_gone() => return Ok(()),
+                () = given_up(&mut stop, &answers, &mut frames) => return Ok(()),
                 () = sleep_until(until) => {}
             }
         }
@@ -200,10 +215,9 @@ async fn read_all(
                 let answer = Timed::new(answer, since.elapsed());
                 let (answer, spent) = if request == FETCH {
                     tokio::select! {
+                        biased;
                         answer = answer => answer,
-                        () = raised(&mut stop) => return Ok(()),
-                        () = answers.closed() => return Ok(()),
-                        () = frames.peer_gone() => return Ok(()),
+                        () = given_up(&mut stop, &answers, &mut frames) => return Ok(()),
                     }
                 } else {
                     answer.await
@@ -227,17 +241,37 @@ async fn read_all(
             shared.metrics.throttled(wait);
             muted = Some(Instant::now() + wait);
         }
+        let bytes_made = work.bytes();
+        let unsent = tokio::select! {
+            biased;
+            () = answers.closed() => return Ok(()),
+            room = room(&unsent, bytes_made) => room,
+        };
         let pending = Pending {
             work,
             request,
             since,
             _in_flight: in_flight,
             _bytes: bytes,
+            _unsent: unsent,
             _decoded: decoded,
         };
         if answers.send(pending).await.is_err() {
             return Ok(());
         }
+    }
+}
+
+/// Completes when there is no use in waiting: the node stops, nobody writes, or the peer is gone.
+async fn given_up(
+    stop: &mut watch::Receiver<bool>,
+    answers: &mpsc::Sender<Pending>,
+    frames: &mut FrameReader,
+) {
+    tokio::select! {
+        () = raised(stop) => {}
+        () = answers.closed() => {}
+        () = frames.peer_gone() => {}
     }
 }
 
@@ -274,6 +308,14 @@ async fn decoding(shared: &Shared, frame: &[u8]) -> Option<OwnedSemaphorePermit>
     Some(taken.expect("the budget's semaphore is never closed"))
 }
 
+/// Waits for room among the unsent answers of a connection: whoever does not read its answers does
+/// not get more of them made. Answers still to come are those of produce requests, which are small.
+async fn room(unsent: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
+    let permits = u32::try_from(bytes.min(UNSENT_BYTES_MAX)).expect("the limit is below 4 GiB");
+    let room = Arc::clone(unsent).acquire_many_owned(permits).await;
+    room.expect("the semaphore is never closed")
+}
+
 /// Sends the answers in order until there are no more, or the peer does not take them.
 async fn write_all(
     shared: &Shared,
@@ -305,7 +347,8 @@ async fn answer(
     stream: &mut OwnedWriteHalf,
     response: Response,
 ) -> Result<usize, Ended> {
-    match timeout(shared.limits.idle, send(stream, response)).await {
+    let limit = shared.limits.idle + transfer_time(response.bytes());
+    match timeout(limit, send(stream, response)).await {
         Ok(sent) => sent.map_err(Ended::Write),
         Err(_) => Err(Ended::Unread),
     }

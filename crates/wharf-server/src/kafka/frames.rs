@@ -20,8 +20,13 @@ const CHUNK_BYTES: usize = 16 << 10;
 const GROWTH_BYTES: usize = 1 << 20;
 /// A connection that is silent for this long gives its read buffer back.
 const BUFFER_KEPT: Duration = Duration::from_secs(1);
-/// A large frame has a second more for every so many bytes.
+/// A large frame has a second more for every so many bytes, either way.
 const SLOWEST_BYTES_PER_SECOND: usize = 1 << 20;
+
+/// How much longer than an empty one a frame of this size may take.
+pub(super) fn transfer_time(bytes: usize) -> Duration {
+    Duration::from_secs(u64::try_from(bytes / SLOWEST_BYTES_PER_SECOND).unwrap_or(u64::MAX))
+}
 
 /// Why a connection cannot be read any further.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +100,7 @@ impl FrameReader {
         length: usize,
         limit: Duration,
     ) -> Result<Bytes, ReadError> {
-        let extra = u64::try_from(length / SLOWEST_BYTES_PER_SECOND).unwrap_or(u64::MAX);
-        let deadline = Instant::now() + limit + Duration::from_secs(extra);
+        let deadline = Instant::now() + limit + transfer_time(length);
         let whole = LENGTH_BYTES + length;
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();

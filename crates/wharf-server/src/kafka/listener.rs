@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use wharf_broker::Context;
 use wharf_message::Principal;
 
@@ -17,6 +17,9 @@ use crate::metrics::KafkaMetrics;
 
 /// After a failed accept (no file descriptors left) the next one waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Refused connections are told of this often at most.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What a listener needs.
 #[derive(Debug)]
@@ -55,6 +58,7 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
         metrics,
     });
     let mut connections = JoinSet::new();
+    let mut refusals = Refusals::default();
     let mut number = 0;
     let mut stopping = stop.clone();
     loop {
@@ -66,6 +70,7 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
             (stream, peer) = accept(&socket) => {
                 if connections.len() >= connections_max {
                     shared.metrics.refused();
+                    refusals.add(connections_max);
                     continue;
                 }
                 number += 1;
@@ -86,6 +91,33 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
             "connections did not finish in time"
         );
         connections.shutdown().await;
+    }
+}
+
+/// Tells of refused connections, but not of each: they come in crowds.
+#[derive(Debug, Default)]
+struct Refusals {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    fn add(&mut self, connections_max: usize) {
+        self.untold += 1;
+        if self
+            .told
+            .is_none_or(|told| told.elapsed() >= REFUSALS_TOLD_EVERY)
+        {
+            tracing::warn!(
+                connections_max,
+                refused = self.untold,
+                "connections were refused: as many as may be are open (`kafka.connections-max`)"
+            );
+            *self = Self {
+                untold: 0,
+                told: Some(Instant::now()),
+            };
+        }
     }
 }
 

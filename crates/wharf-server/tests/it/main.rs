@@ -4,4 +4,5 @@
 mod client;
 mod config;
 mod hostile;
+mod neighbours;
 mod node;
