@@ -8,6 +8,8 @@
 //! | `q` | `q` + entity | quotas ([`crate::quotas`]) |
 //! | `l` | | owners, progress and timers of the ledger ([`crate::ledger`]) |
 //! | `g` | | groups ([`crate::group`]) |
+//! | `h` | | members of groups of the consumer protocol ([`crate::group`]) |
+//! | `c` | | settings of groups ([`crate::group`]) |
 //! | `o` | | committed offsets ([`crate::group`]) |
 //!
 //! Values are versioned ([`crate::encoding`]). Numbers in keys are big endian, so that the state

@@ -73,6 +73,22 @@ pub struct Options {
     pub group_members_max: usize,
     /// How many groups the node holds.
     pub groups_max: usize,
+    /// `group.consumer.session.timeout.ms`.
+    pub consumer_session_timeout: Duration,
+    /// `group.consumer.min.session.timeout.ms`: the least a group may set for itself.
+    pub consumer_session_timeout_min: Duration,
+    /// `group.consumer.max.session.timeout.ms`: the most a group may set for itself.
+    pub consumer_session_timeout_max: Duration,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub consumer_heartbeat_interval: Duration,
+    /// `group.consumer.min.heartbeat.interval.ms`: the least a group may set for itself.
+    pub consumer_heartbeat_interval_min: Duration,
+    /// `group.consumer.max.heartbeat.interval.ms`: the most a group may set for itself.
+    pub consumer_heartbeat_interval_max: Duration,
+    /// `group.consumer.max.size`.
+    pub consumer_members_max: usize,
+    /// `group.consumer.migration.policy`.
+    pub consumer_migration_policy: group::MigrationPolicy,
     /// Offsets of an empty group are kept this long (`offsets.retention.minutes`).
     pub offsets_retention: Duration,
     /// The longest metadata text of a committed offset in bytes (`offset.metadata.max.bytes`).
@@ -101,6 +117,14 @@ impl Default for Options {
             group_session_timeout_max: Duration::from_secs(30 * 60),
             group_members_max: 10_000,
             groups_max: 100_000,
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_session_timeout_min: Duration::from_secs(45),
+            consumer_session_timeout_max: Duration::from_secs(60),
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_heartbeat_interval_min: Duration::from_secs(5),
+            consumer_heartbeat_interval_max: Duration::from_secs(15),
+            consumer_members_max: 10_000,
+            consumer_migration_policy: group::MigrationPolicy::Bidirectional,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offset_metadata_bytes_max: 4096,
             fetch_sessions_max: 1000,
@@ -123,7 +147,7 @@ pub(crate) struct Shared {
     pub(crate) appender: Appender,
     pub(crate) reader: Reader,
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) topics: topics::Topics,
+    pub(crate) topics: Arc<topics::Topics>,
     pub(crate) producers: producers::Producers,
     pub(crate) quotas: quotas::Quotas,
     pub(crate) fetch: fetch::Fetching,
@@ -153,10 +177,11 @@ impl Broker {
         wakeups: &Wakeups,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, Error> {
-        let topics = topics::Topics::recover(&options, &reader)?;
+        let topics = Arc::new(topics::Topics::recover(&options, &reader)?);
         let producers = producers::Producers::recover(&reader)?;
         let quotas = quotas::Quotas::recover(&reader)?;
-        let groups = group::Groups::recover(&options, &appender, &reader, runtime.clone())?;
+        let groups =
+            group::Groups::recover(&options, &appender, &reader, &topics, runtime.clone())?;
         let timers = ledger::Timers::recover(&reader)?;
         let fetch = fetch::Fetching::new(&options, wakeups);
         let shared = Shared {

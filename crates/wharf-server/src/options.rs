@@ -1,9 +1,10 @@
 //! From the node's settings to the options of its parts. Every setting is used here or in
 //! `node.rs`; none is ignored.
 
+use wharf_broker::group::MigrationPolicy;
 use wharf_log::Options as LogOptions;
 
-use crate::config::{ByteCount, Config, Limit, Period, Topics};
+use crate::config::{ByteCount, Config, Limit, Migration, Period, Topics};
 use crate::kafka::Limits;
 
 /// This node's id in the protocol; there is one node.
@@ -50,6 +51,19 @@ impl Config {
             group_session_timeout_max: groups.session_timeout_max.0,
             group_members_max: groups.members_max,
             groups_max: groups.groups_max,
+            consumer_session_timeout: groups.consumer_session_timeout.0,
+            consumer_session_timeout_min: groups.consumer_session_timeout_min.0,
+            consumer_session_timeout_max: groups.consumer_session_timeout_max.0,
+            consumer_heartbeat_interval: groups.consumer_heartbeat_interval.0,
+            consumer_heartbeat_interval_min: groups.consumer_heartbeat_interval_min.0,
+            consumer_heartbeat_interval_max: groups.consumer_heartbeat_interval_max.0,
+            consumer_members_max: groups.consumer_members_max,
+            consumer_migration_policy: match groups.consumer_migration_policy {
+                Migration::Bidirectional => MigrationPolicy::Bidirectional,
+                Migration::Upgrade => MigrationPolicy::Upgrade,
+                Migration::Downgrade => MigrationPolicy::Downgrade,
+                Migration::Disabled => MigrationPolicy::Disabled,
+            },
             offsets_retention: groups.offsets_retention.0,
             offset_metadata_bytes_max: groups.offset_metadata_size_max.as_usize(),
             fetch_sessions_max: kafka.fetch_sessions_max,

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use crate::{Broker, Context, Error, TopicRef};
 
+pub(crate) use kind::INT;
 pub(crate) use values::{Defaults, check_name};
 
 /// The numeric types of settings, as DescribeConfigs v3 carries them.
 mod kind {
     pub(super) const BOOLEAN: i8 = 1;
     pub(super) const STRING: i8 = 2;
-    pub(super) const INT: i8 = 3;
+    pub(crate) const INT: i8 = 3;
     pub(super) const SHORT: i8 = 4;
     pub(super) const LONG: i8 = 5;
     pub(super) const DOUBLE: i8 = 6;
@@ -55,6 +56,8 @@ pub struct TopicConfig {
 pub enum ConfigSource {
     /// Set on the topic.
     Topic,
+    /// Set on the group.
+    Group,
     /// The node's configuration.
     Node,
     /// Built in.

@@ -1,7 +1,7 @@
 //! The node's settings under the names Kafka's tools know, read-only.
 
 use super::{ConfigEntry, ConfigSource, definitions::DEFINITIONS, kind};
-use crate::{Broker, Context, Options};
+use crate::{Broker, Context, Options, group};
 
 struct NodeSetting {
     name: &'static str,
@@ -33,6 +33,33 @@ settings! {
     "delete.topic.enable", BOOLEAN, false, |_| "true".to_owned(), "Topics can be deleted.";
     "fetch.max.bytes", INT, true, |o| o.fetch_bytes_max.to_string(),
         "The most bytes one fetch answers.";
+    "group.consumer.assignors", LIST, false, |_| group::ASSIGNORS.join(","),
+        "The assignors of the consumer protocol, the default first.";
+    "group.consumer.heartbeat.interval.ms", INT, true,
+        |o| o.consumer_heartbeat_interval.as_millis().to_string(),
+        "How often members of the consumer protocol are told to send heartbeats.";
+    "group.consumer.max.heartbeat.interval.ms", INT, true,
+        |o| o.consumer_heartbeat_interval_max.as_millis().to_string(),
+        "The longest heartbeat interval that a single group may be given.";
+    "group.consumer.max.session.timeout.ms", INT, true,
+        |o| o.consumer_session_timeout_max.as_millis().to_string(),
+        "The longest session time-out that a single group may be given.";
+    "group.consumer.max.size", INT, true, |o| o.consumer_members_max.to_string(),
+        "The most members of one group of the consumer protocol.";
+    "group.consumer.migration.policy", STRING, true,
+        |o| o.consumer_migration_policy.name().to_owned(),
+        "Which groups may change between the classic and the consumer protocol with members.";
+    "group.consumer.min.heartbeat.interval.ms", INT, true,
+        |o| o.consumer_heartbeat_interval_min.as_millis().to_string(),
+        "The shortest heartbeat interval that a single group may be given.";
+    "group.consumer.min.session.timeout.ms", INT, true,
+        |o| o.consumer_session_timeout_min.as_millis().to_string(),
+        "The shortest session time-out that a single group may be given.";
+    "group.consumer.session.timeout.ms", INT, true,
+        |o| o.consumer_session_timeout.as_millis().to_string(),
+        "A member of the consumer protocol that is not heard of for this long is removed.";
+    "group.coordinator.rebalance.protocols", LIST, false, |_| "classic,consumer".to_owned(),
+        "The protocols that groups may speak.";
     "group.initial.rebalance.delay.ms", INT, true,
         |o| o.group_initial_rebalance_delay.as_millis().to_string(),
         "The wait before the first rebalance of an empty group.";

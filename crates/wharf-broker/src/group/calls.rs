@@ -2,26 +2,36 @@
 
 use std::sync::Arc;
 
+use futures_channel::oneshot::Receiver;
 use uuid::Uuid;
 use wharf_message::Timestamp;
 
-use super::machine::{JoinRequest, State, refusal, store_failed};
+use super::consumer::ClassicJoin;
+use super::machine::{JoinRequest, Machine, State, refusal, store_failed};
 use super::offsets::Commit;
+use super::protocol::Protocol;
 use super::record::OffsetRecord;
-use super::shell::{Group, stopping};
+use super::shell::{Cell, Group, stopping};
 use super::{
-    CommitOffset, CommittedOffset, GroupCounts, GroupDescription, Join, JoinRefused, Joined,
-    Leaving, ListedGroup, Member, MemberDescription, Sync, Synced, keys,
+    CommitCall, CommitOffset, CommittedOffset, GroupCounts, GroupDescription, Join, JoinRefused,
+    Joined, Leaving, ListedGroup, Member, MemberDescription, Sync, Synced, keys,
 };
 use crate::{Broker, Context, Error, ErrorKind, Topic, TopicRef};
+
+/// How the answer to a join arrives: when the group has formed, or is stored.
+enum Joining {
+    Formed(Receiver<Result<Joined, JoinRefused>>),
+    Stored(Receiver<Result<Joined, Error>>),
+}
 
 impl Broker {
     /// Joins a group; returns when the join phase ends. Dropping the future abandons the wait,
     /// not the membership: the member stays until its deadlines pass.
     pub async fn join_group(&self, cx: &Context, join: Join) -> Result<Joined, JoinRefused> {
+        let said = join.member.clone();
         let refused = |error| JoinRefused {
             error,
-            member: join.member.clone(),
+            member: said.clone(),
         };
         check_name(&join.group).map_err(refused)?;
         let options = &self.shared.options;
@@ -29,38 +39,52 @@ impl Broker {
         if !sessions.contains(&join.session_timeout) {
             return Err(refused(refusal(ErrorKind::InvalidSessionTimeout)));
         }
-        let member = join.member.clone();
-        let group = join.group.clone();
+        let (member, name) = (join.member.clone(), join.group.clone());
         let new_member = self.new_member(cx, &join);
-        let step = |_: &Arc<_>, group: &mut Group, now| {
-            let (ticket, answer) = group.expect_join();
-            let (client_id, client_host) = (cx.client_id.clone(), cx.client_host.clone());
-            let request = JoinRequest {
-                ticket,
-                join,
-                new_member,
-                client_id,
-                client_host,
-            };
-            group.machine.join(&request, now);
-            answer
-        };
         let groups = &self.shared.groups.inner;
-        let answer = if member.is_empty() {
-            groups.with_new(&group, step)
-        } else {
-            groups
-                .with(&group, step)
-                .ok_or_else(|| refusal(ErrorKind::UnknownMemberId))
+        let step = |cell: &Arc<Cell>, group: &mut Group, now| {
+            let (client_id, client_host) = (cx.client_id.clone(), cx.client_host.clone());
+            groups.empty_to_classic(cell, group, now);
+            match &mut group.protocol {
+                Protocol::Consumer(consumer) => {
+                    let request = ClassicJoin {
+                        join,
+                        new_member,
+                        client_id,
+                        client_host,
+                    };
+                    let joined = consumer.join(&request, groups.around(&cell.name, now))?;
+                    Ok(Joining::Stored(group.stores.answer(joined)))
+                }
+                Protocol::Classic(_) => {
+                    let (ticket, answer) = group.expect_join();
+                    let request = JoinRequest {
+                        ticket,
+                        join,
+                        new_member,
+                        client_id,
+                        client_host,
+                    };
+                    if let Protocol::Classic(machine) = &mut group.protocol {
+                        machine.join(&request, now);
+                    }
+                    Ok(Joining::Formed(answer))
+                }
+            }
         };
-        match answer {
-            Ok(answer) => answer.await.unwrap_or_else(|_canceled| {
-                Err(JoinRefused {
-                    error: stopping(),
-                    member: member.clone(),
-                })
-            }),
-            Err(error) => Err(JoinRefused { error, member }),
+        let joining = if member.is_empty() {
+            groups.with_new(&name, step).map_err(refused)
+        } else {
+            let unknown = || refused(refusal(ErrorKind::UnknownMemberId));
+            groups.with(&name, step).ok_or_else(unknown)
+        };
+        let canceled = |_canceled| Err(refused(stopping()));
+        match joining?? {
+            Joining::Formed(answer) => answer.await.unwrap_or_else(canceled),
+            Joining::Stored(answer) => match answer.await {
+                Ok(stored) => stored.map_err(refused),
+                Err(canceled_by) => canceled(canceled_by),
+            },
         }
     }
 
@@ -73,13 +97,20 @@ impl Broker {
     /// Waits for the leader's assignment.
     pub async fn sync_group(&self, _cx: &Context, sync: Sync) -> Result<Synced, Error> {
         check_name(&sync.group)?;
-        let answer = self.shared.groups.inner.with(&sync.group, |_, group, now| {
+        let groups = &self.shared.groups.inner;
+        let syncing = groups.with(&sync.group, |cell, group, now| {
+            if let Protocol::Consumer(consumer) = &mut group.protocol {
+                let synced = consumer.sync(&sync, groups.around(&cell.name, now))?;
+                return Ok(group.stores.answer(synced));
+            }
             let (ticket, answer) = group.expect_sync();
-            group.machine.sync(ticket, &sync, now);
-            answer
+            if let Protocol::Classic(machine) = &mut group.protocol {
+                machine.sync(ticket, &sync, now);
+            }
+            Ok::<_, Error>(answer)
         });
-        let answer = answer.ok_or_else(|| refusal(ErrorKind::UnknownMemberId))?;
-        answer.await.unwrap_or_else(|_canceled| Err(stopping()))
+        let syncing = syncing.ok_or_else(|| refusal(ErrorKind::UnknownMemberId))?;
+        syncing?.await.unwrap_or_else(|_canceled| Err(stopping()))
     }
 
     /// Keeps a member alive.
@@ -87,8 +118,13 @@ impl Broker {
         check_name(&member.group)?;
         let groups = &self.shared.groups.inner;
         groups
-            .with(&member.group, |_, group, now| {
-                group.machine.heartbeat(member, now)
+            .with(&member.group, |cell, group, now| {
+                match &mut group.protocol {
+                    Protocol::Classic(machine) => machine.heartbeat(member, now),
+                    Protocol::Consumer(consumer) => {
+                        consumer.classic_heartbeat(member, groups.around(&cell.name, now))
+                    }
+                }
             })
             .unwrap_or_else(|| Err(refusal(ErrorKind::UnknownMemberId)))
     }
@@ -103,7 +139,12 @@ impl Broker {
         check_name(group)?;
         let groups = &self.shared.groups.inner;
         groups
-            .with(group, |_, group, now| group.machine.leave(&leaving, now))
+            .with(group, |cell, group, now| match &mut group.protocol {
+                Protocol::Classic(machine) => machine.leave(&leaving, now),
+                Protocol::Consumer(consumer) => {
+                    consumer.leave_all(&leaving, groups.around(&cell.name, now))
+                }
+            })
             .unwrap_or_else(|| {
                 Ok(leaving
                     .into_iter()
@@ -119,6 +160,7 @@ impl Broker {
         &self,
         _cx: &Context,
         member: &Member,
+        call: CommitCall,
         offsets: Vec<CommitOffset>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
         check_name_length(&member.group)?;
@@ -142,14 +184,14 @@ impl Broker {
         }
         let groups = &self.shared.groups.inner;
         let step = |cell: &Arc<_>, group: &mut Group, now| {
-            group.machine.check_commit(member, now)?;
+            group.protocol.check_commit(member, call, now)?;
             Ok((!commits.is_empty()).then(|| groups.commit(cell, group, commits)))
         };
         let outcome = if member.generation < 0 {
             groups.with_new(&member.group, step)??
         } else {
             let known = groups.with(&member.group, step);
-            known.unwrap_or_else(|| Err(refusal(ErrorKind::IllegalGeneration)))?
+            known.unwrap_or_else(|| Err(no_such_group(call)))?
         };
         if let Some(outcome) = outcome {
             outcome
@@ -158,6 +200,30 @@ impl Broker {
                 .map_err(|error| store_failed(error.into()))?;
         }
         Ok(results)
+    }
+
+    /// Whether the caller may commit offsets of the group, by its member id, its generation or
+    /// epoch, and its instance. The one rule for every request that commits. A caller outside of
+    /// the group protocol (generation -1) may where there are no members.
+    pub fn validate_commit(
+        &self,
+        _cx: &Context,
+        member: &Member,
+        call: CommitCall,
+    ) -> Result<(), Error> {
+        check_name_length(&member.group)?;
+        let known = self
+            .shared
+            .groups
+            .inner
+            .with(&member.group, |_, group, now| {
+                group.protocol.check_commit(member, call, now)
+            });
+        match known {
+            Some(checked) => checked,
+            None if member.generation < 0 => Ok(()),
+            None => Err(no_such_group(call)),
+        }
     }
 
     fn new_commit(
@@ -186,7 +252,8 @@ impl Broker {
     }
 
     /// The committed offsets of a group; all of them when `partitions` is `None`. With `member`
-    /// given its generation is checked (OffsetFetch v9). A group or topic (by name) that does not
+    /// given, it must be one of the group in its current epoch, if that speaks the consumer protocol
+    /// (OffsetFetch v9). A group or topic (by name) that does not
     /// exist has no offsets, which is no error.
     pub fn committed_offsets(
         &self,
@@ -261,22 +328,28 @@ impl Broker {
             let group = cell.open()?;
             Some(ListedGroup {
                 group: cell.name.clone(),
-                protocol_type: group.machine.protocol_type().unwrap_or_default().to_owned(),
-                state: group.machine.state().name(),
-                group_type: "classic",
+                protocol_type: group.protocol.protocol_type().to_owned(),
+                state: group.protocol.state(),
+                group_type: group.protocol.name(),
             })
         });
         listed.collect()
     }
 
-    /// One group; `GroupIdNotFound` when there is none.
+    /// One classic group; `GroupIdNotFound` when there is none.
     pub fn describe_group(&self, _cx: &Context, group: &str) -> Result<GroupDescription, Error> {
-        let description = self
-            .shared
-            .groups
-            .inner
-            .with(group, |_, group, _now| describe(group));
-        description.ok_or_else(|| refusal(ErrorKind::GroupIdNotFound))
+        let description =
+            self.shared
+                .groups
+                .inner
+                .with(group, |_, group, _now| match &group.protocol {
+                    Protocol::Classic(machine) => Ok(describe(machine)),
+                    Protocol::Consumer(_) => {
+                        let message = "the group is not a classic group";
+                        Err(Error::new(ErrorKind::GroupIdNotFound, message))
+                    }
+                });
+        description.unwrap_or_else(|| Err(refusal(ErrorKind::GroupIdNotFound)))
     }
 
     /// Deletes an empty group with its offsets.
@@ -308,13 +381,13 @@ impl Broker {
             .collect();
         let groups = &self.shared.groups.inner;
         let outcome = groups.with(group, |cell, group, _now| {
-            group.machine.check_delete_offsets()?;
+            group.protocol.check_delete_offsets()?;
             let results = known
                 .into_iter()
                 .zip(&partitions)
                 .map(|(known, (topic, _))| {
                     known?;
-                    match group.machine.is_subscribed(topic) {
+                    match group.protocol.is_subscribed(topic) {
                         true => Err(refusal(ErrorKind::GroupSubscribedToTopic)),
                         false => Ok(()),
                     }
@@ -345,11 +418,8 @@ impl Broker {
         let mut counts = GroupCounts::default();
         for cell in self.shared.groups.inner.cells() {
             let Some(group) = cell.open() else { continue };
-            *counts
-                .by_state
-                .entry(group.machine.state().name())
-                .or_default() += 1;
-            counts.members += group.machine.members().len();
+            *counts.by_state.entry(group.protocol.state()).or_default() += 1;
+            counts.members += group.protocol.member_count();
             counts.offsets += group.offsets.iter().count();
         }
         counts
@@ -357,8 +427,7 @@ impl Broker {
 }
 
 /// As in Kafka, metadata is shown only while it belongs to the generation at work.
-fn describe(group: &Group) -> GroupDescription {
-    let machine = &group.machine;
+fn describe(machine: &Machine) -> GroupDescription {
     let is_stable = machine.state() == State::Stable;
     let protocol = if is_stable { machine.protocol() } else { None };
     let members = machine
@@ -381,8 +450,16 @@ fn describe(group: &Group) -> GroupDescription {
     }
 }
 
+/// What a commit by a member of a group that is not there is told.
+fn no_such_group(call: CommitCall) -> Error {
+    refusal(match call {
+        CommitCall::New => ErrorKind::GroupIdNotFound,
+        CommitCall::Old | CommitCall::Transactional => ErrorKind::IllegalGeneration,
+    })
+}
+
 fn check_fetch(group: &Group, member: Option<&Member>) -> Result<(), Error> {
-    member.map_or(Ok(()), |member| group.machine.check_fetch(member))
+    member.map_or(Ok(()), |member| group.protocol.check_fetch(member))
 }
 
 fn committed(
@@ -416,7 +493,7 @@ fn partition_exists(topic: &Topic, partition: i32) -> Result<(), Error> {
     }
 }
 
-fn check_name(group: &str) -> Result<(), Error> {
+pub(super) fn check_name(group: &str) -> Result<(), Error> {
     match group.is_empty() {
         true => Err(refusal(ErrorKind::InvalidGroupId)),
         false => check_name_length(group),

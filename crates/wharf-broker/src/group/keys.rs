@@ -2,7 +2,9 @@
 //!
 //! | first byte | table | key | value |
 //! |---|---|---|---|
-//! | `g` | groups | the group's name | [`super::record`], the last stored generation |
+//! | `g` | groups | the group's name | [`super::record`], the last stored generation; of the consumer protocol the header |
+//! | `h` | members of the consumer protocol | length and name of the group, member id | one member ([`super::consumer`]) |
+//! | `c` | settings of groups | the group's name | [`super::settings`] |
 //! | `o` | committed offsets | length and name of the group, length and name of the topic, partition | [`super::record`], one offset |
 //!
 //! Lengths are two bytes, the partition four, all big-endian, so that everything of one group is
@@ -14,6 +16,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(super) const GROUPS: &[u8] = b"g";
 /// The table of committed offsets.
 pub(super) const OFFSETS: &[u8] = b"o";
+/// The table of members of groups of the consumer protocol.
+pub(super) const MEMBERS: &[u8] = b"h";
+/// The table of the settings of groups.
+pub(super) const SETTINGS: &[u8] = b"c";
 /// The longest group name in bytes. It must fit the two length bytes; Kafka itself sets no limit.
 pub(super) const GROUP_NAME_BYTES_MAX: usize = 4096;
 
@@ -28,6 +34,35 @@ pub(super) fn group(name: &str) -> Bytes {
 /// The name in a group record's key.
 pub(super) fn parse_group(key: &[u8]) -> Option<String> {
     text(key.strip_prefix(GROUPS)?)
+}
+
+/// The key of a member's record.
+pub(super) fn member(group: &str, member: &str) -> Bytes {
+    let mut key = BytesMut::with_capacity(1 + 2 + group.len() + member.len());
+    key.put_slice(MEMBERS);
+    key.put_u16(u16::try_from(group.len()).unwrap_or(u16::MAX));
+    key.put_slice(group.as_bytes());
+    key.put_slice(member.as_bytes());
+    key.freeze()
+}
+
+/// Group and member id of a member record's key.
+pub(super) fn parse_member(key: &[u8]) -> Option<(String, String)> {
+    let (group, member) = name(key.strip_prefix(MEMBERS)?)?;
+    Some((group, text(member)?))
+}
+
+/// The key of a group's settings.
+pub(super) fn settings(group: &str) -> Bytes {
+    let mut key = BytesMut::with_capacity(1 + group.len());
+    key.put_slice(SETTINGS);
+    key.put_slice(group.as_bytes());
+    key.freeze()
+}
+
+/// The group's name in the key of its settings.
+pub(super) fn parse_settings(key: &[u8]) -> Option<String> {
+    text(key.strip_prefix(SETTINGS)?)
 }
 
 /// The key of a committed offset. Names longer than 65,535 bytes do not occur: groups are
@@ -69,6 +104,9 @@ mod tests {
     #[test]
     fn keys_of_groups_and_offsets_are_read_back() {
         assert_eq!(parse_group(&group("orders")).as_deref(), Some("orders"));
+        let both = Some(("gröup".to_owned(), "m".to_owned()));
+        assert_eq!(parse_member(&member("gröup", "m")), both);
+        assert_eq!(parse_settings(&settings("g")).as_deref(), Some("g"));
         let key = offset("gröup", "t", 7);
         assert_eq!(
             parse_offset(&key),

@@ -1,24 +1,37 @@
-//! Consumer groups, the classic protocol: the pure machine, its shell, and committed offsets.
+//! Consumer groups: a pure machine for each of the two protocols, their shell, committed offsets.
 //!
-//! The machine is `step(input, now) -> outputs`; the shell owns waiting requests and timers.
-//! Kafka's `GroupCoordinator` semantics: KIP-62, KIP-134, KIP-345, KIP-389, KIP-394, KIP-429,
-//! KIP-496, KIP-559, KIP-814, KIP-800.
+//! [`machine`] is the classic protocol, in which a member assigns; [`consumer`] is the consumer
+//! protocol, in which the server does. A machine is `step(input, now) -> outputs`; the shell owns
+//! waiting requests, stores and timers. Kafka's `GroupCoordinator` semantics: KIP-62, KIP-134,
+//! KIP-345, KIP-389, KIP-394, KIP-429, KIP-496, KIP-559, KIP-800, KIP-814, KIP-848.
 
 mod alarm;
 mod calls;
+mod consumer;
+mod consumer_calls;
+mod embedded;
 mod keys;
 mod machine;
+mod migrate;
 mod offsets;
+mod protocol;
 mod record;
+mod recover;
+mod settings;
 mod shell;
+mod stores;
 mod subscription;
 
+pub(crate) use consumer::ASSIGNORS;
+pub use protocol::MigrationPolicy;
 pub(crate) use shell::Groups;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use uuid::Uuid;
 
 use crate::{Error, TopicRef};
 
@@ -152,7 +165,7 @@ pub struct CommittedOffset {
     /// The topic's name.
     pub topic: String,
     /// The topic's id, if the topic exists.
-    pub topic_id: Option<uuid::Uuid>,
+    pub topic_id: Option<Uuid>,
     /// The partition index.
     pub partition: i32,
     /// The offset, or -1.
@@ -163,6 +176,110 @@ pub struct CommittedOffset {
     pub metadata: String,
 }
 
+/// Which request commits offsets; it decides about details of who may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitCall {
+    /// OffsetCommit before version 9, whose senders know the classic protocol only.
+    Old,
+    /// OffsetCommit from version 9 on.
+    New,
+    /// TxnOffsetCommit.
+    Transactional,
+}
+
+/// ConsumerGroupHeartbeat (KIP-848). What is `None` is as it was in the heartbeat before.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerHeartbeat {
+    /// The group.
+    pub group: String,
+    /// The member id; may be empty for a new member that does not bring its own.
+    pub member: String,
+    /// Whether members must bring their own ids (version 1 and later).
+    pub brings_id: bool,
+    /// The member's epoch; 0 joins, -1 leaves, -2 leaves a static member's place open.
+    pub epoch: i32,
+    /// The static instance id.
+    pub instance: Option<String>,
+    /// The rack; kept for descriptions only, as there is one node.
+    pub rack: Option<String>,
+    /// How long the member may take to give partitions up.
+    pub rebalance_timeout: Option<Duration>,
+    /// The topics subscribed to by name.
+    pub topics: Option<Vec<String>>,
+    /// The topics subscribed to by pattern; empty for none.
+    pub pattern: Option<String>,
+    /// The assignor the member votes for.
+    pub assignor: Option<String>,
+    /// What the member reads.
+    pub owned: Option<Vec<(Uuid, Vec<i32>)>>,
+}
+
+/// What a member of the consumer protocol learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerHeartbeatAnswer {
+    /// Its id.
+    pub member: String,
+    /// Its epoch.
+    pub epoch: i32,
+    /// When to send the next heartbeat.
+    pub interval: Duration,
+    /// What it is to read; `None` when that did not change.
+    pub assignment: Option<Vec<(Uuid, Vec<i32>)>>,
+}
+
+/// A group of the consumer protocol described.
+#[derive(Clone, Debug)]
+pub struct ConsumerGroupDescription {
+    /// Kafka's name of the state: `Empty`, `Assigning`, `Reconciling`, `Stable`, `Dead`.
+    pub state: &'static str,
+    /// The group's epoch.
+    pub epoch: i32,
+    /// The epoch that the target was computed for.
+    pub assignment_epoch: i32,
+    /// The assignor.
+    pub assignor: &'static str,
+    /// The members.
+    pub members: Vec<ConsumerMemberDescription>,
+}
+
+/// A member of a group of the consumer protocol described.
+#[derive(Clone, Debug)]
+pub struct ConsumerMemberDescription {
+    /// The member id.
+    pub member: String,
+    /// The static instance id.
+    pub instance: Option<String>,
+    /// The rack it said it is in.
+    pub rack: Option<String>,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The client's name.
+    pub client_id: String,
+    /// The client's host.
+    pub client_host: String,
+    /// The topics subscribed to by name.
+    pub topics: Vec<String>,
+    /// The topics subscribed to by pattern.
+    pub pattern: Option<String>,
+    /// What it reads.
+    pub assignment: Vec<AssignedTopic>,
+    /// What it shall read.
+    pub target: Vec<AssignedTopic>,
+    /// Whether it speaks the classic protocol.
+    pub is_classic: bool,
+}
+
+/// Partitions of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssignedTopic {
+    /// The topic's id.
+    pub id: Uuid,
+    /// The topic's name; empty when it is gone.
+    pub name: String,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+}
+
 /// A group in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedGroup {
@@ -170,9 +287,10 @@ pub struct ListedGroup {
     pub group: String,
     /// The protocol type, or empty.
     pub protocol_type: String,
-    /// Kafka's name of the state: `PreparingRebalance`, `CompletingRebalance`, `Stable`, `Dead`, `Empty`.
+    /// Kafka's name of the state: `PreparingRebalance`, `CompletingRebalance`, `Assigning`,
+    /// `Reconciling`, `Stable`, `Dead`, `Empty`.
     pub state: &'static str,
-    /// Kafka's name of the group type: `classic`.
+    /// Kafka's name of the group type: `classic` or `consumer`.
     pub group_type: &'static str,
 }
 

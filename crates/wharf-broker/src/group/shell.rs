@@ -5,6 +5,8 @@
 //! is the group's; what it changes becomes visible in the outcome callback, after the sync, also
 //! when the caller has gone away. A waiting request that is dropped leaves its member waiting, as
 //! a lost connection does in Kafka: the member's deadlines see to it.
+//! What groups of the consumer protocol store is in [`super::stores`], their way from and to classic
+//! groups in [`super::migrate`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +15,21 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use futures_util::future::{self, FutureExt};
-use wharf_log::{Appender, CommitError, Reader, StateChange, Unit};
+use wharf_log::{Appender, CommitError, StateChange, Unit};
 use wharf_message::Timestamp;
 
 use super::alarm::Alarms;
-use super::machine::{Effect, Limits, Machine, State, Ticket, Token, refusal};
+use super::consumer::Around;
+use super::machine::{Effect, Limits, Machine, Ticket, Token, refusal};
 use super::offsets::{self, Commit, Offsets};
-use super::record::{GroupRecord, OffsetRecord};
+use super::protocol::Protocol;
+use super::record::GroupRecord;
+use super::settings::Settings;
+use super::stores::Stores;
 use super::{JoinRefused, Joined, Synced, keys};
 use crate::commit::{Outcome, submit};
 use crate::sync::lock;
+use crate::topics::Topics;
 use crate::{Error, ErrorKind, Options, Runtime};
 
 /// An empty group without offsets is forgotten after this long
@@ -43,23 +50,26 @@ pub(crate) struct Groups {
 pub(super) struct Inner {
     pub(super) options: Options,
     pub(super) runtime: Arc<dyn Runtime>,
-    appender: Appender,
-    table: Mutex<BTreeMap<String, Arc<Cell>>>,
-    alarms: Alarms,
+    pub(super) topics: Arc<Topics>,
+    pub(super) settings: Settings,
+    pub(super) appender: Appender,
+    pub(super) table: Mutex<BTreeMap<String, Arc<Cell>>>,
+    pub(super) alarms: Alarms,
 }
 
 /// A group's place in the table.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) name: String,
-    group: Mutex<Group>,
+    pub(super) group: Mutex<Group>,
 }
 
 /// A group under its lock.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) machine: Machine,
+    pub(super) protocol: Protocol,
     pub(super) offsets: Offsets,
+    pub(super) stores: Stores,
     joins: HashMap<Ticket, oneshot::Sender<Result<Joined, JoinRefused>>>,
     syncs: HashMap<Ticket, oneshot::Sender<Result<Synced, Error>>>,
     next_ticket: u64,
@@ -68,22 +78,23 @@ pub(super) struct Group {
     /// When the alarm rings.
     alarm: Option<Timestamp>,
     /// The state and its time when the sweep was last planned; `None` plans it anew.
-    planned: Option<(State, Timestamp)>,
+    planned: Option<(&'static str, Timestamp)>,
     /// How many removals of offsets are on their way; no sweep meanwhile.
     removals: usize,
     /// No sweep before this time.
     sweep_not_before: Option<Timestamp>,
     /// A record was written or is being written.
-    is_stored: bool,
+    pub(super) is_stored: bool,
     /// Not in the table any more.
     is_gone: bool,
 }
 
 impl Group {
-    fn new(machine: Machine) -> Self {
+    pub(super) fn new(protocol: Protocol) -> Self {
         Self {
-            machine,
+            protocol,
             offsets: Offsets::default(),
+            stores: Stores::default(),
             joins: HashMap::new(),
             syncs: HashMap::new(),
             next_ticket: 0,
@@ -120,6 +131,16 @@ impl Group {
         (ticket, receiver)
     }
 
+    /// What time will bring is planned anew.
+    pub(super) fn replan(&mut self) {
+        self.planned = None;
+    }
+
+    /// Nothing is left but what is stored.
+    fn is_idle(&self) -> bool {
+        self.protocol.is_idle() && self.stores.are_done()
+    }
+
     /// What expired and when the group is to be looked at again.
     fn expired(
         &self,
@@ -129,13 +150,13 @@ impl Group {
         if self.removals > 0 {
             return (Vec::new(), None);
         }
-        let subscribed = |topic: &str| self.machine.is_subscribed(topic);
+        let subscribed = |topic: &str| self.protocol.is_subscribed(topic);
         let (expired, next) =
             self.offsets
-                .expired(self.machine.expiry(), subscribed, retention, now);
-        let forget = self.machine.is_idle() && self.offsets.is_empty() && self.is_stored;
+                .expired(self.protocol.expiry(), subscribed, retention, now);
+        let forget = self.is_idle() && self.offsets.is_empty() && self.is_stored;
         let next = match forget {
-            true => Some(self.machine.since().after(FORGET_AFTER)),
+            true => Some(self.protocol.since().after(FORGET_AFTER)),
             false => next,
         };
         (expired, next)
@@ -143,54 +164,6 @@ impl Group {
 }
 
 impl Groups {
-    /// Reads the groups and their offsets from the log's state.
-    pub(crate) fn recover(
-        options: &Options,
-        appender: &Appender,
-        reader: &Reader,
-        runtime: Arc<dyn Runtime>,
-    ) -> Result<Self, Error> {
-        let now = runtime.steady();
-        let limits = Limits::from(options);
-        let mut groups = BTreeMap::<String, Group>::new();
-        for (key, value) in reader.state(keys::GROUPS) {
-            let name = keys::parse_group(&key).ok_or_else(|| unreadable("group", &key))?;
-            let record = GroupRecord::decode(&value)?;
-            let mut group = Group::new(Machine::recover(limits, record, now));
-            group.is_stored = true;
-            groups.insert(name, group);
-        }
-        for (key, value) in reader.state(keys::OFFSETS) {
-            let found = keys::parse_offset(&key);
-            let (name, topic, partition) = found.ok_or_else(|| unreadable("offset", &key))?;
-            let record = OffsetRecord::decode(&value)?;
-            let group = groups
-                .entry(name)
-                .or_insert_with(|| Group::new(Machine::new(limits, now)));
-            group.offsets.recover(topic, partition, record);
-        }
-        let table = groups.into_iter().map(|(name, group)| {
-            (
-                name.clone(),
-                Arc::new(Cell {
-                    name,
-                    group: Mutex::new(group),
-                }),
-            )
-        });
-        let inner = Arc::new(Inner {
-            options: options.clone(),
-            runtime,
-            appender: appender.clone(),
-            table: Mutex::new(table.collect()),
-            alarms: Alarms::default(),
-        });
-        for cell in inner.cells() {
-            inner.settle(&cell, &mut lock(&cell.group));
-        }
-        Ok(Self { inner })
-    }
-
     /// The topic is gone for good: so are the offsets committed for it. Returns at once; until
     /// they are gone they are not shown, because an offset counts only for the topic's id.
     pub(crate) fn topic_deleted(&self, topic: &str) {
@@ -245,6 +218,7 @@ impl Inner {
         group: &mut Group,
         step: impl FnOnce(&Arc<Cell>, &mut Group, Timestamp) -> R,
     ) -> R {
+        group.stores.retry();
         let result = step(cell, group, self.runtime.steady());
         self.settle(cell, group);
         result
@@ -263,7 +237,7 @@ impl Inner {
             return Err(Error::new(ErrorKind::PolicyViolation, message));
         }
         let machine = Machine::new(Limits::from(&self.options), self.runtime.steady());
-        let group = Mutex::new(Group::new(machine));
+        let group = Mutex::new(Group::new(Protocol::classic(machine)));
         let cell = Arc::new(Cell {
             name: name.to_owned(),
             group,
@@ -274,20 +248,27 @@ impl Inner {
 
     /// Carries out the machine's effects, plans what time will bring, and forgets a group of
     /// which nothing is left.
-    fn settle(self: &Arc<Self>, cell: &Arc<Cell>, group: &mut Group) {
-        loop {
-            let effects = group.machine.take_effects();
+    pub(super) fn settle(self: &Arc<Self>, cell: &Arc<Cell>, group: &mut Group) {
+        self.carry_out_all(cell, group);
+        self.store_changes(cell, group);
+        self.downgrade_if_due(cell, group);
+        if group.is_idle() && group.offsets.is_empty() && !group.is_stored {
+            return self.forget(cell, group);
+        }
+        self.plan(cell, group);
+    }
+
+    /// Carries out what the machine of a classic group wants done.
+    pub(super) fn carry_out_all(self: &Arc<Self>, cell: &Arc<Cell>, group: &mut Group) {
+        while let Protocol::Classic(machine) = &mut group.protocol {
+            let effects = machine.take_effects();
             if effects.is_empty() {
-                break;
+                return;
             }
             for effect in effects {
                 self.carry_out(cell, group, effect);
             }
         }
-        if group.machine.is_idle() && group.offsets.is_empty() && !group.is_stored {
-            return self.forget(cell, group);
-        }
-        self.plan(cell, group);
     }
 
     /// Whoever stopped waiting for an answer does not need it.
@@ -309,7 +290,7 @@ impl Inner {
 
     /// Sets the group's alarm.
     fn plan(self: &Arc<Self>, cell: &Cell, group: &mut Group) {
-        let state = Some((group.machine.state(), group.machine.since()));
+        let state = Some((group.protocol.state(), group.protocol.since()));
         if group.planned != state {
             group.planned = state;
             let now = self.runtime.steady();
@@ -317,7 +298,7 @@ impl Inner {
             let sweep = if expired.is_empty() { next } else { Some(now) };
             group.sweep = sweep.map(|sweep| sweep.max(group.sweep_not_before.unwrap_or(sweep)));
         }
-        let wake = [group.machine.wake(), group.sweep]
+        let wake = [group.protocol.wake(), group.sweep]
             .into_iter()
             .flatten()
             .min();
@@ -350,7 +331,7 @@ impl Inner {
             if group.alarm.is_some_and(|alarm| alarm <= now) {
                 group.alarm = None;
             }
-            group.machine.tick(now);
+            group.protocol.tick(self.around(name, now));
             group.planned = None;
             if group.sweep.is_some_and(|sweep| sweep <= now) {
                 self.sweep(cell, group, now);
@@ -364,7 +345,7 @@ impl Inner {
         group.sweep = None;
         group.sweep_not_before = Some(now.after(SWEEP_EVERY_MIN));
         let all = group.offsets.keys();
-        let is_last = group.machine.is_idle() && expired.len() == all.len();
+        let is_last = group.is_idle() && expired.len() == all.len();
         let is_forgotten = !all.is_empty() || next.is_some_and(|next| next <= now);
         if is_last && is_forgotten {
             // Cannot be refused: an idle group is empty.
@@ -390,9 +371,11 @@ impl Inner {
         drop(self.submit(
             cell,
             group,
-            vec![change],
+            of_state(vec![change]),
             move |_inner, group, result, now| {
-                group.machine.stored(token, result, now);
+                if let Protocol::Classic(machine) = &mut group.protocol {
+                    machine.stored(token, result, now);
+                }
                 group.planned = None;
             },
         ));
@@ -406,16 +389,21 @@ impl Inner {
         commits: Vec<Commit>,
     ) -> Outcome {
         let changes = group.offsets.commit(&cell.name, &commits);
-        self.submit(cell, group, changes, move |inner, group, result, _now| {
-            let retention = inner.options.offsets_retention;
-            let expiry = commits.iter().map(|commit| {
-                let by_default = commit.record.committed_at.after(retention);
-                commit.record.expires_at.unwrap_or(by_default)
-            });
-            let sweep = expiry.chain(group.sweep).min();
-            group.sweep = if result.is_ok() { sweep } else { group.sweep };
-            group.offsets.committed(commits, result.is_ok());
-        })
+        self.submit(
+            cell,
+            group,
+            of_state(changes),
+            move |inner, group, result, _now| {
+                let retention = inner.options.offsets_retention;
+                let expiry = commits.iter().map(|commit| {
+                    let by_default = commit.record.committed_at.after(retention);
+                    commit.record.expires_at.unwrap_or(by_default)
+                });
+                let sweep = expiry.chain(group.sweep).min();
+                group.sweep = if result.is_ok() { sweep } else { group.sweep };
+                group.offsets.committed(commits, result.is_ok());
+            },
+        )
     }
 
     /// Removes offsets.
@@ -427,14 +415,19 @@ impl Inner {
     ) -> Outcome {
         let changes = offsets::removal(&cell.name, &keys);
         group.removals += 1;
-        self.submit(cell, group, changes, move |_inner, group, result, now| {
-            group.removals -= 1;
-            group.planned = None;
-            match result {
-                Ok(()) => group.offsets.remove(&keys),
-                Err(_) => group.sweep_not_before = Some(now.after(RETRY_AFTER)),
-            }
-        })
+        self.submit(
+            cell,
+            group,
+            of_state(changes),
+            move |_inner, group, result, now| {
+                group.removals -= 1;
+                group.planned = None;
+                match result {
+                    Ok(()) => group.offsets.remove(&keys),
+                    Err(_) => group.sweep_not_before = Some(now.after(RETRY_AFTER)),
+                }
+            },
+        )
     }
 
     /// Deletes an empty group with its offsets.
@@ -443,7 +436,7 @@ impl Inner {
         cell: &Arc<Cell>,
         group: &mut Group,
     ) -> Result<Outcome, Error> {
-        group.machine.start_deletion()?;
+        group.protocol.start_deletion()?;
         let mut changes = offsets::removal(&cell.name, &group.offsets.keys());
         changes.push(StateChange {
             key: keys::group(&cell.name),
@@ -453,11 +446,11 @@ impl Inner {
         Ok(self.submit(
             cell,
             group,
-            changes,
+            of_state(changes),
             move |inner, group, result, now| match result {
                 Ok(()) => inner.forget(&at, group),
                 Err(_) => {
-                    group.machine.deletion_failed();
+                    group.protocol.deletion_failed();
                     group.sweep_not_before = Some(now.after(RETRY_AFTER));
                 }
             },
@@ -467,17 +460,13 @@ impl Inner {
     /// Submits state changes of a group; `applied` and what follows from it happen under the
     /// group's lock, in the committer's thread, in the order of the log. A closed log refuses at
     /// once, in this thread, which holds the lock already.
-    fn submit(
+    pub(super) fn submit(
         self: &Arc<Self>,
         cell: &Arc<Cell>,
         group: &mut Group,
-        state: Vec<StateChange>,
+        unit: Unit,
         applied: impl FnOnce(&Arc<Self>, &mut Group, Result<(), Error>, Timestamp) + Send + 'static,
     ) -> Outcome {
-        let unit = Unit {
-            state,
-            ..Unit::default()
-        };
         let is_closed = Arc::new(AtomicBool::new(false));
         let applied = Arc::new(Mutex::new(Some(applied)));
         let (refused, later) = (is_closed.clone(), applied.clone());
@@ -513,6 +502,17 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// What a step of a group happens in.
+    pub(super) fn around(&self, group: &str, now: Timestamp) -> Around<'_> {
+        Around {
+            now,
+            limits: self.settings.limits(group, &self.options),
+            catalog: &*self.topics,
+        }
+    }
+}
+
 impl Cell {
     /// The group under its lock; `None` when it has left the table meanwhile.
     pub(super) fn open(&self) -> Option<MutexGuard<'_, Group>> {
@@ -536,12 +536,12 @@ async fn ring(groups: Weak<Inner>) {
     }
 }
 
-fn unreadable(what: &str, key: &[u8]) -> Error {
-    let message = format!(
-        "the key of a stored {what} cannot be read: {}",
-        key.escape_ascii()
-    );
-    Error::new(ErrorKind::UnknownServerError, message)
+/// A unit of nothing but state changes.
+pub(super) fn of_state(state: Vec<StateChange>) -> Unit {
+    Unit {
+        state,
+        ..Unit::default()
+    }
 }
 
 /// The refusal of a request whose waiting end went away: the node is stopping.

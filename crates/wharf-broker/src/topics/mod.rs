@@ -145,6 +145,26 @@ impl Topics {
 pub(crate) struct Lookup<'a>(RwLockReadGuard<'a, view::View>);
 
 impl Lookup<'_> {
+    /// Grows with every change of a topic.
+    pub(crate) fn version(&self) -> u64 {
+        self.0.version()
+    }
+
+    /// The topic of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.0.named(name)
+    }
+
+    /// The topic with this id.
+    pub(crate) fn with_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
+        self.0.with_id(id)
+    }
+
+    /// The names of all topics, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &TopicName> {
+        self.0.names()
+    }
+
     /// The topic and the log's partition that a client means.
     pub(crate) fn partition(
         &self,

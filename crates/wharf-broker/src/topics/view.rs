@@ -26,6 +26,8 @@ pub(super) struct View {
     by_partition: HashMap<PartitionId, Uuid>,
     /// The name that occupies a key (all names that collide share one).
     by_key: HashMap<Bytes, TopicName>,
+    /// Grows with every change.
+    version: u64,
 }
 
 impl View {
@@ -34,6 +36,22 @@ impl View {
             .values()
             .map(|stored| Arc::clone(&stored.topic))
             .collect()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name).map(|stored| &stored.topic)
+    }
+
+    pub(super) fn with_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id).map(|stored| &stored.topic)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &TopicName> {
+        self.by_name.keys()
     }
 
     pub(super) fn partition_count(&self) -> usize {
@@ -70,6 +88,7 @@ impl View {
 
     /// Puts a new topic, or the next value of one.
     pub(super) fn put(&mut self, topic: &Arc<Topic>, value: Bytes) {
+        self.version += 1;
         self.by_key
             .insert(keys::topic(topic.name.as_str()), topic.name.clone());
         let stored = Stored {
@@ -86,6 +105,7 @@ impl View {
     }
 
     pub(super) fn remove(&mut self, topic: &Topic) {
+        self.version += 1;
         self.by_name.remove(&topic.name);
         self.by_id.remove(&topic.id);
         self.by_key.remove(&keys::topic(topic.name.as_str()));

@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt};
-use wharf_broker::group::{CommitOffset, Member};
+use wharf_broker::group::{CommitCall, CommitOffset, Member};
 use wharf_broker::{Broker, Options, Runtime, TopicRef, Wakeups};
 use wharf_log::Log;
 use wharf_log::disk::simulated::{Faults, SimulatedDisk};
@@ -100,7 +100,8 @@ fn work(broker: &Broker, thread: i64) {
     let (own_group, own_topic) = (format!("own-{thread}"), format!("topic-{thread}"));
     let (all, own) = (simple("shared"), simple(&own_group));
     for round in 0..ROUNDS {
-        let shared = broker.commit_offsets(&cx, &all, vec![offset("t", thread, round)]);
+        let shared =
+            broker.commit_offsets(&cx, &all, CommitCall::New, vec![offset("t", thread, round)]);
         assert_eq!(block_on(shared).unwrap(), [Ok(())]);
         let asked = [(
             TopicRef::Name("t".to_owned()),
@@ -112,7 +113,12 @@ fn work(broker: &Broker, thread: i64) {
         assert_eq!(found[0].as_ref().unwrap().offset, round);
 
         block_on(broker.create_topic(&cx, creation(&own_topic, 1, &[]), false)).unwrap();
-        let committed = broker.commit_offsets(&cx, &own, vec![offset(&own_topic, 0, round)]);
+        let committed = broker.commit_offsets(
+            &cx,
+            &own,
+            CommitCall::New,
+            vec![offset(&own_topic, 0, round)],
+        );
         assert_eq!(block_on(committed).unwrap(), [Ok(())]);
         block_on(broker.delete_topic(&cx, &TopicRef::Name(own_topic.clone()))).unwrap();
         broker.heartbeat(&cx, &all).unwrap_err();

@@ -2,9 +2,10 @@
 //! the one way to change a setting.
 //!
 //! Topics have settings that change. The node's own come from its configuration file and are
-//! read-only here; to delete a change of one is no change, since there is never any. Loggers, client metrics subscriptions and group settings do not exist: they
-//! describe as empty and refuse every change. Nothing is changed before the whole resource was
-//! found good.
+//! read-only here; to delete a change of one is no change, since there is never any. Groups
+//! have settings whether or not they exist. Loggers and client metrics subscriptions do not exist:
+//! they describe as empty and refuse every change. Nothing is changed before the whole resource
+//! was found good.
 
 use kafka_protocol::protocol::StrBytes;
 use wharf_broker::{
@@ -59,6 +60,7 @@ pub(super) const fn source_code(source: ConfigSource) -> i8 {
         ConfigSource::Topic => 1,
         ConfigSource::Node => 4,
         ConfigSource::Default => 5,
+        ConfigSource::Group => 8,
     }
 }
 
@@ -153,6 +155,11 @@ async fn alter(
                 .alter_topic_config(cx, &topic, changes, mode.replace, mode.validate_only)
                 .await
         }
+        Kind::Group => {
+            broker
+                .alter_group_config(cx, name, changes, mode.replace, mode.validate_only)
+                .await
+        }
         Kind::Node | Kind::NodeLoggers if !name.is_empty() => {
             check_node(broker, name)?;
             if changes_nothing {
@@ -164,7 +171,6 @@ async fn alter(
         _ if changes_nothing => Ok(()),
         Kind::Node | Kind::NodeLoggers => refused(FIXED),
         Kind::ClientMetrics => refused("this node takes no client metrics subscriptions"),
-        Kind::Group => refused("groups have no settings of their own here"),
     }
 }
 

@@ -14,7 +14,7 @@ use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
-use wharf_broker::group::{CommitOffset, Member};
+use wharf_broker::group::{CommitCall, CommitOffset, Member};
 
 use super::Card;
 use crate::compact::{Input, Truncated};
@@ -24,6 +24,8 @@ use crate::shape::{INT32, INT64, Shape, TEXT, UUID, array};
 use crate::wire::topic_ref;
 use crate::{Disconnect, Outcome};
 
+/// The first version that members of the consumer protocol commit with (KIP-848).
+const MEMBER_EPOCH: i16 = 9;
 /// The version that names topics by id; the message crate cannot decode it.
 const BY_ID: i16 = 10;
 
@@ -93,7 +95,11 @@ async fn answer(call: Call, request: OffsetCommitRequest) -> OffsetCommitRespons
         })
         .collect();
     let count = offsets.len();
-    let codes = match broker.commit_offsets(cx, &member, offsets).await {
+    let kind = match version >= MEMBER_EPOCH {
+        true => CommitCall::New,
+        false => CommitCall::Old,
+    };
+    let codes = match broker.commit_offsets(cx, &member, kind, offsets).await {
         Ok(results) => results.iter().map(code_of).collect(),
         Err(error) => vec![error_code(error.kind); count],
     };

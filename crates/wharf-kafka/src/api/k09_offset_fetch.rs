@@ -19,7 +19,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
-use wharf_broker::group::CommittedOffset;
+use wharf_broker::group::{CommittedOffset, Member};
 use wharf_broker::{Broker, Context, Error, TopicRef};
 
 use super::Card;
@@ -41,6 +41,8 @@ const GROUP_ERROR: i16 = 2;
 /// What one group is asked for.
 struct Question {
     group: String,
+    /// Who asks, if it says so (version 9 and later).
+    member: Option<Member>,
     /// `None` for all topics.
     topics: Option<Vec<(TopicRef, Vec<i32>)>>,
 }
@@ -72,9 +74,7 @@ pub(super) static CARD: Card = Card {
             BOOL.from(7),
         ],
     ),
-    notes: "Offsets are always stable: there are no transactions. Version 10 names topics by id. \
-            The member and epoch of version 9 are not checked: they belong to the consumer \
-            protocol.",
+    notes: "Offsets are always stable: there are no transactions. Version 10 names topics by id.",
 };
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
@@ -111,6 +111,12 @@ fn answer(call: &Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
                 .map(|topics| once(topics.into_iter().map(topic).collect()));
             let question = Question {
                 group: group.group_id.to_string(),
+                member: group.member_id.map(|id| Member {
+                    group: group.group_id.to_string(),
+                    generation: group.member_epoch,
+                    member: id.to_string(),
+                    instance: None,
+                }),
                 topics,
             };
             let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
@@ -139,6 +145,7 @@ fn answer_one(
         .map(|topics| once(topics.into_iter().map(topic).collect()));
     let question = Question {
         group: request.group_id.to_string(),
+        member: None,
         topics,
     };
     let response = OffsetFetchResponse::default();
@@ -172,17 +179,16 @@ fn ask(
     question: &Question,
     version: i16,
 ) -> Result<Vec<Found>, Error> {
+    let member = question.member.as_ref();
     let Some(topics) = &question.topics else {
-        // A classic group's member is not checked, whatever version 9 says about it: Kafka checks
-        // the members of the consumer protocol (KIP-848) only.
-        let all = broker.committed_offsets(cx, &question.group, None, None)?;
+        let all = broker.committed_offsets(cx, &question.group, member, None)?;
         return Ok(by_topic(all.into_iter().flatten(), version));
     };
     let partitions: Vec<_> = topics
         .iter()
         .flat_map(|(topic, indexes)| indexes.iter().map(move |index| (topic.clone(), *index)))
         .collect();
-    let results = broker.committed_offsets(cx, &question.group, None, Some(&partitions))?;
+    let results = broker.committed_offsets(cx, &question.group, member, Some(&partitions))?;
     let mut results = results
         .into_iter()
         .map(|one| one.map_err(|error| error_code(error.kind)));

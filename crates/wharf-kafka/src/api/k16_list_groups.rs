@@ -20,7 +20,7 @@ pub(super) static CARD: Card = Card {
     answered: 0..=5,
     kips: &[518, 848],
     shape: Shape::new(3, &[items(&TEXT).from(4), items(&TEXT).from(5)]),
-    notes: "All groups are classic.",
+    notes: "",
 };
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {

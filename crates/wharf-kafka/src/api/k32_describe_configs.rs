@@ -1,4 +1,4 @@
-//! DescribeConfigs: the settings of topics and of this node, each with its origin.
+//! DescribeConfigs: the settings of topics, of groups and of this node, each with its origin.
 //!
 //! The node without an id is the cluster-wide default of all nodes: nothing is ever set there.
 //! A resource that cannot be described has its own error and message; the others are answered.
@@ -32,7 +32,7 @@ pub(super) static CARD: Card = Card {
     answered: 1..=4,
     kips: &[133, 226, 569],
     shape: Shape::new(4, &[array(&[INT8, TEXT, items(&TEXT)]), BOOL, BOOL.from(3)]),
-    notes: "Topics and this node. Loggers, client metrics subscriptions and groups have no \
+    notes: "Topics, groups and this node. Loggers and client metrics subscriptions have no \
             settings: they are described as empty.",
 };
 
@@ -96,7 +96,8 @@ fn describe(
         Kind::ClientMetrics | Kind::Group if name.is_empty() => {
             Err(invalid("the resource needs a name"))
         }
-        Kind::ClientMetrics | Kind::Group => Ok(Vec::new()),
+        Kind::Group => Ok(broker.describe_group_config(cx, name)),
+        Kind::ClientMetrics => Ok(Vec::new()),
     }
 }
 
@@ -138,12 +139,12 @@ impl Wanted {
 /// Every value the setting has somewhere, the one in force first, down to the built-in default.
 /// What the node sets goes by the node's name of the setting.
 fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
-    let of_topic = entry
+    let own = entry
         .value
         .as_ref()
-        .filter(|_| entry.source == ConfigSource::Topic);
+        .filter(|_| matches!(entry.source, ConfigSource::Topic | ConfigSource::Group));
     let values = [
-        (entry.name, of_topic, ConfigSource::Topic),
+        (entry.name, own, entry.source),
         (
             entry.node_name,
             entry.node_value.as_ref(),

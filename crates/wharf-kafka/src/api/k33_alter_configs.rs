@@ -22,7 +22,7 @@ pub(super) static CARD: Card = Card {
     answered: 0..=2,
     kips: &[133],
     shape: Shape::new(2, &[array(&[INT8, TEXT, array(&[TEXT, TEXT])]), BOOL]),
-    notes: "Topics. The node's settings come from its configuration; a change is refused with \
+    notes: "Topics and groups. The node's settings come from its configuration; a change is refused with \
             INVALID_REQUEST.",
 };
 

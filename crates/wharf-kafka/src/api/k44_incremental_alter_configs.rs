@@ -18,7 +18,7 @@ pub(super) static CARD: Card = Card {
     answered: 0..=1,
     kips: &[339],
     shape: Shape::new(1, &[array(&[INT8, TEXT, array(&[TEXT, INT8, TEXT])]), BOOL]),
-    notes: "Topics. The node's settings come from its configuration; a change is refused with \
+    notes: "Topics and groups. The node's settings come from its configuration; a change is refused with \
             INVALID_REQUEST.",
 };
 

@@ -5,7 +5,7 @@
 
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
-use wharf_broker::{Broker, ErrorKind};
+use wharf_broker::{Broker, Context, ErrorKind};
 
 use super::Card;
 use super::config_resource::Kind;
@@ -22,7 +22,8 @@ pub(super) static CARD: Card = Card {
     answered: 0..=1,
     kips: &[714, 1142],
     shape: Shape::new(0, &[items(&INT8).from(1)]),
-    notes: "Topics and this node. There are no client metrics subscriptions and no group settings.",
+    notes: "Topics, groups with settings of their own, and this node. There are no client metrics \
+            subscriptions.",
 };
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
@@ -30,7 +31,7 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 }
 
 fn answer(call: &Call, request: ListConfigResourcesRequest) -> ListConfigResourcesResponse {
-    let (broker, _cx) = (&call.broker, &call.cx);
+    let (broker, cx) = (&call.broker, &call.cx);
     let version = call.version();
     let response = ListConfigResourcesResponse::default();
     let asked: Vec<i8> = if version == 0 {
@@ -46,7 +47,7 @@ fn answer(call: &Call, request: ListConfigResourcesRequest) -> ListConfigResourc
     };
     let mut resources = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| kinds.contains(kind)) {
-        let names = names(broker, kind).into_iter().map(|name| {
+        let names = names(broker, cx, kind).into_iter().map(|name| {
             ConfigResource::default()
                 .with_resource_name(text(name))
                 .with_resource_type(kind.code())
@@ -56,7 +57,7 @@ fn answer(call: &Call, request: ListConfigResourcesRequest) -> ListConfigResourc
     response.with_config_resources(resources)
 }
 
-fn names(broker: &Broker, kind: Kind) -> Vec<String> {
+fn names(broker: &Broker, cx: &Context, kind: Kind) -> Vec<String> {
     match kind {
         Kind::Topic => broker
             .topics()
@@ -64,6 +65,7 @@ fn names(broker: &Broker, kind: Kind) -> Vec<String> {
             .map(|topic| topic.name.to_string())
             .collect(),
         Kind::Node | Kind::NodeLoggers => vec![broker.options().node_id.to_string()],
-        Kind::ClientMetrics | Kind::Group => Vec::new(),
+        Kind::Group => broker.groups_with_config(cx),
+        Kind::ClientMetrics => Vec::new(),
     }
 }

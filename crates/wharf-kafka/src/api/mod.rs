@@ -128,6 +128,8 @@ apis! {
     k57_update_features: UpdateFeaturesRequest;
     k60_describe_cluster: DescribeClusterRequest;
     k61_describe_producers: DescribeProducersRequest;
+    k68_consumer_group_heartbeat: ConsumerGroupHeartbeatRequest;
+    k69_consumer_group_describe: ConsumerGroupDescribeRequest;
     k74_list_config_resources: ListConfigResourcesRequest;
     k75_describe_topic_partitions: DescribeTopicPartitionsRequest;
 }

@@ -202,7 +202,49 @@ fn the_node_is_described_under_its_id_and_other_resources_as_kafka_does() {
         .unwrap();
     assert_eq!(id.value, Some(text(&own.to_string())));
     assert!(id.read_only);
-    assert!(results[1..].iter().all(|one| one.configs.is_empty()));
+    let group = "some";
+    let without = |one: &DescribeConfigsResult| {
+        one.resource_name.as_str() != group || one.resource_type != GROUP
+    };
+    let mut others = results[1..].iter().filter(|one| without(one));
+    assert!(others.all(|one| one.configs.is_empty()));
+}
+
+#[test]
+fn settings_of_a_group_are_changed_described_and_listed() {
+    let node = node_with(&[]);
+    let timeout = "consumer.session.timeout.ms";
+    let set: &[Change<'_>] = &[(timeout, SET, Some("50000"))];
+    let wrong: &[Change<'_>] = &[(timeout, SET, Some("5"))];
+    let unknown: &[Change<'_>] = &[("retention.ms", SET, Some("5"))];
+    let config = ResponseError::InvalidConfig.code();
+    assert_eq!(incremental(&node, 1, &[(GROUP, "g", set)], false), [0]);
+    assert_eq!(
+        incremental(&node, 1, &[(GROUP, "g", wrong)], false),
+        [config]
+    );
+    assert_eq!(
+        incremental(&node, 1, &[(GROUP, "g", unknown)], false),
+        [config]
+    );
+    let results = describe(
+        &node,
+        4,
+        vec![resource(GROUP, "g"), resource(GROUP, "other")],
+    );
+    let told = |at: usize| {
+        let entry = results[at]
+            .configs
+            .iter()
+            .find(|one| one.name.as_str() == timeout);
+        let entry = entry.unwrap();
+        (
+            entry.value.as_ref().unwrap().to_string(),
+            entry.config_source,
+        )
+    };
+    assert_eq!(told(0), ("50000".to_owned(), 8));
+    assert_eq!(told(1), ("45000".to_owned(), 5));
 }
 
 #[test]
@@ -408,10 +450,9 @@ fn changes_of_what_does_not_change_are_refused_politely() {
         (NODE, "77", change),
         (LOGGERS, own.as_str(), change),
         (CLIENT_METRICS, "some", change),
-        (GROUP, "some", change),
         (99, "some", change),
     ];
-    assert_eq!(incremental(&node, 1, &resources, false), [invalid(); 7]);
+    assert_eq!(incremental(&node, 1, &resources, false), [invalid(); 6]);
     assert_eq!(node.broker.options().default_partitions, 1);
 }
 

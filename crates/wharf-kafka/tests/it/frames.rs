@@ -79,6 +79,8 @@ fn the_advertised_ranges_are_those_of_kafka() {
         (57, 0, 2),
         (60, 0, 2),
         (61, 0, 0),
+        (68, 0, 1),
+        (69, 0, 1),
         (74, 0, 1),
         (75, 0, 0),
     ];
@@ -86,7 +88,7 @@ fn the_advertised_ranges_are_those_of_kafka() {
 }
 
 #[test]
-fn api_versions_is_answered_in_every_version_and_claims_no_feature() {
+fn api_versions_is_answered_in_every_version_and_tells_features_where_it_can() {
     let node = Node::new();
     for version in 0..=4 {
         let mut request = ApiVersionsRequest::default();
@@ -97,8 +99,13 @@ fn api_versions_is_answered_in_every_version_and_claims_no_feature() {
         let answer = node.ask(version, &request);
         assert_eq!(answer.error_code, 0, "v{version}");
         assert_eq!(answer.api_keys.len(), ranges(&node).len());
-        assert!(answer.finalized_features.is_empty());
-        assert_eq!(answer.finalized_features_epoch, -1);
+        let levels = answer.finalized_features.iter();
+        let levels: Vec<_> = levels
+            .map(|one| (one.name.as_str(), one.max_version_level))
+            .collect();
+        let told = version >= 3;
+        assert_eq!(levels.contains(&("group.version", 1)), told, "v{version}");
+        assert_eq!(answer.finalized_features_epoch, if told { 0 } else { -1 });
     }
 }
 

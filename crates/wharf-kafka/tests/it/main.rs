@@ -4,6 +4,7 @@
 mod cluster_keys;
 mod compat;
 mod config_keys;
+mod consumer_group_keys;
 mod frames;
 mod group_keys;
 mod list_offsets;

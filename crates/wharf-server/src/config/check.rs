@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use wharf_message::Code;
 
 use super::load::{Loaded, bad_value};
-use super::settings::Config;
+use super::settings::{Config, Groups};
 use super::units::Address;
 use crate::Problem;
 
@@ -97,6 +97,7 @@ fn count(config: &Config) -> Refused {
         ("topics.default-partitions", partitions),
         ("groups.members-max", groups.members_max),
         ("groups.groups-max", groups.groups_max),
+        ("groups.consumer-members-max", groups.consumer_members_max),
     ];
     let (key, _) = zero.into_iter().find(|(_, number)| *number == 0)?;
     Some((
@@ -126,6 +127,9 @@ fn rest(config: &Config) -> Refused {
         );
         return Some(("groups.session-timeout-min", reason));
     }
+    if let Some((key, reason)) = consumer_groups(groups) {
+        return Some((key, reason));
+    }
     if node.data.as_os_str().is_empty() {
         return Some(("node.data", "the path is empty".to_owned()));
     }
@@ -136,6 +140,48 @@ fn rest(config: &Config) -> Refused {
             kafka.listen
         );
         return Some(("kafka.advertised", reason));
+    }
+    None
+}
+
+/// A member must be able to be heard of several times before its session ends.
+fn consumer_groups(groups: &Groups) -> Refused {
+    let ranges = [
+        (
+            "groups.consumer-session-timeout",
+            groups.consumer_session_timeout,
+            groups.consumer_session_timeout_min,
+            groups.consumer_session_timeout_max,
+        ),
+        (
+            "groups.consumer-heartbeat-interval",
+            groups.consumer_heartbeat_interval,
+            groups.consumer_heartbeat_interval_min,
+            groups.consumer_heartbeat_interval_max,
+        ),
+    ];
+    let outside = ranges
+        .into_iter()
+        .find(|(_, value, min, max)| value < min || value > max);
+    if let Some((key, value, min, max)) = outside {
+        return Some((
+            key,
+            format!("{value} is not between {key}-min, {min}, and {key}-max, {max}"),
+        ));
+    }
+    let key = "groups.consumer-heartbeat-interval";
+    if groups.consumer_heartbeat_interval_min.0.is_zero() {
+        let reason = "members would send heartbeats without pause".to_owned();
+        return Some(("groups.consumer-heartbeat-interval-min", reason));
+    }
+    if groups.consumer_heartbeat_interval >= groups.consumer_session_timeout {
+        let (interval, timeout) = (
+            groups.consumer_heartbeat_interval,
+            groups.consumer_session_timeout,
+        );
+        let reason =
+            format!("{interval} is no less than groups.consumer-session-timeout, {timeout}");
+        return Some((key, reason));
     }
     None
 }

@@ -18,4 +18,4 @@ pub use load::{Loaded, Origin, Override, Sources};
 pub use reference::reference;
 pub use settings::{Config, Groups, Http, Kafka, Log, Node, Setting, Topics};
 pub use show::{to_json, to_toml};
-pub use units::{Address, ByteCount, InvalidUnit, Limit, Period};
+pub use units::{Address, ByteCount, InvalidUnit, Limit, Migration, Period};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Address, ByteCount, Limit, Period};
+use super::units::{Address, ByteCount, Limit, Migration, Period};
 
 /// A setting as the reference describes it.
 #[derive(Clone, Debug)]
@@ -201,6 +201,31 @@ settings! {
         /// The longest text a client may store with an offset.
         /// Kafka's `offset.metadata.max.bytes`.
         offset_metadata_size_max: ByteCount = ByteCount(4096);
+        /// A member of the consumer protocol that is not heard of for this long is removed.
+        /// Kafka's `group.consumer.session.timeout.ms`.
+        consumer_session_timeout: Period = Period(Duration::from_secs(45));
+        /// The shortest such time-out that a single group may be given.
+        /// Kafka's `group.consumer.min.session.timeout.ms`.
+        consumer_session_timeout_min: Period = Period(Duration::from_secs(45));
+        /// The longest such time-out that a single group may be given.
+        /// Kafka's `group.consumer.max.session.timeout.ms`.
+        consumer_session_timeout_max: Period = Period(MINUTE);
+        /// How often members of the consumer protocol are told to send heartbeats.
+        /// Kafka's `group.consumer.heartbeat.interval.ms`.
+        consumer_heartbeat_interval: Period = Period(Duration::from_secs(5));
+        /// The shortest such interval that a single group may be given.
+        /// Kafka's `group.consumer.min.heartbeat.interval.ms`.
+        consumer_heartbeat_interval_min: Period = Period(Duration::from_secs(5));
+        /// The longest such interval that a single group may be given.
+        /// Kafka's `group.consumer.max.heartbeat.interval.ms`.
+        consumer_heartbeat_interval_max: Period = Period(Duration::from_secs(15));
+        /// The most members a group of the consumer protocol may have.
+        /// Kafka's `group.consumer.max.size`.
+        consumer_members_max: usize = 10_000;
+        /// Which groups may change between the classic and the consumer protocol while they have members:
+        /// `upgrade` to the consumer protocol, `downgrade` to the classic one, `bidirectional` or `disabled`.
+        /// Kafka's `group.consumer.migration.policy`.
+        consumer_migration_policy: Migration = Migration::Bidirectional;
         /// Offsets of a group without members are forgotten after this long.
         /// Kafka's `offsets.retention.minutes`.
         offsets_retention: Period = Period(DAY.saturating_mul(7));

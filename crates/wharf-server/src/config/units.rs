@@ -32,6 +32,21 @@ pub enum Limit<T> {
     At(T),
 }
 
+/// Which groups may change their protocol while they have members, written `upgrade`, `downgrade`,
+/// `bidirectional` or `disabled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Migration {
+    /// Both ways.
+    Bidirectional,
+    /// To the consumer protocol.
+    Upgrade,
+    /// To the classic protocol.
+    Downgrade,
+    /// None.
+    Disabled,
+}
+
 /// A host and a port, written `127.0.0.1:9092`, `[::1]:9092` or `broker.example:9092`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -215,6 +215,22 @@ fn values_that_cannot_work_together_are_refused() {
             "[groups]\nsession-timeout-min = '1h'\n",
             "groups.session-timeout-min",
         ),
+        (
+            "[groups]\nconsumer-session-timeout = '1s'\n",
+            "groups.consumer-session-timeout",
+        ),
+        (
+            "[groups]\nconsumer-heartbeat-interval = '1h'\n",
+            "groups.consumer-heartbeat-interval",
+        ),
+        (
+            "[groups]\nconsumer-heartbeat-interval-max = '2m'\nconsumer-heartbeat-interval = '1m'\n",
+            "groups.consumer-heartbeat-interval",
+        ),
+        (
+            "[groups]\nconsumer-members-max = 0\n",
+            "groups.consumer-members-max",
+        ),
         ("[node]\ndata = ''\n", "node.data"),
         (
             "[topics]\ndefault-partitions = 300_000\n",

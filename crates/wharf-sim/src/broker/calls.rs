@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use wharf_broker::group::{CommitOffset, Member};
+use wharf_broker::group::{CommitCall, CommitOffset, Member};
 use wharf_broker::{
     Broker, ConfigChange, ConfigOperation, Context, CreateTopic, Error, Produce, TopicRef,
 };
@@ -233,7 +233,9 @@ impl Call {
                     metadata: Some(metadata),
                     retention: None,
                 };
-                let mut answers = broker.commit_offsets(cx, &member, vec![commit]).await?;
+                let mut answers = broker
+                    .commit_offsets(cx, &member, CommitCall::New, vec![commit])
+                    .await?;
                 answers.remove(0).map(|()| 0)
             }
             Self::NewProducer => broker

@@ -60,7 +60,7 @@ impl Terms {
 }
 
 impl Enrolled {
-    pub(super) fn new(
+    pub(in crate::group) fn new(
         instance: Option<String>,
         client_id: Arc<str>,
         client_host: Arc<str>,

@@ -8,6 +8,7 @@
 
 mod join;
 mod members;
+mod migrate;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ pub(super) use join::JoinRequest;
 pub(super) use members::{Enrolled, Members, Terms};
 
 use super::record::{GroupRecord, MemberRecord};
-use super::{JoinRefused, Joined, Leaving, Member, Synced};
+use super::{CommitCall, JoinRefused, Joined, Leaving, Member, Synced};
 use crate::{Error, ErrorKind, Options};
 
 /// The protocol type of consumers, whose metadata names their topics.
@@ -321,13 +322,21 @@ impl Machine {
     }
 
     /// Whether offsets may be committed in the caller's name. Keeps its session alive.
-    pub(super) fn check_commit(&mut self, caller: &Member, now: Timestamp) -> Result<(), Error> {
+    pub(super) fn check_commit(
+        &mut self,
+        caller: &Member,
+        call: CommitCall,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         self.check_alive()?;
         if caller.generation < 0 && self.state == State::Empty {
             return Ok(()); // not using the group protocol, or an administrator
         }
         if caller.generation < 0 && caller.member.is_empty() && caller.instance.is_none() {
-            return Err(refusal(ErrorKind::UnknownMemberId));
+            return match call {
+                CommitCall::Transactional => Ok(()), // the fields came later than the request
+                CommitCall::Old | CommitCall::New => Err(refusal(ErrorKind::UnknownMemberId)),
+            };
         }
         self.check_member(&caller.member, caller.instance.as_deref())?;
         self.check_generation(caller.generation)?;
@@ -336,16 +345,6 @@ impl Machine {
         }
         self.renew_session(&caller.member, now);
         Ok(())
-    }
-
-    /// Whether the caller, if it names itself, is a member of this generation.
-    pub(super) fn check_fetch(&self, caller: &Member) -> Result<(), Error> {
-        if caller.generation < 0 && caller.member.is_empty() && caller.instance.is_none() {
-            return Ok(());
-        }
-        self.check_alive()?;
-        self.check_member(&caller.member, caller.instance.as_deref())?;
-        self.check_generation(caller.generation)
     }
 
     /// Whether offsets may be deleted at all; those of subscribed topics may not.
@@ -528,6 +527,9 @@ fn describe(what: &str, words: &str) -> String {
 pub(super) fn refusal(kind: ErrorKind) -> Error {
     let message = match kind {
         ErrorKind::CoordinatorNotAvailable => "the group is being deleted; try again",
+        ErrorKind::FencedMemberEpoch => {
+            "the member epoch is not the current one; give all partitions up and join again"
+        }
         ErrorKind::FencedInstanceId => "another member took over this group.instance.id",
         ErrorKind::GroupIdNotFound => "there is no such group",
         ErrorKind::GroupMaxSizeReached => "the group has as many members as it may have",
@@ -537,12 +539,17 @@ pub(super) fn refusal(kind: ErrorKind) -> Error {
             "the protocol type or protocols do not go together with those of the group"
         }
         ErrorKind::InvalidGroupId => "the group's name is empty or too long",
+        ErrorKind::InvalidRegularExpression => "the pattern is not one of RE2",
         ErrorKind::InvalidSessionTimeout => "the session time-out is outside what the node allows",
         ErrorKind::MemberIdRequired => "join again with the member id given",
         ErrorKind::NonEmptyGroup => "the group has members",
         ErrorKind::OffsetMetadataTooLarge => "the metadata of the offset is too long",
         ErrorKind::RebalanceInProgress => "the group is rebalancing; join again",
+        ErrorKind::StaleMemberEpoch => "the member epoch is not the current one",
         ErrorKind::UnknownMemberId => "the group does not know this member",
+        ErrorKind::UnreleasedInstanceId => {
+            "another member holds this group.instance.id and has not said that it goes"
+        }
         _ => "the request was refused",
     };
     Error::new(kind, message)

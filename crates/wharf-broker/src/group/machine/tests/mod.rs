@@ -14,7 +14,9 @@ use wharf_message::Timestamp;
 
 use super::{Effect, JoinRequest, Limits, Machine, State, Ticket, Token};
 use crate::group::record::GroupRecord;
-use crate::group::{Join, JoinRefused, Joined, Leaving, Member, Sync, Synced, subscription};
+use crate::group::{
+    CommitCall, Join, JoinRefused, Joined, Leaving, Member, Sync, Synced, subscription,
+};
 use crate::{Error, ErrorKind};
 
 const SESSION: Duration = Duration::from_secs(10);

@@ -129,7 +129,10 @@ impl Life {
             }
             Event::Commit { who, generation } => {
                 let caller = self.caller(who, generation);
-                self.diary.group.check_commit(&caller, self.diary.now).ok();
+                self.diary
+                    .group
+                    .check_commit(&caller, CommitCall::New, self.diary.now)
+                    .ok();
             }
             Event::Leave { who, by_instance } => {
                 let leaving = |who: usize| Leaving {

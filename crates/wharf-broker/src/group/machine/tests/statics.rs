@@ -84,7 +84,10 @@ fn the_old_id_of_a_static_member_is_fenced_everywhere() {
     };
     let fenced = Some(ErrorKind::FencedInstanceId);
     assert_eq!(kind(diary.group.heartbeat(&old, diary.now)), fenced);
-    assert_eq!(kind(diary.group.check_commit(&old, diary.now)), fenced);
+    assert_eq!(
+        kind(diary.group.check_commit(&old, CommitCall::New, diary.now)),
+        fenced
+    );
     let join = diary.join(Join {
         member: "i-1".to_owned(),
         ..instance("i")

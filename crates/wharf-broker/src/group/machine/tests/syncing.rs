@@ -244,8 +244,9 @@ fn the_last_member_leaves_an_empty_generation_that_is_stored() {
 
 #[test]
 fn a_commit_is_checked_against_the_member_and_the_state() {
-    let check =
-        |diary: &mut Diary, caller: &Member| kind(diary.group.check_commit(caller, diary.now));
+    let check = |diary: &mut Diary, caller: &Member| {
+        kind(diary.group.check_commit(caller, CommitCall::New, diary.now))
+    };
     let simple = Member {
         generation: -1,
         ..Diary::new().caller("")
@@ -324,37 +325,16 @@ fn a_commit_keeps_the_session_alive() {
     for _ in 0..3 {
         diary.pass(SESSION - SECOND);
         let caller = diary.caller("c-1");
-        assert_eq!(kind(diary.group.check_commit(&caller, diary.now)), None);
+        assert_eq!(
+            kind(
+                diary
+                    .group
+                    .check_commit(&caller, CommitCall::New, diary.now)
+            ),
+            None
+        );
     }
     assert_eq!(diary.ids(), ["c-1"]);
-}
-
-#[test]
-fn a_fetch_of_offsets_checks_only_callers_that_name_themselves() {
-    let diary = Diary::stable(1);
-    let caller = diary.caller("c-1");
-    let check = |caller: Member| kind(diary.group.check_fetch(&caller));
-    assert_eq!(
-        check(Member {
-            generation: -1,
-            member: String::new(),
-            ..caller.clone()
-        }),
-        None
-    );
-    assert_eq!(check(caller.clone()), None);
-    assert_eq!(
-        check(Member {
-            generation: 9,
-            ..caller.clone()
-        }),
-        Some(ErrorKind::IllegalGeneration)
-    );
-    let stranger = Member {
-        member: "x".to_owned(),
-        ..caller
-    };
-    assert_eq!(check(stranger), Some(ErrorKind::UnknownMemberId));
 }
 
 #[test]
@@ -428,7 +408,10 @@ fn a_recovered_group_goes_on_where_it_was_stored() {
     assert_eq!(diary.group.members().leader(), Some("c-1"));
     assert_eq!(diary.heartbeat("c-1"), None);
     let caller = diary.caller("c-2");
-    assert_eq!(kind(diary.group.check_commit(&caller, now)), None);
+    assert_eq!(
+        kind(diary.group.check_commit(&caller, CommitCall::New, now)),
+        None
+    );
     assert!(diary.group.is_subscribed("t"));
     let follower = diary.join(member("c-2"));
     assert_eq!(diary.joined(follower).generation, 1);
