@@ -357,6 +357,94 @@ async def a_static_member_comes_back_to_its_partitions(address):
         equal(await group_state(client, group), ("Stable", 1), "the group at the end")
 
 
+def transactional(address, name):
+    return running(AIOKafkaProducer(bootstrap_servers=address, transactional_id=name))
+
+
+@case("transactions")
+async def what_is_committed_is_seen_and_what_is_aborted_is_not(address):
+    topics = [await topic_with(address), await topic_with(address)]
+    async with transactional(address, fresh("txn")) as producer:
+        for number in range(4):
+            await producer.begin_transaction()
+            for topic in topics:
+                await producer.send_and_wait(topic, f"round {number}".encode())
+            await (producer.commit_transaction() if number % 2 else producer.abort_transaction())
+    for topic in topics:
+        kept = await read(address, topic, 2, isolation_level="read_committed")
+        equal([m.value for m in kept], [b"round 1", b"round 3"], "read committed")
+        found = await read(address, topic, 4)
+        equal([m.value for m in found], [f"round {i}".encode() for i in range(4)], "read uncommitted")
+
+
+@case("transactions")
+async def an_open_transaction_holds_back_those_who_read_committed_only(address):
+    topic = await topic_with(address)
+    await produce(address, topic, [b"before"] * 3)
+    async with transactional(address, fresh("txn")) as producer:
+        await producer.begin_transaction()
+        await asyncio.gather(*[await producer.send(topic, b"inside") for _ in range(3)])
+        await produce(address, topic, [b"behind"] * 3)
+        async with consumer_of(address, isolation_level="read_committed") as consumer:
+            place = TopicPartition(topic, 0)
+            consumer.assign([place])
+            await consumer.seek_to_beginning(place)
+            equal([m.value for m in await take(consumer, 3)], [b"before"] * 3, "so far")
+            equal(len(await read(address, topic, 9)), 9, "read uncommitted")
+            equal(await consumer.getmany(timeout_ms=300), {}, "before the end of the transaction")
+            equal(consumer.last_stable_offset(place), 3, "the last stable offset")
+            await producer.commit_transaction()
+            wanted = [b"inside"] * 3 + [b"behind"] * 3
+            equal([m.value for m in await take(consumer, 6)], wanted, "after it")
+
+
+@case("pipeline")
+async def records_are_consumed_changed_and_produced_once_with_their_offsets(address):
+    source, sink, group, count = await topic_with(address), await topic_with(address), fresh("group"), 100
+    await produce(address, source, [f"order {i}".encode() for i in range(count)])
+    place = TopicPartition(source, 0)
+    async with transactional(address, fresh("txn")) as producer:
+        async def move(size, end):
+            async with consumer_of(address, source, group=group) as consumer:
+                batch = await take(consumer, size)
+                await producer.begin_transaction()
+                for message in batch:
+                    await producer.send(sink, message.value.upper())
+                await producer.send_offsets_to_transaction({place: batch[-1].offset + 1}, group)
+                await end()
+
+        await move(40, producer.commit_transaction)
+        await move(40, producer.abort_transaction)
+        # What was aborted comes again.
+        await move(60, producer.commit_transaction)
+    async with admin(address) as client:
+        equal((await client.list_consumer_group_offsets(group))[place].offset, count, "the commit")
+    found = await read(address, sink, count, isolation_level="read_committed")
+    equal([m.value for m in found], [f"ORDER {i}".encode() for i in range(count)], "values")
+
+
+@case("fencing")
+async def a_second_producer_with_the_same_id_fences_the_first(address):
+    topic, name = await topic_with(address), fresh("txn")
+    first = AIOKafkaProducer(bootstrap_servers=address, transactional_id=name)
+    await first.start()
+    await first.begin_transaction()
+    await first.send_and_wait(topic, b"fenced")
+    async with transactional(address, name) as second, second.transaction():
+        await second.send_and_wait(topic, b"kept")
+    try:
+        await first.send_and_wait(topic, b"too late")
+    except errors.ProducerFenced:
+        pass
+    else:
+        raise AssertionError("the first producer goes on")
+    # Stopping a fenced producer fails in the same way.
+    with contextlib.suppress(errors.ProducerFenced):
+        await first.stop()
+    found = await read(address, topic, 1, isolation_level="read_committed")
+    equal([m.value for m in found], [b"kept"], "read committed")
+
+
 @case("topics")
 async def topics_are_created_listed_and_deleted(address):
     name = await topic_with(address, partitions=3)

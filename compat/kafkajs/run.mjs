@@ -10,6 +10,7 @@ import {
 } from "./client.mjs";
 import "./groups.mjs";
 import "./administration.mjs";
+import "./transactions.mjs";
 
 lacks("cooperative", "no cooperative assignor");
 lacks("static", "no group.instance.id");

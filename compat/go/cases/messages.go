@@ -31,7 +31,7 @@ func all(client Client) []entry {
 			codecRoundTrip(r, codec)
 		}})
 	}
-	return append(entries, slices.Concat(messages, groups, administration)...)
+	return append(entries, slices.Concat(messages, groups, transactions, administration)...)
 }
 
 var messages = []entry{
