@@ -3,6 +3,7 @@
     python3 compat/confluent-kafka/run.py 127.0.0.1:9092
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -32,6 +33,7 @@ from confluent_kafka.admin import (
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import CODECS, case, equal, fresh, main, next_millisecond, raises, until  # noqa: E402
+from members import PARTITIONS, join_and_leave_under_load  # noqa: E402
 
 
 @functools.cache
@@ -133,10 +135,10 @@ for _codec in CODECS:
     def _round_trip(address, codec=_codec):
         round_trip(address, codec)
     _round_trip.__name__ = f"produces_and_consumes_with_codec_{_codec}"
-    case(_round_trip)
+    case("codecs")(_round_trip)
 
 
-@case
+@case("headers")
 def headers_keep_their_order_and_repeated_keys(address):
     topic = topic_with(address)
     headers = [("a", b"1"), ("b", None), ("a", b"2"), ("a", b""), ("\u00e4", b"\x00\xff")]
@@ -144,16 +146,36 @@ def headers_keep_their_order_and_repeated_keys(address):
     equal(read(address, topic, 1)[0].headers(), headers, "headers")
 
 
-@case
-def keys_timestamps_and_tombstones_arrive_as_they_were_sent(address):
-    topic = topic_with(address)
-    produce(address, topic, [None], key=b"k", timestamp=1_600_000_000_123)
-    message = read(address, topic, 1)[0]
-    equal((message.key(), message.value()), (b"k", None), "key and value")
-    equal(message.timestamp(), (1, 1_600_000_000_123), "timestamp")
+@case("nulls")
+def null_and_empty_keys_and_values_differ(address):
+    topic = topic_with(address, retention_ms=-1)
+    sent = [(b"k", None), (None, b"v"), (b"", b"")]
+    for key, value in sent:
+        produce(address, topic, [value], key=key, timestamp=1_600_000_000_123)
+    found = read(address, topic, 3)
+    equal([(m.key(), m.value()) for m in found], sent, "keys and values")
+    equal({m.timestamp() for m in found}, {(1, 1_600_000_000_123)}, "timestamps")
 
 
-@case
+@case("keys")
+def a_key_always_goes_to_the_same_partition_in_order(address):
+    topic = topic_with(address, partitions=4)
+    producer = Producer({"bootstrap.servers": address, "linger.ms": 20})
+    wanted = {}
+    for number in range(400):
+        key, value = f"key {number % 20}".encode(), str(number).encode()
+        wanted.setdefault(key, []).append(value)
+        producer.produce(topic, value, key=key)
+    equal(producer.flush(60), 0, "messages left in the producer")
+    found, homes = {}, {}
+    for message in read(address, topic, 400):
+        found.setdefault(message.key(), []).append(message.value())
+        equal(homes.setdefault(message.key(), message.partition()), message.partition(), "partition")
+    equal(found, wanted, "values by key")
+    assert len(set(homes.values())) > 1, "more than one partition is used"
+
+
+@case("append-time")
 def log_append_time_is_the_brokers_clock(address):
     topic = topic_with(address, message_timestamp_type="LogAppendTime")
     produce(address, topic, [b"x"], timestamp=1_600_000_000_123)
@@ -162,7 +184,7 @@ def log_append_time_is_the_brokers_clock(address):
     assert abs(millis / 1000 - time.time()) < 60, millis
 
 
-@case
+@case("large")
 def large_messages_pass_and_larger_ones_are_refused(address):
     topic = topic_with(address)
     values = [bytes([i]) * 900_000 for i in range(10)]
@@ -175,14 +197,16 @@ def large_messages_pass_and_larger_ones_are_refused(address):
     equal([error.code() for error in errors], [KafkaError.MSG_SIZE_TOO_LARGE], "errors")
 
 
-@case
-def a_topic_may_allow_larger_messages(address):
-    topic = topic_with(address, max_message_bytes=5_000_000)
-    produce(address, topic, [b"x" * 3_000_000], **{"message_max_bytes": 6_000_000})
-    equal(len(read(address, topic, 1)[0].value()), 3_000_000, "size")
+@case("large")
+def a_topic_may_allow_messages_of_several_megabytes(address):
+    topic = topic_with(address, max_message_bytes=9_000_000)
+    values = [bytes([i]) * 4_000_000 for i in range(3)]
+    produce(address, topic, values, partition=0, message_max_bytes=9_500_000)
+    found = read(address, topic, 3)
+    equal([m.value() == value for m, value in zip(found, values)], [True] * 3, "the same values")
 
 
-@case
+@case("idempotent")
 def an_idempotent_producer_numbers_offsets_without_gaps(address):
     topic = topic_with(address, partitions=2)
     for partition in (0, 1):
@@ -197,7 +221,7 @@ def an_idempotent_producer_numbers_offsets_without_gaps(address):
         equal(values, list(range(5000)), "values in order")
 
 
-@case
+@case("idempotent")
 def two_idempotent_producers_do_not_disturb_each_other(address):
     topic = topic_with(address)
     names = ["left", "right"]
@@ -216,7 +240,7 @@ def two_idempotent_producers_do_not_disturb_each_other(address):
         equal(mine, [f"{name} {i}" for i in range(2000)], name)
 
 
-@case
+@case("resume")
 def a_group_resumes_from_its_commit_and_keeps_the_metadata(address):
     topic, group = topic_with(address), fresh("group")
     produce(address, topic, [str(i).encode() for i in range(10)])
@@ -234,7 +258,7 @@ def a_group_resumes_from_its_commit_and_keeps_the_metadata(address):
     second.close()
 
 
-@case
+@case("resume")
 def automatic_commits_are_kept_when_a_consumer_closes(address):
     topic, group = topic_with(address), fresh("group")
     produce(address, topic, [b"a", b"b", b"c"])
@@ -248,72 +272,74 @@ def automatic_commits_are_kept_when_a_consumer_closes(address):
 
 
 def rebalancing(address, strategy):
-    """Members come and go; at the end every message was read and each partition has one owner."""
-    topic, group, stop = topic_with(address, partitions=6), fresh("group"), threading.Event()
-    owned, seen, errors = {}, set(), []
+    """Members come and go under load."""
+    topic, group = topic_with(address, partitions=PARTITIONS), fresh("group")
+    producer = Producer({"bootstrap.servers": address, "linger.ms": 1})
 
-    def member(name, leave):
+    def feed(send):
+        def report(error, message):
+            equal(error, None, "an error of delivery")
+            send(message.partition(), message.offset())
+        for partition in range(PARTITIONS):
+            producer.produce(topic, b"x", partition=partition, on_delivery=report)
+        producer.flush(30)
+
+    @contextlib.contextmanager
+    def member(name):
         consumer = consumer_of(
-            address, group, partition_assignment_strategy=strategy,
-            session_timeout_ms=10_000, heartbeat_interval_ms=500,
+            address, group, client_id=name, partition_assignment_strategy=strategy,
+            session_timeout_ms=10_000, heartbeat_interval_ms=300,
         )
-        try:
-            consumer.subscribe([topic])
-            while not leave.is_set():
-                message = consumer.poll(0.1)
-                owned[name] = {p.partition for p in consumer.assignment()}
-                if message is not None and message.error():
+        consumer.subscribe([topic])
+
+        def turn(see):
+            messages = consumer.consume(100, 0.1)
+            for message in messages:
+                if message.error():
                     raise KafkaException(message.error())
-                if message is not None:
-                    seen.add(message.value())
-                    consumer.commit(message, asynchronous=True)
-        except Exception as error:  # noqa: BLE001 (told by the main thread)
-            errors.append(error)
+                see(message.partition(), message.offset())
+            if messages:
+                commit(consumer)
+            return [place.partition for place in consumer.assignment()]
+
+        try:
+            yield turn
         finally:
-            owned.pop(name, None)
             consumer.close()
 
-    def balanced(members):
-        def condition():
-            equal(errors, [], "errors of members")
-            shares = [owned.get(name, set()) for name in members]
-            return sum(map(len, shares)) == 6 and len(set().union(*shares)) == 6 and all(shares)
-        return condition
+    def committed():
+        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        asked = [ConsumerGroupTopicPartitions(group, places)]
+        found = done(admin(address).list_consumer_group_offsets(asked))[group]
+        return [place.offset for place in found.topic_partitions]
 
-    leave_early = threading.Event()
-    plans = {"one": stop, "two": leave_early, "three": stop}
-    threads = [threading.Thread(target=member, args=plan) for plan in plans.items()]
+    join_and_leave_under_load(feed, member, committed)
+
+
+def commit(consumer):
+    """Commits the position; that the group has begun to rebalance meanwhile is no error."""
+    late = (
+        KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,
+    )
     try:
-        threads[0].start()
-        until(balanced(["one"]), "one member has all partitions")
-        for thread in threads[1:]:
-            thread.start()
-        until(balanced(["one", "two", "three"]), "three members share the partitions", 60)
-        produce(address, topic, [str(i).encode() for i in range(600)])
-        leave_early.set()
-        until(balanced(["one", "three"]), "two members share the partitions", 60)
-        produce(address, topic, [str(i).encode() for i in range(600, 1200)])
-        wanted = {str(i).encode() for i in range(1200)}
-        until(lambda: seen == wanted, "everything was read", 60)
-    finally:
-        stop.set()
-        leave_early.set()
-        for thread in threads:
-            if thread.is_alive():
-                thread.join()
+        consumer.commit(asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() not in late:
+            raise
 
 
-@case
+@case("rebalance")
 def a_group_rebalances_eagerly_by_range(address):
     rebalancing(address, "range")
 
 
-@case
+@case("cooperative")
 def a_group_rebalances_cooperatively(address):
     rebalancing(address, "cooperative-sticky")
 
 
-@case
+@case("static")
 def a_static_member_comes_back_to_its_partitions(address):
     topic, group = topic_with(address, partitions=2), fresh("group")
     settings = {"group_instance_id": "till-1", "session_timeout_ms": 20_000}
@@ -335,7 +361,7 @@ def a_static_member_comes_back_to_its_partitions(address):
     second.close()
 
 
-@case
+@case("resets")
 def offset_resets_to_earliest_and_latest(address):
     topic = topic_with(address)
     produce(address, topic, [b"before"])
@@ -349,9 +375,9 @@ def offset_resets_to_earliest_and_latest(address):
     equal([m.value() for m in read(address, topic, 2)], [b"before", b"after"], "from the beginning")
 
 
-@case
+@case("times")
 def offsets_are_found_by_timestamp(address):
-    topic = topic_with(address, partitions=2)
+    topic = topic_with(address, partitions=2, retention_ms=-1)
     for partition in (0, 1):
         for millis in (1000, 2000, 3000):
             produce(address, topic, [str(millis)], partition=partition, timestamp=millis)
@@ -364,9 +390,9 @@ def offsets_are_found_by_timestamp(address):
     consumer.close()
 
 
-@case
+@case("times")
 def a_timestamp_inside_a_compressed_batch_is_found_exactly(address):
-    topic = topic_with(address)
+    topic = topic_with(address, retention_ms=-1)
     producer = Producer({
         "bootstrap.servers": address, "linger.ms": 500, "compression.type": "zstd",
     })
@@ -397,7 +423,7 @@ def seeking_and_pausing_work(address):
     consumer.close()
 
 
-@case
+@case("topics")
 def topics_are_created_described_and_deleted(address):
     client, name = admin(address), fresh("admin")
     done(client.create_topics([NewTopic(name, 3, 1)]))
@@ -412,14 +438,14 @@ def topics_are_created_described_and_deleted(address):
     equal(error.code(), KafkaError.UNKNOWN_TOPIC_OR_PART, "deleting it again")
 
 
-@case
+@case("topics")
 def creating_a_topic_can_be_tried_without_doing_it(address):
     client, name = admin(address), fresh("dry")
     client.create_topics([NewTopic(name, 1, 1)], validate_only=True)[name].result(30)
     assert name not in client.list_topics(timeout=10).topics, "it was made"
 
 
-@case
+@case("topics")
 def bad_topics_are_refused_with_kafkas_codes(address):
     client = admin(address)
 
@@ -435,7 +461,7 @@ def bad_topics_are_refused_with_kafkas_codes(address):
     equal(code(NewTopic(fresh("x"), 1, 3)), KafkaError.INVALID_REPLICATION_FACTOR, "replicas")
 
 
-@case
+@case("partitions")
 def partitions_are_added(address):
     client, topic = admin(address), topic_with(address, partitions=1)
     produce(address, topic, [b"old"])
@@ -453,7 +479,7 @@ def settings_of(address, topic):
     return done(admin(address).describe_configs([resource]))[resource]
 
 
-@case
+@case("configs")
 def topic_settings_are_described_and_altered(address):
     topic = topic_with(address, retention_ms=3_600_000)
     found = settings_of(address, topic)
@@ -480,7 +506,7 @@ def topic_settings_are_described_and_altered(address):
     equal(found["max.message.bytes"].value, "2000000", "untouched")
 
 
-@case
+@case("configs")
 def a_list_setting_is_appended_to_and_subtracted_from(address):
     topic = topic_with(address)
 
@@ -495,7 +521,7 @@ def a_list_setting_is_appended_to_and_subtracted_from(address):
     equal(change(AlterConfigOpType.SUBTRACT), {"delete"}, "subtracted")
 
 
-@case
+@case("configs")
 def the_brokers_settings_are_described(address):
     client = admin(address)
     node = client.describe_cluster().result(30).nodes[0]
@@ -503,7 +529,7 @@ def the_brokers_settings_are_described(address):
     assert done(client.describe_configs([resource]))[resource], "there are settings"
 
 
-@case
+@case("cluster")
 def the_cluster_is_described(address):
     client = admin(address)
     cluster = client.describe_cluster().result(30)
@@ -511,7 +537,7 @@ def the_cluster_is_described(address):
     equal(f"{cluster.nodes[0].host}:{cluster.nodes[0].port}", address, "the address")
 
 
-@case
+@case("deletion")
 def records_are_deleted_up_to_an_offset(address):
     client, topic = admin(address), topic_with(address)
     produce(address, topic, [str(i).encode() for i in range(10)])
@@ -523,9 +549,9 @@ def records_are_deleted_up_to_an_offset(address):
     consumer.close()
 
 
-@case
+@case("times")
 def offsets_are_listed_by_kind(address):
-    client, topic = admin(address), topic_with(address)
+    client, topic = admin(address), topic_with(address, retention_ms=-1)
     for millis in (1000, 3000, 2000):
         produce(address, topic, [b"x"], timestamp=millis)
     place = TopicPartition(topic, 0)
@@ -539,7 +565,7 @@ def offsets_are_listed_by_kind(address):
     equal(offset(OffsetSpec.for_timestamp(1500)), 1, "by timestamp")
 
 
-@case
+@case("groups")
 def groups_are_listed_described_altered_and_deleted(address):
     client, topic, group = admin(address), topic_with(address, partitions=2), fresh("group")
     produce(address, topic, [b"x"] * 10, partition=0)
@@ -572,7 +598,7 @@ def groups_are_listed_described_altered_and_deleted(address):
     equal(error.code(), KafkaError.GROUP_ID_NOT_FOUND, "deleting it again")
 
 
-@case
+@case("topics")
 def an_unknown_topic_is_said_to_be_unknown(address):
     consumer = consumer_of(address, allow_auto_create_topics=False)
     consumer.subscribe([fresh("missing")])

@@ -13,11 +13,14 @@ import time
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import AlterConfigOp, ConfigResource, KafkaAdminClient, NewTopic, OffsetSpec
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.admin import AlterClientQuotasRequest, DescribeClientQuotasRequest
 from kafka.structs import OffsetAndMetadata
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import CODECS, case, equal, fresh, main, raises, until  # noqa: E402
+from members import PARTITIONS, join_and_leave_under_load  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -93,10 +96,10 @@ for _codec in CODECS:
     def _round_trip(address, codec=_codec):
         round_trip(address, codec)
     _round_trip.__name__ = f"produces_and_consumes_with_codec_{_codec}"
-    case(_round_trip)
+    case("codecs")(_round_trip)
 
 
-@case
+@case("cluster")
 def the_broker_is_recognised_by_its_versions(address):
     with admin(address) as client:
         versions = client.api_versions()
@@ -105,7 +108,7 @@ def the_broker_is_recognised_by_its_versions(address):
         assert key in found, f"key {key} is advertised"
 
 
-@case
+@case("headers")
 def headers_keep_their_order_and_repeated_keys(address):
     topic = topic_with(address)
     headers = [("a", b"1"), ("b", b"-"), ("a", b"2"), ("a", b""), ("\u00e4", b"\x00\xff")]
@@ -113,28 +116,57 @@ def headers_keep_their_order_and_repeated_keys(address):
     equal([tuple(header) for header in read(address, topic, 1)[0].headers], headers, "headers")
 
 
-@case
-def keys_timestamps_and_tombstones_arrive_as_they_were_sent(address):
-    topic = topic_with(address)
-    produce(address, topic, [None], key=b"k", times=[1_600_000_000_123])
+@case("nulls")
+def null_and_empty_keys_and_values_differ(address):
+    topic = topic_with(address, retention_ms=-1)
+    sent = [(b"k", None), (None, b"v"), (b"", b"")]
+    for key, value in sent:
+        produce(address, topic, [value], key=key, times=[1_600_000_000_123])
+    found = read(address, topic, 3)
+    equal([(m.key, m.value) for m in found], sent, "keys and values")
+    equal({(m.timestamp_type, m.timestamp) for m in found}, {(0, 1_600_000_000_123)}, "timestamps")
+
+
+@case("keys")
+def a_key_always_goes_to_the_same_partition_in_order(address):
+    topic = topic_with(address, partitions=4)
+    wanted = {}
+    producer = KafkaProducer(bootstrap_servers=address, linger_ms=20)
+    for number in range(400):
+        key, value = f"key {number % 20}".encode(), str(number).encode()
+        wanted.setdefault(key, []).append(value)
+        producer.send(topic, value, key=key)
+    producer.flush(60)
+    producer.close()
+    found, homes = {}, {}
+    for message in read(address, topic, 400):
+        found.setdefault(message.key, []).append(message.value)
+        equal(homes.setdefault(message.key, message.partition), message.partition, "partition")
+    equal(found, wanted, "values by key")
+    assert len(set(homes.values())) > 1, "more than one partition is used"
+
+
+@case("large")
+def messages_of_several_megabytes_pass_and_larger_ones_are_refused(address):
+    topic = topic_with(address, max_message_bytes=9_000_000)
+    values = [bytes([i]) * 4_000_000 for i in range(3)]
+    produce(address, topic, values, max_request_size=9_500_000)
+    found = read(address, topic, 3)
+    equal([m.value == value for m, value in zip(found, values)], [True] * 3, "the same values")
+    small = topic_with(address, max_message_bytes=20_000)
+    raises(errors.MessageSizeTooLargeError, produce, address, small, [b"x" * 21_000])
+
+
+@case("append-time")
+def log_append_time_is_the_brokers_clock(address):
+    topic = topic_with(address, message_timestamp_type="LogAppendTime")
+    produce(address, topic, [b"x"], times=[1000])
     message = read(address, topic, 1)[0]
-    equal((message.key, message.value), (b"k", None), "key and value")
-    equal((message.timestamp_type, message.timestamp), (0, 1_600_000_000_123), "timestamp")
+    equal(message.timestamp_type, 1, "the kind of timestamp")
+    assert abs(message.timestamp / 1000 - time.time()) < 60, message.timestamp
 
 
-@case
-def large_messages_pass_and_larger_ones_are_refused(address):
-    topic = topic_with(address)
-    values = [bytes([i]) * 900_000 for i in range(10)]
-    produce(address, topic, values)
-    equal([m.value for m in read(address, topic, 10)], values, "values")
-    raises(
-        errors.MessageSizeTooLargeError, produce, address, topic, [b"x" * 2_000_000],
-        max_request_size=10_000_000,
-    )
-
-
-@case
+@case("idempotent")
 def an_idempotent_producer_numbers_offsets_without_gaps(address):
     topic = topic_with(address)
     values = [str(i).encode() for i in range(2000)]
@@ -151,7 +183,7 @@ def every_level_of_acknowledgement_works(address):
         equal([m.value for m in read(address, topic, 2)], [b"a", b"b"], f"acks={acks}")
 
 
-@case
+@case("resume")
 def a_group_resumes_from_its_commit_and_keeps_the_metadata(address):
     topic, group = topic_with(address), fresh("group")
     place = TopicPartition(topic, 0)
@@ -165,53 +197,80 @@ def a_group_resumes_from_its_commit_and_keeps_the_metadata(address):
         equal((committed.offset, committed.metadata), (4, "four, please"), "the commit")
 
 
-@case
-def a_group_rebalances_while_members_come_and_go(address):
-    topic, group = topic_with(address, 4), fresh("group")
-    stop, leave = threading.Event(), threading.Event()
-    owned, seen, failures = {}, set(), []
+def rebalancing(address, assignor):
+    """Members come and go under load."""
+    topic, group = topic_with(address, PARTITIONS), fresh("group")
+    producer = KafkaProducer(bootstrap_servers=address)
 
-    def member(name, until_event):
-        try:
-            settings = {"heartbeat_interval_ms": 500, "session_timeout_ms": 10_000}
-            with consumer_of(address, topic, group=group, **settings) as consumer:
-                while not until_event.is_set():
-                    for batch in consumer.poll(timeout_ms=100).values():
-                        seen.update(message.value for message in batch)
-                    owned[name] = {p.partition for p in consumer.assignment()}
-                owned.pop(name, None)
-        except Exception as error:  # noqa: BLE001 (told by the main thread)
-            failures.append(error)
+    def feed(send):
+        sent = [producer.send(topic, b"x", partition=partition) for partition in range(PARTITIONS)]
+        for said in [future.get(timeout=30) for future in sent]:
+            send(said.partition, said.offset)
 
-    def balanced(*names):
-        def condition():
-            equal(failures, [], "failures of members")
-            shares = [owned.get(name, set()) for name in names]
-            return sum(map(len, shares)) == 4 and len(set().union(*shares)) == 4 and all(shares)
-        return condition
+    @contextlib.contextmanager
+    def member(name):
+        settings = {
+            "client_id": name, "heartbeat_interval_ms": 300, "session_timeout_ms": 10_000,
+            "partition_assignment_strategy": [assignor], "retry_backoff_ms": 100,
+        }
+        with consumer_of(address, topic, group=group, **settings) as consumer:
+            def turn(see):
+                for place, batch in consumer.poll(timeout_ms=100).items():
+                    for message in batch:
+                        see(message.partition, message.offset)
+                    # That the group has begun to rebalance meanwhile is no error.
+                    with contextlib.suppress(errors.CommitFailedError, errors.RebalanceInProgressError):
+                        consumer.commit({place: OffsetAndMetadata(batch[-1].offset + 1, "", -1)})
+                return [place.partition for place in consumer.assignment()]
 
-    threads = [
-        threading.Thread(target=member, args=("one", stop)),
-        threading.Thread(target=member, args=("two", leave)),
-    ]
+            yield turn
+
+    def committed():
+        with admin(address) as client:
+            offsets = client.list_group_offsets(group)[group]
+        found = {place.partition: said.offset for place, said in offsets.items()}
+        return [found.get(partition) for partition in range(PARTITIONS)]
+
     try:
-        threads[0].start()
-        until(balanced("one"), "one member has all partitions")
-        threads[1].start()
-        until(balanced("one", "two"), "two members share the partitions", 60)
-        produce(address, topic, [str(i).encode() for i in range(200)])
-        until(lambda: len(seen) == 200, "both together have read everything")
-        leave.set()
-        until(balanced("one"), "one member has all partitions again", 60)
+        join_and_leave_under_load(feed, member, committed)
     finally:
-        stop.set()
-        leave.set()
-        for thread in threads:
-            if thread.is_alive():
-                thread.join()
+        producer.close()
 
 
-@case
+@case("rebalance")
+def a_group_rebalances_eagerly_by_range(address):
+    rebalancing(address, RangePartitionAssignor)
+
+
+@case("cooperative")
+def a_group_rebalances_cooperatively(address):
+    rebalancing(address, CooperativeStickyAssignor)
+
+
+@case("static")
+def a_static_member_comes_back_to_its_partitions(address):
+    topic, group = topic_with(address, partitions=2), fresh("group")
+
+    def member():
+        settings = {"group_instance_id": "till-1", "session_timeout_ms": 20_000}
+        return consumer_of(address, topic, group=group, **settings)
+
+    def assigned(consumer):
+        consumer.poll(timeout_ms=100)
+        return consumer.assignment()
+
+    with member() as first:
+        before = until(lambda: assigned(first), "an assignment")
+    with admin(address) as client:
+        found = client.describe_groups([group])[group]["members"]
+        equal([m["group_instance_id"] for m in found], ["till-1"], "still a member")
+        with member() as second:
+            equal(until(lambda: assigned(second), "an assignment"), before, "partitions")
+            found = client.describe_groups([group])[group]["members"]
+            equal([m["group_instance_id"] for m in found], ["till-1"], "the only member")
+
+
+@case("resets")
 def offset_resets_to_earliest_and_latest(address):
     topic = topic_with(address)
     produce(address, topic, [b"before"])
@@ -223,9 +282,9 @@ def offset_resets_to_earliest_and_latest(address):
     equal([m.value for m in read(address, topic, 2)], [b"before", b"after"], "from the beginning")
 
 
-@case
+@case("times")
 def offsets_are_found_by_timestamp(address):
-    topic = topic_with(address, partitions=2)
+    topic = topic_with(address, partitions=2, retention_ms=-1)
     for partition in (0, 1):
         produce(address, topic, [b"a", b"b", b"c"], partition=partition, times=[1000, 2000, 3000])
     left, right = TopicPartition(topic, 0), TopicPartition(topic, 1)
@@ -254,7 +313,7 @@ def seeking_and_pausing_work(address):
         take(consumer, 57)
 
 
-@case
+@case("topics")
 def topics_are_created_described_and_deleted(address):
     name = fresh("admin")
     with admin(address) as client:
@@ -269,7 +328,7 @@ def topics_are_created_described_and_deleted(address):
         raises(errors.UnknownTopicOrPartitionError, client.delete_topics, [name])
 
 
-@case
+@case("topics")
 def topic_partitions_are_described_page_by_page(address):
     topic = topic_with(address, partitions=5)
     with admin(address) as client:
@@ -277,7 +336,7 @@ def topic_partitions_are_described_page_by_page(address):
     assert topic in str(answer), "the topic is in the answer"
 
 
-@case
+@case("partitions")
 def partitions_are_added(address):
     topic = topic_with(address)
     produce(address, topic, [b"old"])
@@ -294,7 +353,7 @@ def settings_of(client, topic):
     return described["topic"][topic]
 
 
-@case
+@case("configs")
 def topic_settings_are_described_and_altered(address):
     topic = topic_with(address, retention_ms=3_600_000)
     with admin(address) as client:
@@ -313,7 +372,7 @@ def topic_settings_are_described_and_altered(address):
         equal(value("retention.bytes"), "1000000", "set by the old call")
 
 
-@case
+@case("deletion")
 def records_are_deleted_up_to_an_offset(address):
     topic = topic_with(address)
     place = TopicPartition(topic, 0)
@@ -325,9 +384,9 @@ def records_are_deleted_up_to_an_offset(address):
         equal(consumer.beginning_offsets([place]), {place: 4}, "the new beginning")
 
 
-@case
+@case("times")
 def offsets_are_listed_by_kind(address):
-    topic = topic_with(address)
+    topic = topic_with(address, retention_ms=-1)
     place = TopicPartition(topic, 0)
     produce(address, topic, [b"a", b"b", b"c"], times=[1000, 3000, 2000])
     with admin(address) as client:
@@ -340,7 +399,7 @@ def offsets_are_listed_by_kind(address):
         equal(offset(1500), 1, "by timestamp")
 
 
-@case
+@case("groups")
 def groups_are_listed_described_altered_and_deleted(address):
     topic, group = topic_with(address, partitions=2), fresh("group")
     places = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
@@ -364,7 +423,7 @@ def groups_are_listed_described_altered_and_deleted(address):
         assert group not in str(client.list_groups()), "gone"
 
 
-@case
+@case("cluster")
 def the_cluster_and_its_disks_are_described(address):
     topic = topic_with(address)
     produce(address, topic, [b"x" * 1000])
@@ -378,7 +437,7 @@ def the_cluster_and_its_disks_are_described(address):
         assert topic in str(client.list_config_resources(["TOPIC"])), "the topic has settings"
 
 
-@case
+@case("topics")
 def a_topic_is_made_by_the_first_message_to_it(address):
     topic = fresh("auto")
     produce(address, topic, [b"first"])

@@ -13,7 +13,15 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from cases import CODECS, case, equal, fresh, main, next_millisecond, until  # noqa: E402
+from cases import CODECS, case, equal, fresh, lacks, main, next_millisecond, until  # noqa: E402
+
+lacks("append-time", "it makes topics only by producing, without settings")
+lacks("pipeline", "it sends no offsets in a transaction")
+lacks("topics", "it has no administration")
+lacks("partitions", "it has no administration")
+lacks("configs", "it has no administration")
+lacks("groups", "it has no administration")
+lacks("deletion", "it has no administration")
 
 
 def kcat(address, *arguments, given="", fails=False):
@@ -37,7 +45,7 @@ def consume(address, topic, *arguments, form="%s\\n"):
     return kcat(address, "-C", "-e", "-t", topic, "-f", form, *start, *arguments).splitlines()
 
 
-@case
+@case("cluster")
 def the_metadata_lists_a_topic_that_was_made_by_producing(address):
     topic = fresh("listed")
     produce(address, topic, ["one"])
@@ -60,10 +68,10 @@ for _codec in CODECS:
     def _round_trip(address, codec=_codec):
         round_trip(address, codec)
     _round_trip.__name__ = f"produces_and_consumes_with_codec_{_codec}"
-    case(_round_trip)
+    case("codecs")(_round_trip)
 
 
-@case
+@case("codecs")
 def compression_is_really_used(address):
     # librdkafka turns it off without a word when it does not like the broker's Produce versions.
     topic, lines = fresh("compressed"), ["y" * 900] * 2000
@@ -88,14 +96,14 @@ def order_within_a_partition_is_the_order_of_producing(address):
     equal(offsets, lines, "offsets")
 
 
-@case
+@case("headers")
 def headers_keep_their_order_and_repeated_keys(address):
     topic = fresh("headers")
     produce(address, topic, ["x"], "-H", "a=1", "-H", "b=two", "-H", "a=3", "-H", "empty=")
     equal(consume(address, topic, form="%h\\n"), ["a=1,b=two,a=3,empty="], "headers")
 
 
-@case
+@case("nulls")
 def empty_and_missing_keys_and_values_differ(address):
     topic = fresh("null")
     produce(address, topic, ["k:v", ":v", "k:"], "-K:", "-Z", "-p", "0")
@@ -103,7 +111,7 @@ def empty_and_missing_keys_and_values_differ(address):
     equal(sizes, ["1 1", "-1 1", "1 -1"], "lengths of keys and values")
 
 
-@case
+@case("resume")
 def a_group_goes_on_where_it_left_off(address):
     topic, group = fresh("resume"), fresh("group")
     options = ["-X", "auto.offset.reset=earliest", "-e", "-f", "%s\\n", "-G", group, topic]
@@ -113,34 +121,184 @@ def a_group_goes_on_where_it_left_off(address):
     equal(kcat(address, *options).split(), ["d"], "the second run")
 
 
-@case
-def two_members_of_a_group_read_everything_between_them(address):
+class Member:
+    """A kcat that reads in a group until it is told to stop; its lines are partition and offset."""
+
+    def __init__(self, address, group, topic, *options):
+        self.out = tempfile.TemporaryFile("w+")
+        arguments = [
+            "kcat", "-b", address, "-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=10000",
+            "-X", "heartbeat.interval.ms=300", *options, "-u", "-f", "%p %o\\n", "-G", group, topic,
+        ]
+        self.process = subprocess.Popen(
+            arguments, stdout=self.out, stderr=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def read(self):
+        """What it has read so far, in order."""
+        self.out.seek(0)
+        return [tuple(map(int, line.split())) for line in self.out.read().splitlines(True) if line[-1] == "\n"]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.communicate(timeout=30)
+
+
+def long(line):
+    """A line that is more than kcat reads at once: it is sent when the next one has come."""
+    return f"{line:x<2000}\n"
+
+
+def rebalancing(address, *options):
+    """Members come and go while a producer runs; together they have read everything."""
     topic, group = fresh("share"), fresh("group")
     produce(address, topic, ["warm"])
-    arguments = [
-        "kcat", "-b", address, "-X", "auto.offset.reset=earliest", "-u", "-f", "%s\\n",
-        "-G", group, topic,
-    ]
-    with tempfile.TemporaryFile("w+") as first_out, tempfile.TemporaryFile("w+") as second_out:
-        first = subprocess.Popen(arguments, stdout=first_out, stderr=subprocess.PIPE, text=True)
-        second = subprocess.Popen(arguments, stdout=second_out, stderr=subprocess.PIPE, text=True)
-        try:
-            produce(address, topic, [str(i) for i in range(200)])
+    members = []
+    producer = subprocess.Popen(
+        ["kcat", "-b", address, "-P", "-t", topic, "-X", "linger.ms=0"],
+        stdin=subprocess.PIPE, text=True, bufsize=1,
+    )
+    sent = 1
 
-            def read():
-                for out in (first_out, second_out):
-                    out.seek(0)
-                return first_out.read().split() + second_out.read().split()
+    def read():
+        return {record for member in members for record in member.read()}
 
-            wanted = {str(i) for i in range(200)} | {"warm"}
-            until(lambda: set(read()) == wanted, "both members together have read everything")
-        finally:
-            for member in (first, second):
-                member.terminate()
-                member.communicate(timeout=30)
+    def fed(condition):
+        """Sends a record, and asks whether the condition holds by now."""
+        nonlocal sent
+        producer.stdin.write(long(f"{sent}"))
+        sent += 1
+        return condition()
+
+    def join():
+        members.append(Member(address, group, topic, *options))
+        return members[-1]
+
+    try:
+        first = join()
+        until(lambda: fed(lambda: len(first.read()) > 5), "the first member reads")
+        second = join()
+        joined = len(first.read())
+        # There is one partition: only when the first one leaves does the second one read.
+        until(lambda: fed(lambda: len(first.read()) > joined + 5), "the first member goes on")
+        first.stop()
+        until(lambda: fed(lambda: len(second.read()) > 5), "the second member has taken over")
+        third = join()
+        second.stop()
+        until(lambda: fed(lambda: len(third.read()) > 5), "the third member has taken over")
+        producer.stdin.close()
+        equal(producer.wait(30), 0, "the producer's exit code")
+        # What a kcat holds when it is told to stop it has committed, but does not print.
+        held = {(0, member.read()[-1][1] + 1) for member in (first, second)}
+        wanted = {(0, offset) for offset in range(sent)} - held
+        until(lambda: read() - held == wanted, "all members together have read everything")
+        for member in members:
+            offsets = [offset for _, offset in member.read()]
+            equal(offsets, sorted(set(offsets)), "what one member has read, in order and once")
+    finally:
+        for process in (producer, *(member.process for member in members)):
+            process.kill()
+            process.wait()
 
 
-@case
+@case("rebalance")
+def members_of_a_group_come_and_go_and_read_everything(address):
+    rebalancing(address)
+
+
+@case("cooperative")
+def members_come_and_go_cooperatively_and_read_everything(address):
+    rebalancing(address, "-X", "partition.assignment.strategy=cooperative-sticky")
+
+
+@case("static")
+def a_second_member_with_the_same_instance_id_fences_the_first(address):
+    topic, group = fresh("static"), fresh("group")
+    produce(address, topic, ["a", "b", "c"])
+    options = ["-X", "group.instance.id=till-1"]
+    first = Member(address, group, topic, *options)
+    until(lambda: len(first.read()) == 3, "the first reads all")
+    second = Member(address, group, topic, *options)
+    try:
+        _, said = first.process.communicate(timeout=30)
+        assert "fenced" in said.lower(), said
+        produce(address, topic, ["d"])
+        until(lambda: second.read()[-1:] == [(0, 3)], "the second reads on")
+    finally:
+        second.stop()
+
+
+@case("keys")
+def a_key_always_goes_to_the_same_partition_in_order(address):
+    # Other partitioners of the same topic would put the keys elsewhere.
+    topic = fresh("keys")
+    lines = [f"key{i % 7}:{i}" for i in range(500)]
+    produce(address, topic, lines, "-K:")
+    found = [line.split(" ") for line in consume(address, topic, form="%k:%s %p\\n")]
+    homes = {}
+    for line, partition in found:
+        equal(homes.setdefault(line.split(":")[0], partition), partition, "the key's partition")
+    equal(sorted(line for line, _ in found), sorted(lines), "lines")
+    for key in homes:
+        mine = [line for line, _ in found if line.startswith(f"{key}:")]
+        equal(mine, [line for line in lines if line.startswith(f"{key}:")], "order of a key")
+
+
+def transactional(address, topic, name):
+    """A kcat that sends its lines in one transaction."""
+    return subprocess.Popen(
+        ["kcat", "-b", address, "-P", "-t", topic, "-X", f"transactional.id={name}", "-X", "linger.ms=0"],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+    )
+
+
+UNCOMMITTED = ("-X", "isolation.level=read_uncommitted")
+
+
+@case("transactions")
+def what_is_committed_is_seen_and_what_is_aborted_is_not(address):
+    topic = fresh("txn")
+    produce(address, topic, ["before"])
+
+    def seen(*arguments):
+        return [line.rstrip("x") for line in consume(address, topic, *arguments)]
+
+    committed = transactional(address, topic, fresh("id"))
+    committed.stdin.write(long("one") + long("two"))
+    until(lambda: seen(*UNCOMMITTED) == ["before", "one"], "the first has arrived")
+    equal(seen(), ["before"], "read committed while it is open")
+    committed.communicate(timeout=30)
+    equal(committed.returncode, 0, "the exit code of the one that commits")
+    # One that dies has its transaction aborted by the next with its id.
+    name = fresh("id")
+    died = transactional(address, topic, name)
+    died.stdin.write(long("three") + long("four"))
+    until(lambda: seen(*UNCOMMITTED)[-1] == "three", "the third has arrived")
+    died.kill()
+    died.wait()
+    transactional(address, topic, name).communicate("after\n", timeout=30)
+    equal(seen(), ["before", "one", "two", "after"], "read committed")
+    everything = ["before", "one", "two", "three", "after"]
+    equal([value for value in seen(*UNCOMMITTED) if value != "four"], everything, "read uncommitted")
+
+
+@case("fencing")
+def a_second_producer_with_the_same_id_fences_the_first(address):
+    topic, name = fresh("fence"), fresh("id")
+    produce(address, topic, ["before"])
+    first = transactional(address, topic, name)
+    first.stdin.write(long("fenced") + long("fenced"))
+    until(lambda: len(consume(address, topic, *UNCOMMITTED)) == 2, "the first one's record is there")
+    second = transactional(address, topic, name)
+    second.communicate("kept\n", timeout=30)
+    equal(second.returncode, 0, "the second one's exit code")
+    _, said = first.communicate(long("too late"), timeout=30)
+    assert first.returncode != 0, "the first one failed"
+    assert "fenced" in said.lower(), said
+    equal(consume(address, topic), ["before", "kept"], "read committed")
+
+
+@case("times")
 def offsets_by_timestamp_start_and_end_where_asked(address):
     topic = fresh("time")
     produce(address, topic, ["old1", "old2"])
@@ -153,7 +311,7 @@ def offsets_by_timestamp_start_and_end_where_asked(address):
     equal(answer[-1], "2", f"the offset in {answer}")
 
 
-@case
+@case("resets")
 def consuming_starts_at_a_number_or_before_the_end(address):
     topic = fresh("from")
     produce(address, topic, [str(i) for i in range(100)], "-p", "0")
@@ -173,7 +331,7 @@ def every_level_of_acknowledgement_works(address):
         until(lambda topic=topic: consume(address, topic) == wanted, f"acks={acks}: three records")
 
 
-@case
+@case("idempotent")
 def an_idempotent_producer_is_served(address):
     topic = fresh("idempotent")
     lines = [str(i) for i in range(1000)]
@@ -181,7 +339,7 @@ def an_idempotent_producer_is_served(address):
     equal(consume(address, topic), lines, "lines")
 
 
-@case
+@case("large")
 def a_large_message_passes_and_one_beyond_the_limit_is_refused(address):
     topic = fresh("large")
     with tempfile.NamedTemporaryFile("w") as file:

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use harness::Launch;
 
+use super::clients::{CLIENTS, Found};
 use super::compare::{Cases, Server, differences, judge};
 use super::{Context, Outcome};
 use crate::services::{Service, kafka_classes};
@@ -45,47 +46,14 @@ impl Peer {
     }
 }
 
-pub(super) fn kcat(cx: &Context<'_>) -> Result<Outcome> {
-    if let Err(error) = setup::debian(cx.workspace, "kcat", "kcat") {
-        return Ok(Outcome::skipped(format!("{error:#}")));
+/// Runs one of [`CLIENTS`].
+pub(super) fn client(cx: &Context<'_>, name: &str) -> Result<Outcome> {
+    let client = CLIENTS.iter().find(|client| client.name == name);
+    let client = client.with_context(|| format!("{name} is not in the list of clients"))?;
+    match (client.find)(cx, name)? {
+        Found::Command(command) => against_both(cx, &format!("{PREFIX}{name}"), &command),
+        Found::Missing(why) => Ok(Outcome::skipped(why)),
     }
-    let command = cx.workspace.command("python3", &["compat/kcat/run.py"]);
-    against_both(cx, "compat/kcat", &command)
-}
-
-pub(super) fn python(cx: &Context<'_>, client: &str) -> Result<Outcome> {
-    let interpreter = match setup::python(cx.workspace) {
-        Ok(interpreter) => interpreter,
-        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
-    };
-    let command = cx
-        .workspace
-        .command(interpreter, &[&format!("compat/{client}/run.py")]);
-    against_both(cx, &format!("compat/{client}"), &command)
-}
-
-pub(super) fn kafkajs(cx: &Context<'_>) -> Result<Outcome> {
-    let modules = match setup::node(cx.workspace) {
-        Ok(modules) => modules,
-        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
-    };
-    let mut command = cx.workspace.command("node", &["compat/kafkajs/run.mjs"]);
-    command.env("NODE_PATH", modules);
-    against_both(cx, "compat/kafkajs", &command)
-}
-
-pub(super) fn go(cx: &Context<'_>, client: &str) -> Result<Outcome> {
-    let binary = match setup::go(cx.workspace, client) {
-        Ok(binary) => binary,
-        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
-    };
-    let command = cx.workspace.command(binary, &[]);
-    against_both(cx, &format!("compat/{client}"), &command)
-}
-
-pub(super) fn rdkafka(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_all("compat-rdkafka")?;
-    against_both(cx, "compat/rdkafka", &cx.workspace.command(binary, &[]))
 }
 
 /// Programs of Apache Kafka itself.

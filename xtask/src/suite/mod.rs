@@ -4,8 +4,10 @@
 //! the list of skipped ones with its reason, and fails the run where `CI=true`; a part that fails
 //! does not keep the later ones from running.
 
+mod clients;
 mod compare;
 mod compat;
+mod features;
 mod parts;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
 use super::compat::{self, PREFIX, Peer};
-use super::{Outcome, counted};
+use super::{Outcome, counted, features};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use crate::{check, fuzz, tidy};
@@ -51,49 +51,54 @@ pub(super) const PARTS: &[Part] = &[
         run: rust,
     },
     Part {
+        name: "compat/features",
+        about: "every client has a case for every feature, or a reason",
+        run: features::part,
+    },
+    Part {
         name: "compat/kcat",
         about: "Debian's kcat",
-        run: compat::kcat,
+        run: |cx| compat::client(cx, "kcat"),
     },
     Part {
         name: "compat/confluent-kafka",
         about: "PyPI's confluent-kafka",
-        run: |cx| compat::python(cx, "confluent-kafka"),
+        run: |cx| compat::client(cx, "confluent-kafka"),
     },
     Part {
         name: "compat/kafka-python",
         about: "PyPI's kafka-python",
-        run: |cx| compat::python(cx, "kafka-python"),
+        run: |cx| compat::client(cx, "kafka-python"),
     },
     Part {
         name: "compat/aiokafka",
         about: "PyPI's aiokafka",
-        run: |cx| compat::python(cx, "aiokafka"),
+        run: |cx| compat::client(cx, "aiokafka"),
     },
     Part {
         name: "compat/rdkafka",
         about: "the rdkafka crate",
-        run: compat::rdkafka,
+        run: |cx| compat::client(cx, "rdkafka"),
     },
     Part {
         name: "compat/kafkajs",
         about: "npm's kafkajs",
-        run: compat::kafkajs,
+        run: |cx| compat::client(cx, "kafkajs"),
     },
     Part {
         name: "compat/franz-go",
         about: "the Go module franz-go",
-        run: |cx| compat::go(cx, "franz-go"),
+        run: |cx| compat::client(cx, "franz-go"),
     },
     Part {
         name: "compat/sarama",
         about: "the Go module sarama",
-        run: |cx| compat::go(cx, "sarama"),
+        run: |cx| compat::client(cx, "sarama"),
     },
     Part {
         name: "compat/kafka-go",
         about: "segmentio's Go module kafka-go",
-        run: |cx| compat::go(cx, "kafka-go"),
+        run: |cx| compat::client(cx, "kafka-go"),
     },
     Part {
         name: "compat/kafka-tools",
