@@ -20,7 +20,7 @@ from cases import case, equal, fresh, main, says, until  # noqa: E402
 from java import Program, file_with, normal, tool  # noqa: E402
 
 # One process carries both ways; records, settings and groups keep their names.
-PROPERTIES = """
+PROPERTIES = r"""
 clusters = here, there
 here.bootstrap.servers = {here}
 there.bootstrap.servers = {there}
@@ -43,6 +43,9 @@ emit.heartbeats.enabled = false
 heartbeats.topic.replication.factor = 1
 plugin.discovery = service_load
 sync.topic.acls.enabled = false
+config.properties.exclude = wharf\\..*, follower\\.replication\\.throttled\\.replicas, \
+    leader\\.replication\\.throttled\\.replicas, unclean\\.leader\\.election\\.enable, \
+    min\\.insync\\.replicas
 offset.lag.max = 0
 
 replication.factor = 1
@@ -110,6 +113,12 @@ class Move:
         more = [word for setting in SETTINGS for word in ("--config", setting)]
         tool("TopicCommand", "--bootstrap-server", source, "--create", "--topic", self.topic,
              "--partitions", PARTITIONS, *more)
+        try:
+            # Where the source is Wharf: a setting that no other broker would take.
+            tool("kafka.admin.ConfigCommand", "--bootstrap-server", source, "--alter", "--topic",
+                 self.topic, "--add-config", "wharf.sync.before.ack=false")
+        except AssertionError as error:
+            assert "InvalidConfigurationException" in str(error), error
         produce(source, self.topic, 500, "first")
         self.sent = 500
         self.read_at_source(500)
