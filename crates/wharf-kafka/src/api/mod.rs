@@ -124,6 +124,7 @@ apis! {
     k47_offset_delete: OffsetDeleteRequest;
     k48_describe_client_quotas: DescribeClientQuotasRequest;
     k49_alter_client_quotas: AlterClientQuotasRequest;
+    k50_describe_user_scram_credentials: DescribeUserScramCredentialsRequest;
     k55_describe_quorum: DescribeQuorumRequest;
     k57_update_features: UpdateFeaturesRequest;
     k60_describe_cluster: DescribeClusterRequest;

@@ -1,5 +1,5 @@
 //! The keys that ask about replicas, elections and features (43, 45, 46, 55, 57), where there is
-//! one node, and about access rules (29, 30, 31), where there are none: what Kafka's tools need to
+//! one node, and about access rules (29, 30, 31) and passwords (50), of which there are none: what Kafka's tools need to
 //! hear to go on.
 
 use kafka_protocol::error::ResponseError as E;
@@ -9,14 +9,15 @@ use kafka_protocol::messages::alter_partition_reassignments_request::{
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ApiVersionsRequest,
     BrokerId, CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest, DescribeQuorumRequest,
-    DescribeQuorumResponse, ElectLeadersRequest, ListPartitionReassignmentsRequest, TopicName,
-    UpdateFeaturesRequest,
+    DescribeQuorumResponse, DescribeUserScramCredentialsRequest, ElectLeadersRequest,
+    ListPartitionReassignmentsRequest, TopicName, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -287,4 +288,27 @@ fn access_rules_are_refused_as_by_a_kafka_without_an_authorizer() {
         assert_eq!(codes, [disabled; 3], "one answer for each filter");
         assert!(results.iter().all(|one| one.matching_acls.is_empty()));
     }
+}
+
+#[test]
+fn nobody_has_scram_credentials_and_each_user_asked_for_is_told_so() {
+    let node = Node::new();
+    let all = DescribeUserScramCredentialsRequest::default().with_users(None);
+    let answer = node.ask(0, &all);
+    assert_eq!((answer.error_code, answer.results.len()), (0, 0));
+
+    let users = ["alice", "bob"].map(|name| UserName::default().with_name(text(name)));
+    let answer = node.ask(0, &all.with_users(Some(users.to_vec())));
+    let results = answer.results.iter();
+    let found: Vec<_> = results
+        .map(|one| {
+            (
+                one.user.as_str(),
+                one.error_code,
+                one.credential_infos.len(),
+            )
+        })
+        .collect();
+    let unknown = E::ResourceNotFound.code();
+    assert_eq!(found, [("alice", unknown, 0), ("bob", unknown, 0)]);
 }
