@@ -3,17 +3,26 @@
     python3 compat/confluent-kafka/run.py 127.0.0.1:9092
 """
 
-import contextlib
-import functools
 import json
-import pathlib
-import sys
 import threading
 import time
 
+import consumer_protocol  # noqa: F401 (its cases)
+from client import (
+    CLASSIC,
+    COOPERATIVE,
+    RANGE,
+    admin,
+    consumer_of,
+    done,
+    produce,
+    read,
+    rebalancing,
+    take,
+    topic_with,
+)
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
@@ -21,7 +30,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -31,81 +39,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from cases import CODECS, case, equal, fresh, main, next_millisecond, raises, until  # noqa: E402
-from members import PARTITIONS, join_and_leave_under_load  # noqa: E402
-
-
-@functools.cache
-def admin(address):
-    # Kept: a client that is collected while its call is under way fails the call.
-    return AdminClient({"bootstrap.servers": address})
-
-
-def done(futures, seconds=30):
-    """The results of an admin call, by what it was asked for."""
-    return {what: future.result(seconds) for what, future in futures.items()}
-
-
-def topic_with(address, partitions=1, **config):
-    name = fresh("topic")
-    settings = {key.replace("_", "."): str(value) for key, value in config.items()}
-    done(admin(address).create_topics([NewTopic(name, partitions, 1, config=settings)]))
-    return name
-
-
-def produce(address, topic, values, partition=-1, headers=None, key=None, timestamp=0, **config):
-    """Produces and waits for every acknowledgement; returns the delivered messages."""
-    settings = {name.replace("_", "."): value for name, value in config.items()}
-    producer = Producer({"bootstrap.servers": address, **settings})
-    delivered, errors = [], []
-
-    def report(error, message):
-        (errors if error else delivered).append(error or message)
-
-    for value in values:
-        named = {"partition": partition} if partition >= 0 else {}
-        producer.produce(
-            topic, value, key=key, headers=headers, timestamp=timestamp, on_delivery=report, **named
-        )
-        producer.poll(0)
-    equal(producer.flush(60), 0, "messages left in the producer")
-    equal(errors, [], "errors of delivery")
-    return delivered
-
-
-def consumer_of(address, group=None, **config):
-    settings = {name.replace("_", "."): value for name, value in config.items()}
-    return Consumer({
-        "bootstrap.servers": address,
-        "group.id": group or fresh("group"),
-        "auto.offset.reset": "earliest",
-        "enable.auto.commit": False,
-        **settings,
-    })
-
-
-def take(consumer, count, seconds=60):
-    """The next `count` messages."""
-    messages, deadline = [], time.monotonic() + seconds
-    while len(messages) < count:
-        left = deadline - time.monotonic()
-        assert left > 0, f"only {len(messages)} of {count} messages within {seconds} s"
-        for message in consumer.consume(count - len(messages), min(left, 1.0)):
-            if message.error():
-                raise KafkaException(message.error())
-            messages.append(message)
-    return messages
-
-
-def read(address, topic, count, **config):
-    """The first `count` messages of a topic, through a group of its own."""
-    consumer = consumer_of(address, **config)
-    try:
-        consumer.subscribe([topic])
-        return take(consumer, count)
-    finally:
-        consumer.close()
+from cases import CODECS, case, equal, fresh, main, next_millisecond, raises, until
 
 
 def round_trip(address, codec):
@@ -271,72 +205,14 @@ def automatic_commits_are_kept_when_a_consumer_closes(address):
     other.close()
 
 
-def rebalancing(address, strategy):
-    """Members come and go under load."""
-    topic, group = topic_with(address, partitions=PARTITIONS), fresh("group")
-    producer = Producer({"bootstrap.servers": address, "linger.ms": 1})
-
-    def feed(send):
-        def report(error, message):
-            equal(error, None, "an error of delivery")
-            send(message.partition(), message.offset())
-        for partition in range(PARTITIONS):
-            producer.produce(topic, b"x", partition=partition, on_delivery=report)
-        producer.flush(30)
-
-    @contextlib.contextmanager
-    def member(name):
-        consumer = consumer_of(
-            address, group, client_id=name, partition_assignment_strategy=strategy,
-            session_timeout_ms=10_000, heartbeat_interval_ms=300,
-        )
-        consumer.subscribe([topic])
-
-        def turn(see):
-            messages = consumer.consume(100, 0.1)
-            for message in messages:
-                if message.error():
-                    raise KafkaException(message.error())
-                see(message.partition(), message.offset())
-            if messages:
-                commit(consumer)
-            return [place.partition for place in consumer.assignment()]
-
-        try:
-            yield turn
-        finally:
-            consumer.close()
-
-    def committed():
-        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-        asked = [ConsumerGroupTopicPartitions(group, places)]
-        found = done(admin(address).list_consumer_group_offsets(asked))[group]
-        return [place.offset for place in found.topic_partitions]
-
-    join_and_leave_under_load(feed, member, committed)
-
-
-def commit(consumer):
-    """Commits the position; that the group has begun to rebalance meanwhile is no error."""
-    late = (
-        KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,
-    )
-    try:
-        consumer.commit(asynchronous=False)
-    except KafkaException as error:
-        if error.args[0].code() not in late:
-            raise
-
-
 @case("rebalance")
 def a_group_rebalances_eagerly_by_range(address):
-    rebalancing(address, "range")
+    rebalancing(address, lambda _: {**CLASSIC, **RANGE})
 
 
 @case("cooperative")
 def a_group_rebalances_cooperatively(address):
-    rebalancing(address, "cooperative-sticky")
+    rebalancing(address, lambda _: {**CLASSIC, **COOPERATIVE})
 
 
 @case("static")
