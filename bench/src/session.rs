@@ -80,6 +80,7 @@ impl<'a> Session<'a> {
             started,
         );
         self.memory("idle", "idle and empty");
+        self.warm_up()?;
         for load in shapes::loads(self.options.quick) {
             self.throughput(load);
         }
@@ -88,6 +89,19 @@ impl<'a> Session<'a> {
         drop(place);
         self.idle_partitions(tool);
         Ok(())
+    }
+
+    /// Lets the server, and the compiler of its virtual machine if it has one, see every kind of load
+    /// before anything is measured.
+    fn warm_up(&mut self) -> Result<()> {
+        let topic = self.topic(10);
+        let client = self.client()?;
+        client.make(&topic)?;
+        let length = seconds(self.options.seconds());
+        let moved = load::produce(&*client, &topic, &self.noise, Codec::None, length)?;
+        load::consume(&*client, &topic, moved.messages)?;
+        load::one_at_a_time(&*client, &topic, &self.noise, length / 4)?;
+        client.remove(&topic)
     }
 
     /// Every row that has no cell of this server yet gets one that says why.

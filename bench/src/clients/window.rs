@@ -77,7 +77,8 @@ impl Window {
         Ok(())
     }
 
-    fn under_way(&self) -> u64 {
+    /// How many have not left yet.
+    pub(super) fn under_way(&self) -> u64 {
         self.entered - self.shared.left.load(Ordering::SeqCst)
     }
 

@@ -188,13 +188,17 @@ fn of_sendfile(report: &Report, partitions: usize) -> Target {
     let share = row
         .and_then(|row| row.headline("wharf"))
         .map(|value| value / report.limits.sendfile_megabytes_per_second);
+    let mut verdict = verdict(share.map(|share| share >= 0.8));
+    if verdict == NOT_MET && row.is_some_and(|row| is_all_busy(report, row)) {
+        verdict = LIMIT;
+    }
     Target {
         text: format!(
             "catch-up read, {}: at least 0.80 × loopback sendfile",
             plural(partitions)
         ),
         measured: share.map_or_else(String::new, |share| format!("{} ×", number(share))),
-        verdict: verdict(share.map(|share| share >= 0.8)),
+        verdict,
     }
 }
 

@@ -27,6 +27,12 @@ mod topic;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mimalloc::MiMalloc;
+
+/// Batches of about a megabyte are allocated in one thread and freed in another, all the time; the
+/// system's allocator gives such memory back and takes it again, a page fault for each page.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {

@@ -177,7 +177,7 @@ impl Committer {
             file_bytes: file.bytes,
         };
         let encoded = frame::encode(identity, &planned.entries, planned.payload_bytes, |frame| {
-            planned.fill(frame);
+            planned.fill(frame)
         });
         if let Err(error) = file.file.write_at(&encoded.frame, self.position) {
             return Err(self.break_down(&error));

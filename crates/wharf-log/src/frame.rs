@@ -393,12 +393,13 @@ pub(crate) struct Encoded {
     pub(crate) payload_at: usize,
 }
 
-/// Encodes a frame. `fill` appends exactly `payload_bytes` of payload to the buffer it is given.
+/// Encodes a frame. `fill` appends exactly `payload_bytes` of payload to the buffer it is given and
+/// returns their CRC-32C.
 pub(crate) fn encode(
     identity: Identity,
     entries: &[Entry],
     payload_bytes: usize,
-    fill: impl FnOnce(&mut BytesMut),
+    fill: impl FnOnce(&mut BytesMut) -> u32,
 ) -> Encoded {
     let meta_bytes = entries.iter().map(entry_bytes).sum::<usize>();
     let mut frame = BytesMut::with_capacity(size(meta_bytes, payload_bytes));
@@ -407,7 +408,7 @@ pub(crate) fn encode(
         encode_entry(&mut frame, entry);
     }
     let payload_at = frame.len();
-    fill(&mut frame);
+    let payload_crc = fill(&mut frame);
     debug_assert_eq!(
         frame.len(),
         payload_at + payload_bytes,
@@ -426,7 +427,7 @@ pub(crate) fn encode(
     header.put_u64_le(identity.secret);
     header.put_u32_le(length(payload_at - HEADER_BYTES));
     header.put_u32_le(length(payload_bytes));
-    header.put_u32_le(crc32c::crc32c(&frame[payload_at..]));
+    header.put_u32_le(payload_crc);
     // Journal files are at most 2 GiB.
     let blocks = identity.file_bytes / ALIGNMENT as u64;
     header.put_u32_le(u32::try_from(blocks).unwrap_or(0));
@@ -526,6 +527,7 @@ mod tests {
     fn encoded(entries: &[Entry], payload: &[u8]) -> Encoded {
         encode(IDENTITY, entries, payload.len(), |frame| {
             frame.put_slice(payload);
+            crc32c::crc32c(payload)
         })
     }
 

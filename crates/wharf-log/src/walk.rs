@@ -5,7 +5,7 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::batch::{self, HEADER_BYTES, Header};
 use crate::disk::DiskFile;
@@ -158,8 +158,5 @@ impl<'a> Walk<'a> {
 
 /// The bytes from `position` on, fewer at the end of the file.
 pub(crate) fn read_up_to(file: &dyn DiskFile, position: u64, bytes: usize) -> io::Result<Bytes> {
-    let mut buffer = BytesMut::zeroed(bytes);
-    let count = file.read_at(&mut buffer, position)?;
-    buffer.truncate(count);
-    Ok(buffer.freeze())
+    file.read(bytes, position)
 }

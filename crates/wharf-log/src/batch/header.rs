@@ -6,6 +6,8 @@
 
 use wharf_message::Timestamp;
 
+use super::checksum::joined;
+
 /// The size of a batch header in bytes.
 pub const HEADER_BYTES: usize = 61;
 
@@ -181,6 +183,21 @@ pub(crate) fn checksum_holds(batch: &[u8]) -> bool {
     header(batch).is_ok_and(|header| {
         header.batch_bytes() == batch.len() && crc32c::crc32c(&batch[ATTRIBUTES_AT..]) == header.crc
     })
+}
+
+/// From this size on a batch's own checksum is joined instead of computing it once more.
+const JOINED_BYTES_MIN: usize = 8 << 10;
+
+/// The checksum of everything before and of a verified batch after it. A large batch is not read
+/// again: its header says the checksum of most of it.
+pub(crate) fn checksum_on(before: u32, batch: &[u8]) -> u32 {
+    match header(batch) {
+        Ok(header) if batch.len() >= JOINED_BYTES_MIN && header.batch_bytes() == batch.len() => {
+            let (start, rest) = batch.split_at(ATTRIBUTES_AT);
+            joined(crc32c::crc32c_append(before, start), header.crc, rest.len())
+        }
+        _ => crc32c::crc32c_append(before, batch),
+    }
 }
 
 /// Gives a verified batch its place: base offset, leader epoch 0 and, under log append time, the

@@ -3,6 +3,7 @@
 //! The log never decodes records on the produce or fetch path; [`build`] and [`records()`] exist for
 //! the server's own roles and for tests. Layout: Kafka protocol, "Record Batch".
 
+mod checksum;
 mod header;
 mod marker;
 mod records;
@@ -10,6 +11,6 @@ mod records;
 mod tests;
 
 pub use header::{Compression, HEADER_BYTES, Header, InvalidBatch, header, verify};
-pub(crate) use header::{checksum_holds, place};
+pub(crate) use header::{checksum_holds, checksum_on, place};
 pub use marker::{MARKER_BYTES, Marker, marker};
 pub use records::{Producer, Record, build, build_transactional, records};

@@ -115,6 +115,14 @@ fn reads_see_what_was_written_through_any_handle(disk: &dyn Disk) {
         "bytes beyond the end are left alone"
     );
     assert_eq!(reader.read_at(&mut buffer, 9999).expect("a read works"), 0);
+    for (offset, bytes) in [(0, 2003), (1998, 4), (2001, 8), (9999, 8), (5, 0)] {
+        let at = usize::try_from(offset)
+            .expect("it is small")
+            .min(expected.len());
+        let end = (at + bytes).min(expected.len());
+        let read = reader.read(bytes, offset).expect("a read works");
+        assert_eq!(read, expected[at..end], "both ways to read see the same");
+    }
     write(writer.as_ref(), b"", 5000);
     assert_eq!(
         reader.len().expect("the length is known"),

@@ -13,6 +13,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+
 #[cfg(any(test, feature = "simulation"))]
 pub mod conformance;
 pub mod real;
@@ -63,6 +65,14 @@ pub trait Disk: Send + Sync + 'static {
 pub trait DiskFile: Send + Sync {
     /// Fills `buffer` from `offset`; returns how many bytes were there (less only at the end).
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads up to `bytes` from `offset`, fewer only at the end. The caller knows how much there may
+    /// be: so much memory is taken at once.
+    fn read(&self, bytes: usize, offset: u64) -> io::Result<Bytes> {
+        let mut buffer = BytesMut::zeroed(bytes);
+        let count = self.read_at(&mut buffer, offset)?;
+        buffer.truncate(count);
+        Ok(buffer.freeze())
+    }
     /// Writes all of `bytes` at `offset`, extending the file when needed.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes everything written so far durable (`fdatasync`).

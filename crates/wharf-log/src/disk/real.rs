@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{Disk, DiskFile, Entry, Open};
@@ -150,6 +152,23 @@ impl DiskFile for RealFile {
             }
         }
         Ok(filled)
+    }
+
+    /// Into memory that is not zeroed before: large reads are most of what a catching-up consumer
+    /// costs.
+    fn read(&self, bytes: usize, offset: u64) -> io::Result<Bytes> {
+        let mut buffer = Vec::with_capacity(bytes);
+        while buffer.len() < bytes {
+            let at = offset + buffer.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut buffer), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The allocator may have given more room than was asked for.
+        buffer.truncate(bytes);
+        Ok(Bytes::from(buffer))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

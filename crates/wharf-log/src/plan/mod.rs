@@ -450,12 +450,15 @@ impl<'a> Plan<'a> {
 }
 
 impl Planned {
-    /// Copies the batches, patched, to the end of `frame`.
-    pub(crate) fn fill(&self, frame: &mut BytesMut) {
+    /// Copies the batches, patched, to the end of `frame`; returns the checksum of what was added.
+    pub(crate) fn fill(&self, frame: &mut BytesMut) -> u32 {
+        let mut checksum = 0;
         for piece in &self.pieces {
             let start = frame.len();
             frame.extend_from_slice(&piece.batch);
             batch::place(&mut frame[start..], piece.base_offset, piece.append_time);
+            checksum = batch::checksum_on(checksum, &frame[start..]);
         }
+        checksum
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -93,6 +94,12 @@ impl DiskFile for MeasuredFile {
         let bytes = self.file.read_at(buffer, offset)?;
         self.metrics.read_bytes.inc_by(bytes as u64);
         Ok(bytes)
+    }
+
+    fn read(&self, bytes: usize, offset: u64) -> io::Result<Bytes> {
+        let read = self.file.read(bytes, offset)?;
+        self.metrics.read_bytes.inc_by(read.len() as u64);
+        Ok(read)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
