@@ -118,6 +118,9 @@ def rebalancing(address, settings):
 
         def turn(see):
             messages = consumer.consume(100, 0.1)
+            # A group that changes over while somebody joins tells it to come again.
+            asked = KafkaError.REBALANCE_IN_PROGRESS
+            messages = [m for m in messages if not m.error() or m.error().code() != asked]
             for message in messages:
                 if message.error():
                     raise KafkaException(message.error())

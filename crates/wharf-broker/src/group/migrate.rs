@@ -98,7 +98,7 @@ impl Inner {
         group.is_stored = true;
         drop(
             self.submit(cell, group, of_state(changes), |_, group, _, _| {
-                group.replan()
+                group.replan();
             }),
         );
         self.carry_out_all(cell, group);

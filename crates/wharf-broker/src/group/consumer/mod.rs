@@ -408,7 +408,8 @@ impl ConsumerGroup {
 
     fn elected(&self) -> &'static str {
         let members = self.members.values();
-        assignor::elect(members.filter_map(|member| member.assignor.as_deref()))
+        let votes = members.filter_map(|member| member.assignor.as_deref());
+        assignor::elect(&votes.collect::<Vec<_>>())
     }
 
     /// The names of the topics a member subscribes to, whether they exist or not.

@@ -45,8 +45,8 @@ pub(in crate::group) fn assign(name: &str, members: &Subscribers, sizes: &Sizes)
 }
 
 /// The assignor with the most votes; the earlier of [`NAMES`] on a tie or without votes.
-pub(in crate::group) fn elect<'a>(votes: impl Iterator<Item = &'a str> + Clone) -> &'static str {
-    let count = |name: &str| votes.clone().filter(|vote| *vote == name).count();
+pub(in crate::group) fn elect(votes: &[&str]) -> &'static str {
+    let count = |name: &str| votes.iter().filter(|vote| **vote == name).count();
     let counted = NAMES.iter().rev().map(|name| (count(name), *name));
     // `max_by_key` keeps the last of equals.
     counted

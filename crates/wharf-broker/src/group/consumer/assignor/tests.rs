@@ -183,7 +183,6 @@ fn range_puts_static_members_first_in_the_order_of_their_instances() {
 
 #[test]
 fn the_most_votes_choose_the_assignor_and_uniform_is_the_default() {
-    let elect = |votes: &[&'static str]| elect(votes.iter().copied());
     assert_eq!(elect(&[]), "uniform");
     assert_eq!(elect(&["range"]), "range");
     assert_eq!(elect(&["range", "uniform"]), "uniform");

@@ -182,6 +182,7 @@ fn other_protocols_than_those_of_consumers_do_not_mix() {
 
 #[test]
 fn commits_are_checked_by_the_protocol_their_member_speaks() {
+    use CommitCall::{New, Old, Transactional};
     let mut diary = Diary::new(2);
     diary.ok(&join("a", &["t"]));
     diary.enter(classic("old", None));
@@ -198,7 +199,6 @@ fn commits_are_checked_by_the_protocol_their_member_speaks() {
             .err()
             .map(|error| error.kind)
     };
-    use CommitCall::{New, Old, Transactional};
     assert_eq!(check("a", 1, New), None);
     assert_eq!(check("a", 1, Old), Some(ErrorKind::UnsupportedVersion));
     assert_eq!(check("a", 0, New), Some(ErrorKind::StaleMemberEpoch));
