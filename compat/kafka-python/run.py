@@ -183,6 +183,82 @@ def every_level_of_acknowledgement_works(address):
         equal([m.value for m in read(address, topic, 2)], [b"a", b"b"], f"acks={acks}")
 
 
+@contextlib.contextmanager
+def transactional(address, name, **config):
+    """A producer that may begin transactions; fences earlier ones of the name."""
+    producer = KafkaProducer(bootstrap_servers=address, transactional_id=name, **config)
+    try:
+        producer.init_transactions()
+        yield producer
+    finally:
+        producer.close(10)
+
+
+def values_of(address, topic, isolation_level):
+    """Everything a topic's only partition holds for a reader of this level."""
+    with consumer_of(address, isolation_level=isolation_level) as consumer:
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        consumer.seek_to_beginning(partition)
+        end, values = consumer.end_offsets([partition])[partition], []
+        deadline = time.monotonic() + 30
+        while consumer.position(partition) < end:
+            assert time.monotonic() < deadline, f"not at {end} in time; so far {values}"
+            for batch in consumer.poll(timeout_ms=500).values():
+                values.extend(message.value for message in batch)
+        return values
+
+
+@case("transactions")
+def transactions_are_seen_whole_or_not_at_all(address):
+    topic = topic_with(address)
+    with transactional(address, fresh("id")) as producer:
+        for value, is_kept in [(b"a", True), (b"b", False), (b"c", True)]:
+            producer.begin_transaction()
+            producer.send(topic, value)
+            producer.flush(30)
+            producer.commit_transaction() if is_kept else producer.abort_transaction()
+        equal(values_of(address, topic, "read_committed"), [b"a", b"c"], "committed")
+        producer.begin_transaction()
+        producer.send(topic, b"open")
+        producer.flush(30)
+        equal(values_of(address, topic, "read_committed"), [b"a", b"c"], "while one is open")
+        equal(values_of(address, topic, "read_uncommitted"), [b"a", b"b", b"c", b"open"], "all")
+        producer.abort_transaction()
+    equal(values_of(address, topic, "read_committed"), [b"a", b"c"], "in the end")
+
+
+@case("transactions")
+def a_second_producer_of_the_name_fences_the_first(address):
+    topic, name = topic_with(address), fresh("id")
+    with transactional(address, name) as first:
+        first.begin_transaction()
+        first.send(topic, b"lost")
+        first.flush(30)
+        with transactional(address, name) as second:
+            raises(errors.KafkaError, first.commit_transaction)
+            second.begin_transaction()
+            second.send(topic, b"kept")
+            second.commit_transaction()
+    equal(values_of(address, topic, "read_committed"), [b"kept"], "committed")
+
+
+@case("transactions")
+def offsets_count_with_the_transaction(address):
+    topic, group = topic_with(address), fresh("group")
+    produce(address, topic, [b"a", b"b"])
+    partition = TopicPartition(topic, 0)
+    with consumer_of(address, topic, group=group) as consumer:
+        take(consumer, 2)
+        with transactional(address, fresh("id")) as producer:
+            for is_kept, offset in [(False, None), (True, 2)]:
+                producer.begin_transaction()
+                offsets = {partition: OffsetAndMetadata(2, "", -1)}
+                producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
+                producer.commit_transaction() if is_kept else producer.abort_transaction()
+                equal(consumer.committed(partition), offset, "offset")
+
+
 @case("resume")
 def a_group_resumes_from_its_commit_and_keeps_the_metadata(address):
     topic, group = topic_with(address), fresh("group")

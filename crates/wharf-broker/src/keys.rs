@@ -11,6 +11,7 @@
 //! | `h` | | members of groups of the consumer protocol ([`crate::group`]) |
 //! | `c` | | settings of groups ([`crate::group`]) |
 //! | `o` | | committed offsets ([`crate::group`]) |
+//! | `x` | | transactional ids, their guards, and the offsets of open transactions ([`crate::transactions`]) |
 //!
 //! Values are versioned ([`crate::encoding`]). Numbers in keys are big endian, so that the state
 //! lists in their order. A prefix is never used for anything else, even after its table is gone.

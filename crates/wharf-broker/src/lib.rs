@@ -23,6 +23,7 @@ mod runtime;
 mod sync;
 mod time_index;
 mod topics;
+mod transactions;
 
 pub use config::{
     ConfigChange, ConfigEntry, ConfigOperation, ConfigSource, TopicConfig, topic_settings_table,
@@ -40,6 +41,10 @@ pub use producers::ProducerIdentity;
 pub use quotas::{QuotaEntity, QuotaEntry, QuotaKey, QuotaName};
 pub use runtime::Runtime;
 pub use topics::{CreateTopic, RetentionPolicy, Topic, TopicRef};
+pub use transactions::{
+    InitTransactions, ListedTransaction, Protocol, TransactionCounts, TransactionDescription,
+    TransactionState, TransactionalProducer, WriteMarker,
+};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +98,13 @@ pub struct Options {
     pub offsets_retention: Duration,
     /// The longest metadata text of a committed offset in bytes (`offset.metadata.max.bytes`).
     pub offset_metadata_bytes_max: usize,
+    /// How many transactional ids the node holds.
+    pub transactional_ids_max: usize,
+    /// The longest time-out a transaction may ask for (`transaction.max.timeout.ms`).
+    pub transaction_timeout_max: Duration,
+    /// A transactional id without transactions is forgotten after this long
+    /// (`transactional.id.expiration.ms`).
+    pub transactional_id_expiration: Duration,
     /// Fetch sessions kept (`max.incremental.fetch.session.cache.slots`).
     pub fetch_sessions_max: usize,
     /// The most bytes one fetch answers (`fetch.max.bytes` of the broker).
@@ -127,6 +139,9 @@ impl Default for Options {
             consumer_migration_policy: group::MigrationPolicy::Bidirectional,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offset_metadata_bytes_max: 4096,
+            transactional_ids_max: 100_000,
+            transaction_timeout_max: Duration::from_secs(15 * 60),
+            transactional_id_expiration: Duration::from_secs(7 * 24 * 60 * 60),
             fetch_sessions_max: 1000,
             fetch_bytes_max: 55 << 20,
             fetches_bytes_max: 512 << 20,
@@ -152,6 +167,7 @@ pub(crate) struct Shared {
     pub(crate) quotas: quotas::Quotas,
     pub(crate) fetch: fetch::Fetching,
     pub(crate) groups: group::Groups,
+    pub(crate) transactions: transactions::Transactions,
     pub(crate) timers: ledger::Timers,
 }
 
@@ -182,6 +198,13 @@ impl Broker {
         let quotas = quotas::Quotas::recover(&reader)?;
         let groups =
             group::Groups::recover(&options, &appender, &reader, &topics, runtime.clone())?;
+        let transactions = transactions::Transactions::recover(
+            &options,
+            &appender,
+            &reader,
+            runtime.clone(),
+            &groups,
+        )?;
         let timers = ledger::Timers::recover(&reader)?;
         let fetch = fetch::Fetching::new(&options, wakeups);
         let shared = Shared {
@@ -194,6 +217,7 @@ impl Broker {
             quotas,
             fetch,
             groups,
+            transactions,
             timers,
         };
         Ok(Self {

@@ -45,7 +45,7 @@ pub struct OffsetQuery {
     pub current_leader_epoch: i32,
     /// Which offset.
     pub at: OffsetQueryAt,
-    /// Only committed transactions (moves `Latest`).
+    /// Only what is committed: `Latest` is the last stable offset, and no record after it is found.
     pub read_committed: bool,
 }
 
@@ -98,6 +98,10 @@ pub struct ProducerDescription {
     pub last_sequence: i32,
     /// When, in milliseconds.
     pub last_timestamp: i64,
+    /// The epoch of the coordinator that ended its last transaction here, or -1.
+    pub coordinator_epoch: i32,
+    /// The first offset of its open transaction here, if it has one.
+    pub transaction_start: Option<i64>,
 }
 
 impl ListedOffset {
@@ -156,6 +160,10 @@ impl Broker {
         let _anyone_may_ask = cx;
         let (_, partition, bounds) = self.bounds(&query.topic, query.partition)?;
         check_epoch(query.current_leader_epoch)?;
+        let readable_end = match query.read_committed {
+            true => bounds.stable_end,
+            false => i64::MAX,
+        };
         let time = match query.at {
             OffsetQueryAt::Earliest => return Ok(ListedOffset::at(bounds.start, NONE)),
             OffsetQueryAt::Latest if query.read_committed => {
@@ -187,6 +195,8 @@ impl Broker {
         receiver
             .await
             .unwrap_or_else(|_stopped| Err(stopping()))
+            // What a reader of committed records may not fetch yet is not there for it.
+            .map(|found| found.filter(|record| record.offset < readable_end))
             .map(ListedOffset::of)
     }
 
@@ -324,6 +334,8 @@ impl Broker {
                 epoch: i32::from(producer.epoch),
                 last_sequence: producer.last_sequence,
                 last_timestamp: producer.last_timestamp.as_millis(),
+                coordinator_epoch: producer.coordinator_epoch,
+                transaction_start: producer.transaction_start,
             })
             .collect())
     }

@@ -8,11 +8,14 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use wharf_log::batch::{self, Header, InvalidBatch};
-use wharf_log::{Append, Clock, Durability, Unit};
+use wharf_log::{Append, Clock, CommitError, Durability, PartitionId, Unit};
 use wharf_message::Timestamp;
 
+use crate::commit::Outcome;
+use crate::transactions::Participation;
 use crate::{
-    Broker, Context, Error, ErrorKind, Shared, Topic, TopicConfig, TopicRef, codec, commit,
+    Broker, Context, Error, ErrorKind, ProducerIdentity, Protocol, Shared, Topic, TopicConfig,
+    TopicRef, codec, commit,
 };
 
 /// The timestamp of a record that has none.
@@ -40,6 +43,13 @@ pub struct Produced {
     pub log_start: i64,
 }
 
+/// A batch that may be appended: its unit, and whose transaction it is a part of.
+struct Checked {
+    unit: Unit,
+    partition: PartitionId,
+    transactional: Option<ProducerIdentity>,
+}
+
 impl Broker {
     /// Appends to partitions, each on its own; answers in the order given, after the sync (for
     /// topics that did not opt out). Queues in the order of calls: the units are submitted before
@@ -49,36 +59,114 @@ impl Broker {
         cx: &Context,
         records: Vec<Produce>,
     ) -> impl Future<Output = Vec<Result<Produced, Error>>> + Send + use<> {
+        let pending = self.submit_all(self.check_all(cx, records), |batch, _unit| {
+            match batch.transactional {
+                None => Ok(None),
+                Some(_) => refuse(
+                    ErrorKind::TransactionalIdAuthorizationFailed,
+                    "the batch belongs to a transaction, and the request names no transactional id",
+                ),
+            }
+        });
+        answers(pending, Protocol::Implicit)
+    }
+
+    /// The same as a part of the transaction of a transactional id. Under [`Protocol::Explicit`]
+    /// the partitions must have been added to it; otherwise the first batch begins it.
+    pub fn produce_in_transaction(
+        &self,
+        cx: &Context,
+        id: &str,
+        protocol: Protocol,
+        records: Vec<Produce>,
+    ) -> impl Future<Output = Vec<Result<Produced, Error>>> + Send + use<> {
+        let checked = self.check_all(cx, records);
+        let count = checked.len();
+        let submitted = self.shared.transactions.write(id, |writer| {
+            let part = |batch: &Checked, unit: &mut Unit| {
+                let Some(producer) = batch.transactional else {
+                    return Ok(None);
+                };
+                let part = writer.append(producer, protocol, batch.partition);
+                let part = part.map_err(|error| for_producer(error, protocol))?;
+                part.join(unit);
+                Ok(Some(part))
+            };
+            Ok(self.submit_all(checked, part))
+        });
+        let pending =
+            submitted.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect());
+        answers(pending, protocol)
+    }
+
+    fn check_all(&self, cx: &Context, records: Vec<Produce>) -> Vec<Result<Checked, Error>> {
         let now = self.shared.runtime.now();
-        let mut units = Vec::with_capacity(records.len());
-        let pending: Vec<_> = records
-            .into_iter()
-            .map(|records| {
-                let unit = unit(&self.shared, cx, records, now)?;
-                let (done, outcome) = commit::done(|_outcome| ());
-                units.push((unit, done));
-                Ok(outcome)
-            })
-            .collect();
+        let check = |records| check(&self.shared, cx, records, now);
+        records.into_iter().map(check).collect()
+    }
+
+    /// Queues what passed; `part` may still refuse, or make a unit a part of a transaction.
+    fn submit_all(
+        &self,
+        checked: Vec<Result<Checked, Error>>,
+        mut part: impl FnMut(&Checked, &mut Unit) -> Result<Option<Participation>, Error>,
+    ) -> Vec<Result<Outcome, Error>> {
+        let mut units = Vec::with_capacity(checked.len());
+        let mut submit = |checked: Result<Checked, Error>| {
+            let mut checked = checked?;
+            let mut unit = std::mem::take(&mut checked.unit);
+            let part = part(&checked, &mut unit)?;
+            let (done, outcome) = commit::done(move |outcome| {
+                if let Some(part) = part {
+                    part.settle(outcome);
+                }
+            });
+            units.push((unit, done));
+            Ok(outcome)
+        };
+        let pending = checked.into_iter().map(&mut submit).collect();
         if !units.is_empty() {
             self.shared.appender.submit(units);
         }
-        async move {
-            let mut answers = Vec::with_capacity(pending.len());
-            for outcome in pending {
-                answers.push(match outcome {
-                    Ok(outcome) => produced(outcome.wait().await),
-                    Err(refusal) => Err(refusal),
-                });
-            }
-            answers
-        }
+        pending
     }
 }
 
-fn produced(
-    outcome: Result<wharf_log::Committed, wharf_log::CommitError>,
-) -> Result<Produced, Error> {
+async fn answers(
+    pending: Vec<Result<Outcome, Error>>,
+    protocol: Protocol,
+) -> Vec<Result<Produced, Error>> {
+    let mut answers = Vec::with_capacity(pending.len());
+    for outcome in pending {
+        answers.push(match outcome {
+            Ok(outcome) => match outcome.wait().await {
+                // Only a part of a transaction has a condition: it changed meanwhile.
+                Err(CommitError::ConditionFailed(_)) => Err(for_producer(concurrent(), protocol)),
+                outcome => produced(outcome),
+            },
+            Err(refusal) => Err(refusal),
+        });
+    }
+    answers
+}
+
+fn concurrent() -> Error {
+    let sentence = "the transaction is being changed; try again";
+    Error::new(ErrorKind::ConcurrentTransactions, sentence)
+}
+
+/// What a producer understands: before KIP-890 it does not expect to hear of other changes of the
+/// transaction, but comes again, as Kafka has it.
+fn for_producer(error: Error, protocol: Protocol) -> Error {
+    match (error.kind, protocol) {
+        (ErrorKind::ConcurrentTransactions, Protocol::Explicit) => {
+            Error::new(ErrorKind::NotEnoughReplicas, error.message)
+        }
+        _ => error,
+    }
+}
+
+fn produced(outcome: Result<wharf_log::Committed, CommitError>) -> Result<Produced, Error> {
     let committed = outcome?;
     let appended = committed.appends.first().ok_or_else(|| {
         Error::new(
@@ -98,7 +186,12 @@ fn refuse<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Error> {
 }
 
 /// Checks one partition's records and makes the unit that appends them.
-fn unit(shared: &Shared, cx: &Context, records: Produce, now: Timestamp) -> Result<Unit, Error> {
+fn check(
+    shared: &Shared,
+    cx: &Context,
+    records: Produce,
+    now: Timestamp,
+) -> Result<Checked, Error> {
     let (topic, partition) = shared.topics.partition(&records.topic, records.partition)?;
     crate::topics::may_change(cx, &topic.name)?;
     let Some(batch) = records.records.filter(|records| !records.is_empty()) else {
@@ -107,9 +200,9 @@ fn unit(shared: &Shared, cx: &Context, records: Produce, now: Timestamp) -> Resu
             "there is no record batch for the partition",
         );
     };
-    check_batch(&topic, &batch, now)?;
+    let header = check_batch(&topic, &batch, now)?;
     let config = &topic.config;
-    Ok(Unit {
+    let unit = Unit {
         durability: if config.sync_before_ack {
             Durability::Synced
         } else {
@@ -121,11 +214,20 @@ fn unit(shared: &Shared, cx: &Context, records: Produce, now: Timestamp) -> Resu
             clock: config.clock,
         }],
         ..Unit::default()
+    };
+    let transactional = header.is_transactional().then_some(ProducerIdentity {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+    });
+    Ok(Checked {
+        unit,
+        partition,
+        transactional,
     })
 }
 
 /// Checks a batch as Kafka does: size first, then form, then content.
-fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<(), Error> {
+fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<Header, Error> {
     let config = &topic.config;
     if batch.len() > config.max_message_bytes {
         return refuse(
@@ -155,16 +257,11 @@ fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<(), Error
             "clients do not write control batches",
         );
     }
-    if header.is_transactional() {
-        return refuse(
-            ErrorKind::InvalidRequest,
-            "the batch belongs to a transaction; this version has no transactions",
-        );
-    }
     if config.clock == Clock::CreateTime {
         check_newest(config, &header, now)?;
     }
-    check_records(topic, &header, batch, now)
+    check_records(topic, &header, batch, now)?;
+    Ok(header)
 }
 
 fn invalid_batch(error: &InvalidBatch) -> Error {

@@ -35,6 +35,14 @@ impl Input {
             .map_err(|_short| Truncated)
     }
 
+    pub(crate) fn int8(&mut self) -> Result<i8, Truncated> {
+        self.0.try_get_i8().map_err(|_short| Truncated)
+    }
+
+    pub(crate) fn int16(&mut self) -> Result<i16, Truncated> {
+        self.0.try_get_i16().map_err(|_short| Truncated)
+    }
+
     pub(crate) fn int32(&mut self) -> Result<i32, Truncated> {
         self.0.try_get_i32().map_err(|_short| Truncated)
     }

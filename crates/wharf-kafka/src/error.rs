@@ -15,6 +15,15 @@ pub(crate) fn code_of<T>(result: &Result<T, Error>) -> i16 {
         .map_or(NONE, |error| error_code(error.kind))
 }
 
+/// Kafka's number in an answer to a transactional producer: those whose version is older than the
+/// number of a fenced producer know it as one with an old epoch.
+pub(crate) const fn producer_code(kind: ErrorKind, knows_fenced: bool) -> i16 {
+    match kind {
+        ErrorKind::ProducerFenced if !knows_fenced => error_code(ErrorKind::InvalidProducerEpoch),
+        kind => error_code(kind),
+    }
+}
+
 /// Kafka's number for a kind of refusal.
 pub(crate) const fn error_code(kind: ErrorKind) -> i16 {
     use ErrorKind as K;
@@ -52,7 +61,17 @@ pub(crate) const fn error_code(kind: ErrorKind) -> i16 {
         K::InvalidProducerEpoch => R::InvalidProducerEpoch,
         K::UnknownProducerId => R::UnknownProducerId,
         K::InvalidTransactionTimeout => R::InvalidTransactionTimeout,
+        K::InvalidTxnState => R::InvalidTxnState,
+        K::InvalidProducerIdMapping => R::InvalidProducerIdMapping,
+        K::ConcurrentTransactions => R::ConcurrentTransactions,
+        K::ProducerFenced => R::ProducerFenced,
+        K::TransactionCoordinatorFenced => R::TransactionCoordinatorFenced,
+        K::TransactionAbortable => R::TransactionAbortable,
+        K::TransactionalIdAuthorizationFailed => R::TransactionalIdAuthorizationFailed,
         K::TransactionalIdNotFound => R::TransactionalIdNotFound,
+        K::UnstableOffsetCommit => R::UnstableOffsetCommit,
+        K::NotEnoughReplicas => R::NotEnoughReplicas,
+        K::OperationNotAttempted => R::OperationNotAttempted,
         K::CoordinatorNotAvailable => R::CoordinatorNotAvailable,
         K::CoordinatorLoadInProgress => R::CoordinatorLoadInProgress,
         K::NotCoordinator => R::NotCoordinator,

@@ -18,13 +18,22 @@ pub(crate) struct Feature {
 }
 
 /// Every feature.
-pub(crate) const FEATURES: &[Feature] = &[Feature {
-    // The consumer protocol (KIP-848).
-    name: "group.version",
-    min: 0,
-    max: 1,
-    level: 1,
-}];
+pub(crate) const FEATURES: &[Feature] = &[
+    Feature {
+        // Transactions whose epoch rises at every end (KIP-890).
+        name: "transaction.version",
+        min: 0,
+        max: 2,
+        level: 2,
+    },
+    Feature {
+        // The consumer protocol (KIP-848).
+        name: "group.version",
+        min: 0,
+        max: 1,
+        level: 1,
+    },
+];
 
 /// The epoch of the levels: they are set once.
 pub(crate) const EPOCH: i64 = if FEATURES.is_empty() { -1 } else { 0 };

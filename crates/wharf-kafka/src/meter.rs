@@ -136,8 +136,8 @@ fn place(key: i16, version: i16) -> Option<Place> {
         PRODUCE => (Place::End, 1),
         18 => (Place::AfterKeys, 1),
         47 => (Place::AfterError, 0),
-        // SASL and the quorum: no answer has it.
-        17 | 36 | 55 => return None,
+        // SASL, the quorum and what brokers ask each other: no answer has it.
+        17 | 27 | 36 | 55 => return None,
         3 | 8 | 9 => (Place::Start, 3),
         2 | 11 | 19 => (Place::Start, 2),
         FETCH | 10 | 12..=16 | 20 => (Place::Start, 1),

@@ -36,6 +36,7 @@ impl Config {
             kafka,
             topics,
             groups,
+            transactions,
             ..
         } = self;
         wharf_broker::Options {
@@ -66,6 +67,9 @@ impl Config {
             },
             offsets_retention: groups.offsets_retention.0,
             offset_metadata_bytes_max: groups.offset_metadata_size_max.as_usize(),
+            transactional_ids_max: transactions.ids_max,
+            transaction_timeout_max: transactions.timeout_max.0,
+            transactional_id_expiration: transactions.id_expiry.0,
             fetch_sessions_max: kafka.fetch_sessions_max,
             fetch_bytes_max: kafka.fetch_size_max.as_usize(),
             fetches_bytes_max: kafka.fetches_size_max.as_usize(),

@@ -84,6 +84,18 @@ settings! {
         "How long the offsets of an empty group are kept.";
     "offsets.topic.replication.factor", SHORT, false, |_| "1".to_owned(),
         "There is one copy of committed offsets.";
+    "transaction.max.timeout.ms", INT, true,
+        |o| o.transaction_timeout_max.as_millis().to_string(),
+        "The longest time-out a transaction may ask for.";
+    "transaction.partition.verification.enable", BOOLEAN, false, |_| "true".to_owned(),
+        "Records are refused where no transaction is open for them.";
+    "transaction.state.log.min.isr", INT, false, |_| "1".to_owned(),
+        "There is one copy of the state of transactions.";
+    "transaction.state.log.replication.factor", SHORT, false, |_| "1".to_owned(),
+        "There is one copy of the state of transactions.";
+    "transactional.id.expiration.ms", INT, true,
+        |o| o.transactional_id_expiration.as_millis().to_string(),
+        "How long a transactional id is kept after its last transaction.";
     "process.roles", LIST, false, |_| "broker,controller".to_owned(),
         "One node holds every role.";
 }

@@ -21,7 +21,7 @@ use wharf_message::Timestamp;
 
 use crate::offsets::{check_epoch, stopping};
 use crate::{Broker, Context, Error, Options, TopicRef, Wakeups};
-use scan::{Found, Scan, Target, scan};
+use scan::{Found, Scan, Target, View, scan};
 use session::Sessions;
 use waiters::Waiter;
 pub(crate) use waiters::Waiters;
@@ -57,7 +57,7 @@ pub struct Fetch {
     pub bytes_min: i32,
     /// At most this much in total.
     pub bytes_max: i32,
-    /// Only committed transactions. There are none other yet, so both ways read the same.
+    /// Only what is committed: up to the last stable offset, with the aborted transactions named.
     pub read_committed: bool,
     /// The session asked for.
     pub session: FetchSession,
@@ -93,6 +93,9 @@ pub struct FetchedPartition {
     pub log_start: i64,
     /// Whole batches.
     pub batches: Vec<Bytes>,
+    /// Of a reader of committed records: the aborted transactions with records in the batches,
+    /// by first offset.
+    pub aborted: Vec<wharf_log::Aborted>,
 }
 
 /// A fetch response.
@@ -163,6 +166,7 @@ impl Broker {
     pub async fn fetch(&self, cx: &Context, fetch: Fetch) -> Fetched {
         let allowance = self.fetch_allowance(cx);
         let shared = &self.shared;
+        let read_committed = fetch.read_committed;
         let limits = Limits {
             deadline: shared.runtime.steady().after(fetch.wait_max),
             bytes_max: usize::try_from(fetch.bytes_max)
@@ -197,7 +201,12 @@ impl Broker {
             let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
             usize::try_from(spread).unwrap_or(0)
         });
-        let scan = self.poll(&targets, start, limits).await;
+        let view = View {
+            start,
+            bytes_max: limits.bytes_max,
+            read_committed,
+        };
+        let scan = self.poll(&targets, view, limits).await;
         let (now, random) = (shared.runtime.steady(), shared.runtime.random());
         let (session_id, partitions) = shared.fetch.sessions.finish(&plan, scan.found, now, random);
         Fetched {
@@ -227,9 +236,9 @@ impl Broker {
     }
 
     /// Looks until there is enough, something to tell at once, or no time left.
-    async fn poll(&self, targets: &Arc<[Target]>, start: usize, limits: Limits) -> Scan {
+    async fn poll(&self, targets: &Arc<[Target]>, view: View, limits: Limits) -> Scan {
         let shared = &self.shared;
-        let first = self.look(targets, start, limits.bytes_max).await;
+        let first = self.look(targets, view).await;
         let partitions: Vec<PartitionId> = targets
             .iter()
             .filter_map(|target| target.partition.as_ref().ok().copied())
@@ -242,7 +251,7 @@ impl Broker {
         }
         let waiter = shared.fetch.waiter(partitions);
         loop {
-            let scan = self.look(targets, start, limits.bytes_max).await;
+            let scan = self.look(targets, view).await;
             let now = shared.runtime.steady();
             if limits.satisfied(&scan) || now >= limits.deadline {
                 return scan;
@@ -262,15 +271,15 @@ impl Broker {
     }
 
     /// One look: from memory if possible, else from the disk, away from the tasks.
-    async fn look(&self, targets: &Arc<[Target]>, start: usize, bytes_max: usize) -> Scan {
-        if let Some(scan) = scan(&self.shared.reader, targets, start, bytes_max, false) {
+    async fn look(&self, targets: &Arc<[Target]>, view: View) -> Scan {
+        if let Some(scan) = scan(&self.shared.reader, targets, view, false) {
             return scan;
         }
         let (sender, receiver) = oneshot::channel();
         let (reader, blocking) = (self.shared.reader.clone(), Arc::clone(targets));
         self.shared.runtime.run_blocking(Box::new(move || {
             // Nobody waits any more: the answer is not needed.
-            drop(sender.send(scan(&reader, &blocking, start, bytes_max, true)));
+            drop(sender.send(scan(&reader, &blocking, view, true)));
         }));
         receiver
             .await

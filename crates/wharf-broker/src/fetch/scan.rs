@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wharf_log::{Bounds, PartitionId, ReadError, Reader};
+use wharf_log::{Aborted, Bounds, PartitionId, ReadError, Reader, Slice};
 
 use super::{FetchPartition, FetchedPartition};
 use crate::codec::first_batch;
@@ -28,6 +28,16 @@ pub(super) struct Target {
     pub(super) partition: Result<PartitionId, Error>,
 }
 
+/// How to look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// The target to begin with.
+    pub(super) start: usize,
+    pub(super) bytes_max: usize,
+    /// Only up to the last stable offset.
+    pub(super) read_committed: bool,
+}
+
 /// What one look found.
 #[derive(Debug)]
 pub(super) struct Scan {
@@ -45,14 +55,16 @@ pub(super) struct Found {
     pub(super) error: Option<Error>,
     pub(super) bounds: Option<Bounds>,
     pub(super) batches: Vec<Bytes>,
+    pub(super) aborted: Vec<Aborted>,
+    /// How far the reader may read.
+    pub(super) end: i64,
 }
 
 /// Looks at every target. `None` when the disk is needed and `may_block` is false.
 pub(super) fn scan(
     reader: &Reader,
     targets: &[Target],
-    start: usize,
-    bytes_max: usize,
+    view: View,
     may_block: bool,
 ) -> Option<Scan> {
     let mut scan = Scan {
@@ -61,7 +73,7 @@ pub(super) fn scan(
         is_urgent: false,
     };
     for step in 0..targets.len() {
-        let at = (start % targets.len() + step) % targets.len();
+        let at = (view.start % targets.len() + step) % targets.len();
         let target = &targets[at];
         let found = &mut scan.found[at];
         let partition = match &target.partition {
@@ -71,19 +83,19 @@ pub(super) fn scan(
                 continue;
             }
         };
-        let rest = bytes_max.saturating_sub(scan.bytes);
-        match look(
-            reader,
-            &target.asked,
-            partition,
-            rest,
-            scan.bytes == 0,
-            may_block,
-        ) {
-            Ok((bounds, batches, bytes)) => {
-                found.bounds = Some(bounds);
-                found.batches = batches;
-                scan.bytes += bytes;
+        let view = View {
+            bytes_max: view.bytes_max.saturating_sub(scan.bytes),
+            ..view
+        };
+        let is_first = scan.bytes == 0;
+        match look(reader, &target.asked, partition, view, is_first, may_block) {
+            Ok(slice) => {
+                let end = |bounds| readable_end(bounds, view.read_committed);
+                found.end = slice.bounds.map_or(-1, end);
+                found.bounds = slice.bounds;
+                found.batches = slice.batches;
+                found.aborted = slice.aborted;
+                scan.bytes += slice.bytes;
             }
             Err(ReadError::NeedsDisk) => return None,
             Err(error) => {
@@ -96,30 +108,51 @@ pub(super) fn scan(
     Some(scan)
 }
 
-/// Reads one partition within `rest` bytes, or its first batch whatever its size if `is_first`.
+/// How far a reader may read.
+fn readable_end(bounds: Bounds, read_committed: bool) -> i64 {
+    match read_committed {
+        true => bounds.stable_end,
+        false => bounds.end,
+    }
+}
+
+/// Reads one partition within `view.bytes_max`, or its first batch whatever its size if `is_first`.
 fn look(
     reader: &Reader,
     asked: &FetchPartition,
     partition: PartitionId,
-    rest: usize,
+    view: View,
     is_first: bool,
     may_block: bool,
-) -> Result<(Bounds, Vec<Bytes>, usize), ReadError> {
-    let limit = rest.min(usize::try_from(asked.bytes_max).unwrap_or(0));
+) -> Result<Slice, ReadError> {
+    let limit = usize::try_from(asked.bytes_max).unwrap_or(0);
+    let limit = limit.min(view.bytes_max);
     let bounds = reader
         .bounds(partition)
         .ok_or(ReadError::UnknownPartition(partition))?;
-    let is_inside = (bounds.start..bounds.end).contains(&asked.offset);
+    let nothing = |bounds| Slice {
+        bounds: Some(bounds),
+        ..Slice::default()
+    };
+    let end = readable_end(bounds, view.read_committed);
+    let is_inside = (bounds.start..end).contains(&asked.offset);
+    let is_behind = (end..=bounds.end).contains(&asked.offset);
     // Most looks of most fetches end here: nothing new.
-    if asked.offset == bounds.end || (limit == 0 && !is_first && is_inside) {
-        return Ok((bounds, Vec::new(), 0));
+    if is_behind || (limit == 0 && !is_first && is_inside) {
+        return Ok(nothing(bounds));
     }
-    let slice = reader.read(partition, asked.offset, limit, may_block)?;
+    let slice = match view.read_committed {
+        true => reader.read_committed(partition, asked.offset, limit, may_block)?,
+        false => reader.read(partition, asked.offset, limit, may_block)?,
+    };
     let bounds = slice.bounds.unwrap_or(bounds);
     if slice.bytes > limit && !is_first {
-        return Ok((bounds, Vec::new(), 0));
+        return Ok(nothing(bounds));
     }
-    Ok((bounds, slice.batches, slice.bytes))
+    Ok(Slice {
+        bounds: Some(bounds),
+        ..slice
+    })
 }
 
 /// A topic deleted since it was resolved is unknown in the way the client named it.
@@ -152,16 +185,16 @@ impl Found {
     /// Whether the partition goes on after the batches found: one look ends where the log goes on
     /// in another file, or at a limit.
     pub(super) fn has_more(&self) -> bool {
-        let (Some(bounds), Some(last)) = (self.bounds, self.batches.last()) else {
+        let Some(last) = self.batches.last() else {
             return false;
         };
         let mut rest = last.clone();
-        let mut next = bounds.end;
+        let mut next = self.end;
         while let Ok((header, after)) = first_batch(&rest) {
             next = header.last_offset() + 1;
             rest = after;
         }
-        next < bounds.end
+        next < self.end
     }
 
     /// The answer for the partition as it was asked for.
@@ -175,6 +208,7 @@ impl Found {
             last_stable: bounds.stable_end,
             log_start: bounds.start,
             batches: self.batches,
+            aborted: self.aborted,
         }
     }
 }

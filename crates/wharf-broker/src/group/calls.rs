@@ -226,7 +226,7 @@ impl Broker {
         }
     }
 
-    fn new_commit(
+    pub(super) fn new_commit(
         &self,
         topic: &Topic,
         offset: CommitOffset,
@@ -273,15 +273,19 @@ impl Broker {
             check_fetch(group, member)?;
             let asked = topics.iter().zip(partitions);
             let found = asked.map(|(topic, (_, partition))| {
-                let topic = topic.as_ref().ok()?;
-                group
-                    .offsets
-                    .get(topic.name.as_str(), topic.id, *partition)
-                    .cloned()
+                let Ok(topic) = topic.as_ref() else {
+                    return (None, false);
+                };
+                let (name, offsets) = (topic.name.as_str(), &group.offsets);
+                let record = offsets.get(name, topic.id, *partition).cloned();
+                (
+                    record,
+                    offsets.pending.is_pending(&(name.to_owned(), *partition)),
+                )
             });
             Ok::<Vec<_>, Error>(found.collect())
         });
-        let found = found.unwrap_or_else(|| Ok(vec![None; partitions.len()]))?;
+        let found = found.unwrap_or_else(|| Ok(vec![(None, false); partitions.len()]))?;
         let answers = topics.into_iter().zip(partitions).zip(found);
         let answers = answers.map(
             |((topic, (asked, partition)), record)| match (topic, asked) {
@@ -292,7 +296,7 @@ impl Broker {
                     record,
                 )),
                 (Err(_), TopicRef::Name(name)) => {
-                    Ok(committed(name.clone(), None, *partition, None))
+                    Ok(committed(name.clone(), None, *partition, (None, false)))
                 }
                 (Err(error), TopicRef::Id(_)) => Err(error),
             },
@@ -308,16 +312,22 @@ impl Broker {
         let found = self.shared.groups.inner.with(group, |_, group, _now| {
             check_fetch(group, member)?;
             let all = group.offsets.iter();
-            let all =
-                all.map(|(topic, partition, record)| (topic.to_owned(), partition, record.clone()));
+            let all = all.map(|(topic, partition, record)| {
+                let key = (topic.to_owned(), partition);
+                let is_unstable = group.offsets.pending.is_pending(&key);
+                (key.0, partition, record.clone(), is_unstable)
+            });
             Ok::<Vec<_>, Error>(all.collect())
         });
         let found = found.unwrap_or_else(|| Ok(Vec::new()))?;
-        let current = found.into_iter().filter_map(|(name, partition, record)| {
-            let topic = self.topic(&TopicRef::Name(name.clone())).ok()?;
-            let is_current = topic.id == record.topic_id;
-            is_current.then(|| Ok(committed(name, Some(topic.id), partition, Some(record))))
-        });
+        let current = found
+            .into_iter()
+            .filter_map(|(name, partition, record, is_unstable)| {
+                let topic = self.topic(&TopicRef::Name(name.clone())).ok()?;
+                let is_current = topic.id == record.topic_id;
+                let record = (Some(record), is_unstable);
+                is_current.then(|| Ok(committed(name, Some(topic.id), partition, record)))
+            });
         Ok(current.collect())
     }
 
@@ -466,7 +476,7 @@ fn committed(
     topic: String,
     topic_id: Option<Uuid>,
     partition: i32,
-    record: Option<OffsetRecord>,
+    (record, is_unstable): (Option<OffsetRecord>, bool),
 ) -> CommittedOffset {
     let (offset, leader_epoch, metadata) = match record {
         Some(record) => (record.offset, record.leader_epoch, record.metadata),
@@ -479,10 +489,11 @@ fn committed(
         offset,
         leader_epoch,
         metadata,
+        is_unstable,
     }
 }
 
-fn partition_exists(topic: &Topic, partition: i32) -> Result<(), Error> {
+pub(super) fn partition_exists(topic: &Topic, partition: i32) -> Result<(), Error> {
     let index = usize::try_from(partition).ok();
     match index.is_some_and(|index| index < topic.partitions.len()) {
         true => Ok(()),

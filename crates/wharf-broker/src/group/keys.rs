@@ -6,6 +6,7 @@
 //! | `h` | members of the consumer protocol | length and name of the group, member id | one member ([`super::consumer`]) |
 //! | `c` | settings of groups | the group's name | [`super::settings`] |
 //! | `o` | committed offsets | length and name of the group, length and name of the topic, partition | [`super::record`], one offset |
+//! | `xo` | offsets of open transactions | producer id (u64), then as `o` without its first byte | as `o` |
 //!
 //! Lengths are two bytes, the partition four, all big-endian, so that everything of one group is
 //! one prefix. A key that does not parse is reported, never skipped: offsets must not vanish.
@@ -20,8 +21,10 @@ pub(super) const OFFSETS: &[u8] = b"o";
 pub(super) const MEMBERS: &[u8] = b"h";
 /// The table of the settings of groups.
 pub(super) const SETTINGS: &[u8] = b"c";
+/// The table of the offsets of open transactions.
+pub(super) const PENDING: &[u8] = b"xo";
 /// The longest group name in bytes. It must fit the two length bytes; Kafka itself sets no limit.
-pub(super) const GROUP_NAME_BYTES_MAX: usize = 4096;
+pub(crate) const GROUP_NAME_BYTES_MAX: usize = 4096;
 
 /// The key of a group's record.
 pub(super) fn group(name: &str) -> Bytes {
@@ -78,9 +81,29 @@ pub(super) fn offset(group: &str, topic: &str, partition: i32) -> Bytes {
     key.freeze()
 }
 
+/// The key of an offset that a producer's open transaction is going to commit.
+pub(super) fn pending(producer: i64, group: &str, topic: &str, partition: i32) -> Bytes {
+    let of = offset(group, topic, partition);
+    let mut key = BytesMut::with_capacity(PENDING.len() + 8 + of.len());
+    key.put_slice(PENDING);
+    key.put_i64(producer);
+    key.put_slice(&of[OFFSETS.len()..]);
+    key.freeze()
+}
+
+/// Producer, group, topic and partition of the key of a transaction's offset.
+pub(super) fn parse_pending(key: &[u8]) -> Option<(i64, String, String, i32)> {
+    let (producer, of) = key.strip_prefix(PENDING)?.split_first_chunk::<8>()?;
+    let (group, topic, partition) = parse_names(of)?;
+    Some((i64::from_be_bytes(*producer), group, topic, partition))
+}
+
 /// Group, topic and partition of a committed offset's key.
 pub(super) fn parse_offset(key: &[u8]) -> Option<(String, String, i32)> {
-    let rest = key.strip_prefix(OFFSETS)?;
+    parse_names(key.strip_prefix(OFFSETS)?)
+}
+
+fn parse_names(rest: &[u8]) -> Option<(String, String, i32)> {
     let (group, rest) = name(rest)?;
     let (topic, rest) = name(rest)?;
     let partition = i32::from_be_bytes(rest.try_into().ok()?);
@@ -112,6 +135,15 @@ mod tests {
             parse_offset(&key),
             Some(("gröup".to_owned(), "t".to_owned(), 7))
         );
+    }
+
+    #[test]
+    fn the_key_of_a_transactions_offset_is_read_back() {
+        let key = pending(9, "g", "t", 7);
+        let expected = (9, "g".to_owned(), "t".to_owned(), 7);
+        assert_eq!(parse_pending(&key), Some(expected));
+        assert_eq!(parse_pending(&key[..key.len() - 1]), None);
+        assert_eq!(parse_offset(&key), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod keys;
 mod machine;
 mod migrate;
 mod offsets;
+mod pending;
 mod protocol;
 mod record;
 mod recover;
@@ -21,8 +22,10 @@ mod settings;
 mod shell;
 mod stores;
 mod subscription;
+mod transactional;
 
 pub(crate) use consumer::ASSIGNORS;
+pub(crate) use keys::GROUP_NAME_BYTES_MAX as NAME_BYTES_MAX;
 pub use protocol::MigrationPolicy;
 pub(crate) use shell::Groups;
 
@@ -174,6 +177,8 @@ pub struct CommittedOffset {
     pub leader_epoch: i32,
     /// Free text.
     pub metadata: String,
+    /// An open transaction is going to commit another offset of the partition (KIP-447).
+    pub is_unstable: bool,
 }
 
 /// Which request commits offsets; it decides about details of who may.

@@ -13,6 +13,7 @@ use wharf_message::Timestamp;
 
 use super::keys;
 use super::machine::Expiry;
+use super::pending::Pending;
 use super::record::OffsetRecord;
 
 /// An offset on its way to the log.
@@ -23,18 +24,30 @@ pub(super) struct Commit {
     pub(super) record: OffsetRecord,
 }
 
+impl Commit {
+    /// What to write for it once it counts.
+    pub(super) fn change(&self, group: &str) -> StateChange {
+        StateChange {
+            key: keys::offset(group, &self.topic, self.partition),
+            value: Some(self.record.encode()),
+        }
+    }
+}
+
 /// The offsets of one group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Offsets {
     durable: BTreeMap<String, BTreeMap<i32, OffsetRecord>>,
     /// How many commits of a partition are on their way.
     on_the_way: BTreeMap<(String, i32), usize>,
+    /// Those of open transactions.
+    pub(super) pending: Pending,
 }
 
 impl Offsets {
     /// Whether there are none, not even on their way.
     pub(super) fn is_empty(&self) -> bool {
-        self.durable.is_empty() && self.on_the_way.is_empty()
+        self.durable.is_empty() && self.on_the_way.is_empty() && self.pending.is_empty()
     }
 
     /// Takes an offset found in the log.
@@ -47,15 +60,14 @@ impl Offsets {
 
     /// What to write for these commits; report their end by [`Self::committed`].
     pub(super) fn commit(&mut self, group: &str, commits: &[Commit]) -> Vec<StateChange> {
-        let changes = commits.iter().map(|commit| {
+        let mut changes = Vec::with_capacity(commits.len());
+        for commit in commits {
             let key = (commit.topic.clone(), commit.partition);
+            changes.extend(self.pending.supersede(group, &key));
             *self.on_the_way.entry(key).or_default() += 1;
-            StateChange {
-                key: keys::offset(group, &commit.topic, commit.partition),
-                value: Some(commit.record.encode()),
-            }
-        });
-        changes.collect()
+            changes.push(commit.change(group));
+        }
+        changes
     }
 
     /// These commits are durable now, or were refused. In the order of the commits.
@@ -67,6 +79,9 @@ impl Offsets {
         } in commits
         {
             let key = (topic, partition);
+            if !durable {
+                self.pending.not_superseded(&key);
+            }
             if let Some(count) = self.on_the_way.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {
@@ -74,11 +89,15 @@ impl Offsets {
                 }
             }
             if durable {
-                self.durable
-                    .entry(key.0)
-                    .or_default()
-                    .insert(partition, record);
+                self.recover(key.0, partition, record);
             }
+        }
+    }
+
+    /// A producer's transaction ended, durably.
+    pub(super) fn ended(&mut self, producer: i64) {
+        for commit in self.pending.ended(producer) {
+            self.recover(commit.topic, commit.partition, commit.record);
         }
     }
 
@@ -100,13 +119,14 @@ impl Offsets {
         })
     }
 
-    /// Every partition with an offset, durable or on its way.
+    /// Every partition with an offset, durable, on its way or of an open transaction.
     pub(super) fn keys(&self) -> Vec<(String, i32)> {
         let mut keys: Vec<_> = self
             .iter()
             .map(|(topic, partition, _)| (topic.to_owned(), partition))
             .collect();
         keys.extend(self.on_the_way.keys().cloned());
+        keys.extend(self.pending.keys());
         keys.sort();
         keys.dedup();
         keys
@@ -116,9 +136,11 @@ impl Offsets {
     pub(super) fn keys_of_topic(&self, topic: &str) -> Vec<(String, i32)> {
         let durable = self.durable.get(topic).into_iter().flat_map(BTreeMap::keys);
         let on_the_way = self.on_the_way.keys().filter(|(name, _)| name == topic);
+        let pending = self.pending.keys().filter(|(name, _)| name == topic);
         let mut partitions: Vec<i32> = durable
             .chain(on_the_way.map(|(_, partition)| partition))
             .copied()
+            .chain(pending.map(|(_, partition)| partition))
             .collect();
         partitions.sort_unstable();
         partitions.dedup();
@@ -151,7 +173,7 @@ impl Offsets {
                 let key = (topic.clone(), *partition);
                 if deadline > now {
                     next = Some(next.map_or(deadline, |next| next.min(deadline)));
-                } else if !self.on_the_way.contains_key(&key) {
+                } else if !self.on_the_way.contains_key(&key) && !self.pending.is_pending(&key) {
                     expired.push(key);
                 }
             }
@@ -159,9 +181,22 @@ impl Offsets {
         (expired, next)
     }
 
+    /// What to write to remove these offsets.
+    pub(super) fn removal(&self, group: &str, keys: &[(String, i32)]) -> Vec<StateChange> {
+        let mut changes = Vec::with_capacity(keys.len());
+        for (topic, partition) in keys {
+            let offset = keys::offset(group, topic, *partition);
+            let pending = self.pending.keys_in_log(group, topic, *partition);
+            let removed = [offset].into_iter().chain(pending);
+            changes.extend(removed.map(|key| StateChange { key, value: None }));
+        }
+        changes
+    }
+
     /// These offsets are gone.
     pub(super) fn remove(&mut self, keys: &[(String, i32)]) {
         for (topic, partition) in keys {
+            self.pending.remove(topic, *partition);
             if let Some(partitions) = self.durable.get_mut(topic) {
                 partitions.remove(partition);
                 if partitions.is_empty() {
@@ -170,15 +205,6 @@ impl Offsets {
             }
         }
     }
-}
-
-/// What to write to remove these offsets.
-pub(super) fn removal(group: &str, keys: &[(String, i32)]) -> Vec<StateChange> {
-    let change = |(topic, partition): &(String, i32)| StateChange {
-        key: keys::offset(group, topic, *partition),
-        value: None,
-    };
-    keys.iter().map(change).collect()
 }
 
 #[cfg(test)]

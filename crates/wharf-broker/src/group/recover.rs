@@ -51,6 +51,17 @@ impl Groups {
             group.is_stored = true;
             groups.insert(name, group);
         }
+        for (key, value) in reader.state(keys::PENDING) {
+            let found = keys::parse_pending(&key);
+            let (producer, name, topic, partition) =
+                found.ok_or_else(|| unreadable("transaction's offset", &key))?;
+            let record = OffsetRecord::decode(&value)?;
+            let group = groups
+                .entry(name)
+                .or_insert_with(|| Group::new(Protocol::classic(Machine::new(limits, now))));
+            let key = (topic, partition);
+            group.offsets.pending.recover(producer, key, record);
+        }
         for (key, value) in reader.state(keys::OFFSETS) {
             let found = keys::parse_offset(&key);
             let (name, topic, partition) = found.ok_or_else(|| unreadable("offset", &key))?;

@@ -8,7 +8,7 @@
 //! What groups of the consumer protocol store is in [`super::stores`], their way from and to classic
 //! groups in [`super::migrate`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use wharf_message::Timestamp;
 use super::alarm::Alarms;
 use super::consumer::Around;
 use super::machine::{Effect, Limits, Machine, Ticket, Token, refusal};
-use super::offsets::{self, Commit, Offsets};
+use super::offsets::{Commit, Offsets};
 use super::protocol::Protocol;
 use super::record::GroupRecord;
 use super::settings::Settings;
@@ -181,6 +181,13 @@ impl Inner {
     /// Every group's place, by name.
     pub(super) fn cells(&self) -> Vec<Arc<Cell>> {
         lock(&self.table).values().cloned().collect()
+    }
+
+    /// The places of these groups, in the order of their names; of those that there are.
+    pub(super) fn find(&self, names: &BTreeSet<String>) -> Vec<Arc<Cell>> {
+        let table = lock(&self.table);
+        let found = names.iter().filter_map(|name| table.get(name).cloned());
+        found.collect()
     }
 
     /// Does something to a group, then carries out what follows from it. `None` when there is no
@@ -413,7 +420,7 @@ impl Inner {
         group: &mut Group,
         keys: Vec<(String, i32)>,
     ) -> Outcome {
-        let changes = offsets::removal(&cell.name, &keys);
+        let changes = group.offsets.removal(&cell.name, &keys);
         group.removals += 1;
         self.submit(
             cell,
@@ -437,7 +444,7 @@ impl Inner {
         group: &mut Group,
     ) -> Result<Outcome, Error> {
         group.protocol.start_deletion()?;
-        let mut changes = offsets::removal(&cell.name, &group.offsets.keys());
+        let mut changes = group.offsets.removal(&cell.name, &group.offsets.keys());
         changes.push(StateChange {
             key: keys::group(&cell.name),
             value: None,

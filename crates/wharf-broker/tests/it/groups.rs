@@ -380,6 +380,7 @@ fn committed_offsets_survive_the_loss_of_power_with_everything_that_belongs_to_t
             offset: round,
             leader_epoch: 3,
             metadata: "näme".to_owned(),
+            is_unstable: false,
         };
         assert_eq!(committed(&world, "g", "orders", 0), expected);
         let all = [

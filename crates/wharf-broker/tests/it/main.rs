@@ -16,3 +16,4 @@ mod sessions;
 mod settings;
 mod support;
 mod topics;
+mod transactions;

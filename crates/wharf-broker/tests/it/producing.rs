@@ -201,7 +201,7 @@ fn bytes_that_are_no_batch_are_refused() {
 }
 
 #[test]
-fn clients_write_neither_control_nor_transactional_batches() {
+fn clients_write_no_control_batches_and_transactional_ones_only_under_an_id() {
     let world = World::new();
     world.topic("orders", 1, &[]);
     let good = sequenced(0, 0, 0, &["a"]);
@@ -210,7 +210,7 @@ fn clients_write_neither_control_nor_transactional_batches() {
     assert_eq!(kind(produce(&world, control)), ErrorKind::InvalidRecord);
     assert_eq!(
         kind(produce(&world, transactional)),
-        ErrorKind::InvalidRequest
+        ErrorKind::TransactionalIdAuthorizationFailed
     );
 }
 

@@ -10,7 +10,7 @@ use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use uuid::Uuid;
-use wharf_broker::{Error, ErrorKind, Produce, Produced};
+use wharf_broker::{Error, ErrorKind, Produce, Produced, Protocol};
 use wharf_log::batch::{Compression, header};
 use wharf_message::Timestamp;
 
@@ -26,7 +26,7 @@ pub(super) static CARD: Card = Card {
     name: "Produce",
     advertised: 0..=13,
     answered: 3..=13,
-    kips: &[98, 110, 467, 516],
+    kips: &[98, 110, 467, 516, 890],
     shape: Shape::new(
         9,
         &[
@@ -37,14 +37,16 @@ pub(super) static CARD: Card = Card {
         ],
     ),
     notes: "Versions 0 to 2 are advertised, as Kafka does for old librdkafka, and end the \
-            connection. `acks=1` is synced like `acks=all`. A transactional id is refused with \
-            INVALID_REQUEST.",
+            connection. `acks=1` is synced like `acks=all`. From version 12 on a transactional batch \
+            adds its partition to the transaction (KIP-890).",
 };
 
 /// The first version that names topics by id.
 const BY_ID_FROM: i16 = 13;
 /// The first version that may carry zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
+/// The first version that adds partitions to the transaction by writing to them (KIP-890).
+const IMPLICIT_FROM: i16 = 12;
 /// The first version with the first offset kept in the answer.
 const LOG_START_FROM: i16 = 5;
 /// The first version with sentences in the answer (KIP-467).
@@ -54,8 +56,16 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
     let request: ProduceRequest = call.decode()?;
     let Call { broker, cx, reply, .. } = call;
     let acks = request.acks;
+    let transactional_id = request.transactional_id.clone();
+    let protocol = match reply.version >= IMPLICIT_FROM {
+        true => Protocol::Implicit,
+        false => Protocol::Explicit,
+    };
     let (records, outline) = outline(request, reply.version);
-    let produced = broker.produce(&cx, records);
+    let produced = match transactional_id {
+        Some(id) => broker.produce_in_transaction(&cx, &id, protocol, records).left_future(),
+        None => broker.produce(&cx, records).right_future(),
+    };
     if acks == 0 {
         let finished = produced.map(move |produced| outline.fill(produced, reply.version));
         return Ok(Outcome::Silent(finished.map(|answer| unanswered(&answer)).boxed()));
@@ -103,8 +113,7 @@ fn refusal(request: &ProduceRequest) -> Option<Error> {
         let sentence = format!("acks must be -1, 0 or 1, not {}", request.acks);
         return Some(Error::new(ErrorKind::InvalidRequiredAcks, sentence));
     }
-    request.transactional_id.as_ref()?;
-    Some(Error::new(ErrorKind::InvalidRequest, "transactions are not supported"))
+    None
 }
 
 fn refused_codec(produce: &Produce, version: i16) -> Option<Error> {

@@ -20,7 +20,7 @@ use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicNam
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 use wharf_broker::group::{CommittedOffset, Member};
-use wharf_broker::{Broker, Context, Error, TopicRef};
+use wharf_broker::{Broker, Context, Error, ErrorKind, TopicRef};
 
 use super::Card;
 use super::repeated::once;
@@ -45,6 +45,8 @@ struct Question {
     member: Option<Member>,
     /// `None` for all topics.
     topics: Option<Vec<(TopicRef, Vec<i32>)>>,
+    /// What an open transaction is about to change must not be answered (KIP-447).
+    require_stable: bool,
 }
 
 /// The partitions of one topic with what was found.
@@ -74,7 +76,7 @@ pub(super) static CARD: Card = Card {
             BOOL.from(7),
         ],
     ),
-    notes: "Offsets are always stable: there are no transactions. Version 10 names topics by id.",
+    notes: "Version 10 names topics by id.",
 };
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
@@ -118,6 +120,7 @@ fn answer(call: &Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
                     instance: None,
                 }),
                 topics,
+                require_stable: request.require_stable,
             };
             let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
             match ask(broker, cx, &question, version) {
@@ -147,6 +150,7 @@ fn answer_one(
         group: request.group_id.to_string(),
         member: None,
         topics,
+        require_stable: request.require_stable,
     };
     let response = OffsetFetchResponse::default();
     let (code, found) = match ask(broker, cx, &question, version) {
@@ -182,7 +186,8 @@ fn ask(
     let member = question.member.as_ref();
     let Some(topics) = &question.topics else {
         let all = broker.committed_offsets(cx, &question.group, member, None)?;
-        return Ok(by_topic(all.into_iter().flatten(), version));
+        let all = all.into_iter().flatten();
+        return Ok(by_topic(all, version, question.require_stable));
     };
     let partitions: Vec<_> = topics
         .iter()
@@ -191,7 +196,10 @@ fn ask(
     let results = broker.committed_offsets(cx, &question.group, member, Some(&partitions))?;
     let mut results = results
         .into_iter()
-        .map(|one| one.map_err(|error| error_code(error.kind)));
+        .map(|one| match one {
+            Ok(offset) => stable(offset, question.require_stable),
+            Err(error) => Err(error_code(error.kind)),
+        });
     Ok(topics
         .iter()
         .map(|(topic, indexes)| Found {
@@ -201,8 +209,20 @@ fn ask(
         .collect())
 }
 
+/// The offset, unless it is about to change and the client wants none that is.
+fn stable(offset: CommittedOffset, require_stable: bool) -> Result<CommittedOffset, i16> {
+    match require_stable && offset.is_unstable {
+        true => Err(error_code(ErrorKind::UnstableOffsetCommit)),
+        false => Ok(offset),
+    }
+}
+
 /// All offsets of a group, by topic. A topic that is gone has no id to name it by.
-fn by_topic(offsets: impl Iterator<Item = CommittedOffset>, version: i16) -> Vec<Found> {
+fn by_topic(
+    offsets: impl Iterator<Item = CommittedOffset>,
+    version: i16,
+    require_stable: bool,
+) -> Vec<Found> {
     let mut topics: BTreeMap<String, Vec<CommittedOffset>> = BTreeMap::new();
     for offset in offsets {
         topics.entry(offset.topic.clone()).or_default().push(offset);
@@ -217,7 +237,7 @@ fn by_topic(offsets: impl Iterator<Item = CommittedOffset>, version: i16) -> Vec
             };
             let partitions = offsets
                 .into_iter()
-                .map(|offset| (offset.partition, Ok(offset)));
+                .map(|offset| (offset.partition, stable(offset, require_stable)));
             Some(Found {
                 topic,
                 partitions: partitions.collect(),
@@ -327,6 +347,7 @@ mod tests {
             offset: 7,
             leader_epoch: 0,
             metadata: String::new(),
+            is_unstable: false,
         };
         let id = Uuid::from_u128(1);
         let all = [
@@ -334,7 +355,7 @@ mod tests {
             offset("gone", None, 0),
             offset("kept", Some(id), 0),
         ];
-        let named: Vec<_> = by_topic(all.clone().into_iter(), 9)
+        let named: Vec<_> = by_topic(all.clone().into_iter(), 9, true)
             .into_iter()
             .map(|found| found.topic)
             .collect();
@@ -342,7 +363,7 @@ mod tests {
             named,
             [TopicRef::Name("gone".into()), TopicRef::Name("kept".into())]
         );
-        let by_id = by_topic(all.into_iter(), BY_ID);
+        let by_id = by_topic(all.into_iter(), BY_ID, true);
         assert_eq!(by_id.len(), 1);
         assert_eq!(by_id[0].topic, TopicRef::Id(id));
         assert_eq!(by_id[0].partitions.len(), 2);

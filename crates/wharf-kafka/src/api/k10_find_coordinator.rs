@@ -1,4 +1,4 @@
-//! FindCoordinator: this node, for every group; several keys at once from version 4 on (KIP-699).
+//! FindCoordinator: this node, for every group and transactional id; several keys at once from version 4 on (KIP-699).
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -17,10 +17,10 @@ pub(super) static CARD: Card = Card {
     name: "FindCoordinator",
     advertised: 0..=6,
     answered: 0..=6,
-    kips: &[699],
+    kips: &[98, 699],
     shape: Shape::new(3, &[TEXT.to(3), INT8.from(1), items(&TEXT).from(4)]),
-    notes: "Coordinators of groups. Transactions and share groups are refused with INVALID_REQUEST \
-            and a sentence.",
+    notes: "Coordinators of groups and of transactions. Share groups are refused with \
+            INVALID_REQUEST and a sentence.",
 };
 
 /// The key type of consumer groups.
@@ -67,8 +67,7 @@ fn find(call: &Call, key: StrBytes, key_type: i8) -> Coordinator {
 
 fn refusal(key_type: i8) -> Option<Error> {
     let sentence = match key_type {
-        GROUP => return None,
-        TRANSACTION => "transactions are not supported by this version of Wharf".to_owned(),
+        GROUP | TRANSACTION => return None,
         other => format!("coordinators of type {other} are not known"),
     };
     Some(Error::new(ErrorKind::InvalidRequest, sentence))

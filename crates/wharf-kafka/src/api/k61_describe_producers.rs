@@ -1,5 +1,5 @@
-//! DescribeProducers: which idempotent producers are active in partitions (KIP-664). Without
-//! transactions there is neither a coordinator's epoch nor a first offset of one.
+//! DescribeProducers: which producers are active in partitions, and where their open transactions
+//! begin (KIP-664).
 
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
@@ -22,7 +22,7 @@ pub(super) static CARD: Card = Card {
     answered: 0..=0,
     kips: &[664],
     shape: Shape::new(0, &[array(&[TEXT, items(&INT32)])]),
-    notes: "Idempotent producers; there are no transactions.",
+    notes: "",
 };
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
@@ -66,6 +66,6 @@ fn state(producer: ProducerDescription) -> ProducerState {
         .with_producer_epoch(producer.epoch)
         .with_last_sequence(producer.last_sequence)
         .with_last_timestamp(producer.last_timestamp)
-        .with_coordinator_epoch(-1)
-        .with_current_txn_start_offset(-1)
+        .with_coordinator_epoch(producer.coordinator_epoch)
+        .with_current_txn_start_offset(producer.transaction_start.unwrap_or(-1))
 }

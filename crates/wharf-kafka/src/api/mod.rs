@@ -109,6 +109,11 @@ apis! {
     k21_delete_records: DeleteRecordsRequest;
     k22_init_producer_id: InitProducerIdRequest;
     k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest;
+    k24_add_partitions_to_txn: AddPartitionsToTxnRequest;
+    k25_add_offsets_to_txn: AddOffsetsToTxnRequest;
+    k26_end_txn: EndTxnRequest;
+    k27_write_txn_markers: WriteTxnMarkersRequest;
+    k28_txn_offset_commit: TxnOffsetCommitRequest;
     k29_describe_acls: DescribeAclsRequest;
     k30_create_acls: CreateAclsRequest;
     k31_delete_acls: DeleteAclsRequest;
@@ -129,6 +134,8 @@ apis! {
     k57_update_features: UpdateFeaturesRequest;
     k60_describe_cluster: DescribeClusterRequest;
     k61_describe_producers: DescribeProducersRequest;
+    k65_describe_transactions: DescribeTransactionsRequest;
+    k66_list_transactions: ListTransactionsRequest;
     k68_consumer_group_heartbeat: ConsumerGroupHeartbeatRequest;
     k69_consumer_group_describe: ConsumerGroupDescribeRequest;
     k74_list_config_resources: ListConfigResourcesRequest;

@@ -60,6 +60,11 @@ fn the_advertised_ranges_are_those_of_kafka() {
         (21, 0, 2),
         (22, 0, 5),
         (23, 2, 4),
+        (24, 0, 5),
+        (25, 0, 4),
+        (26, 0, 5),
+        (27, 1, 2),
+        (28, 0, 5),
         (29, 1, 3),
         (30, 1, 3),
         (31, 1, 3),
@@ -80,6 +85,8 @@ fn the_advertised_ranges_are_those_of_kafka() {
         (57, 0, 2),
         (60, 0, 2),
         (61, 0, 0),
+        (65, 0, 0),
+        (66, 0, 2),
         (68, 0, 1),
         (69, 0, 1),
         (74, 0, 1),
@@ -105,8 +112,20 @@ fn api_versions_is_answered_in_every_version_and_tells_features_where_it_can() {
             .map(|one| (one.name.as_str(), one.max_version_level))
             .collect();
         let told = version >= 3;
+        assert_eq!(
+            levels.contains(&("transaction.version", 2)),
+            told,
+            "v{version}"
+        );
         assert_eq!(levels.contains(&("group.version", 1)), told, "v{version}");
         assert_eq!(answer.finalized_features_epoch, if told { 0 } else { -1 });
+        // A supported level of 0 is told only to clients that can read it (KIP-584).
+        let mut supported = answer.supported_features.iter();
+        assert_eq!(
+            supported.any(|one| one.min_version == 0),
+            version >= 4,
+            "v{version}"
+        );
     }
 }
 

@@ -15,3 +15,4 @@ mod quota_keys;
 mod records;
 mod support;
 mod topic_keys;
+mod transaction_keys;

@@ -4,10 +4,7 @@ use bytes::Bytes;
 use futures_util::future::join;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::ForgottenTopic;
-use kafka_protocol::messages::{
-    FetchRequest, InitProducerIdRequest, ProduceRequest, TransactionalId,
-};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{FetchRequest, InitProducerIdRequest, ProduceRequest};
 use wharf_kafka::Outcome;
 use wharf_log::batch::Producer;
 
@@ -157,21 +154,6 @@ fn acks_that_do_not_exist_are_refused_and_nothing_is_written() {
         );
         assert_eq!(refused.base_offset, -1);
     }
-    assert_eq!(fetch(&node, 12, topic, 0).high_watermark, 0);
-}
-
-#[test]
-fn a_transactional_id_is_refused_and_nothing_is_written() {
-    let node = Node::new();
-    let topic = create(&node, "orders", &[]);
-    let id = Some(TransactionalId(StrBytes::from_static_str("t")));
-    let request = produce_request(9, topic, 0, batch_of(&["a"], None)).with_transactional_id(id);
-    let refused = produce_with(&node, 9, &request);
-    assert_eq!(refused.error_code, ResponseError::InvalidRequest.code());
-    assert_eq!(
-        refused.error_message.as_deref(),
-        Some("transactions are not supported")
-    );
     assert_eq!(fetch(&node, 12, topic, 0).high_watermark, 0);
 }
 

@@ -70,6 +70,7 @@ fn count(config: &Config) -> Refused {
         log,
         topics,
         groups,
+        transactions,
         ..
     } = config;
     let partitions = usize::try_from(topics.default_partitions).unwrap_or(usize::MAX);
@@ -98,6 +99,7 @@ fn count(config: &Config) -> Refused {
         ("groups.members-max", groups.members_max),
         ("groups.groups-max", groups.groups_max),
         ("groups.consumer-members-max", groups.consumer_members_max),
+        ("transactions.ids-max", transactions.ids_max),
     ];
     let (key, _) = zero.into_iter().find(|(_, number)| *number == 0)?;
     Some((
@@ -111,6 +113,7 @@ fn rest(config: &Config) -> Refused {
         node,
         kafka,
         groups,
+        transactions,
         ..
     } = config;
     let zero = [
@@ -119,6 +122,10 @@ fn rest(config: &Config) -> Refused {
     ];
     if let Some((key, _)) = zero.into_iter().find(|(_, period)| period.0.is_zero()) {
         return Some((key, "0s would close every connection at once".to_owned()));
+    }
+    if transactions.timeout_max.0.as_millis() == 0 {
+        let reason = "no producer could begin a transaction; the least is 1ms".to_owned();
+        return Some(("transactions.timeout-max", reason));
     }
     if groups.session_timeout_min > groups.session_timeout_max {
         let reason = format!(

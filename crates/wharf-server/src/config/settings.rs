@@ -230,4 +230,16 @@ settings! {
         /// Kafka's `offsets.retention.minutes`.
         offsets_retention: Period = Period(DAY.saturating_mul(7));
     }
+
+    /// Transactions.
+    transactions as Transactions {
+        /// The longest time a producer may let its transaction be open before it is aborted.
+        /// Kafka's `transaction.max.timeout.ms`.
+        timeout_max: Period = Period(MINUTE.saturating_mul(15));
+        /// A transactional id is forgotten when it had no transaction for this long.
+        /// Kafka's `transactional.id.expiration.ms`.
+        id_expiry: Period = Period(DAY.saturating_mul(7));
+        /// How many transactional ids the node holds at most.
+        ids_max: usize = 100_000;
+    }
 }

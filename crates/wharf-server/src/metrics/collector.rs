@@ -108,6 +108,7 @@ impl NodeCollector {
         ] {
             gauge(encoder, name, help, value)?;
         }
+        self.transactions(encoder)?;
         let groups = self.broker.list_groups(&context());
         let mut states: BTreeMap<&str, i64> = BTreeMap::new();
         for group in &groups {
@@ -126,6 +127,44 @@ impl NodeCollector {
             .into_iter()
             .map(|((group, topic), lag)| ([("group", group), ("topic", topic)], lag));
         gauges(encoder, name, lags)
+    }
+
+    fn transactions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.broker.transaction_counts();
+        for (name, help, value) in [
+            (
+                "broker_transactional_ids",
+                "Transactional ids known",
+                counts.ids,
+            ),
+            (
+                "broker_transactions_open",
+                "Open transactions",
+                counts.ongoing,
+            ),
+        ] {
+            gauge(encoder, name, help, count(value))?;
+        }
+        for (name, help, value) in [
+            (
+                "broker_transactions_committed",
+                "Transactions committed",
+                counts.committed,
+            ),
+            (
+                "broker_transactions_aborted",
+                "Transactions aborted, for whatever reason",
+                counts.aborted,
+            ),
+            (
+                "broker_transactions_timed_out",
+                "Transactions aborted because they were open longer than their time-out",
+                counts.timed_out,
+            ),
+        ] {
+            counter(encoder, (name, help), None, value)?;
+        }
+        Ok(())
     }
 
     /// The lag of each group in each topic it has committed offsets for.

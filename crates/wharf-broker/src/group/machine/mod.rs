@@ -340,7 +340,9 @@ impl Machine {
         }
         self.check_member(&caller.member, caller.instance.as_deref())?;
         self.check_generation(caller.generation)?;
-        if self.state == State::CompletingRebalance {
+        // Who belongs to the generation may end what it began (KIP-447).
+        let may_wait = call != CommitCall::Transactional;
+        if self.state == State::CompletingRebalance && may_wait {
             return Err(refusal(ErrorKind::RebalanceInProgress));
         }
         self.renew_session(&caller.member, now);

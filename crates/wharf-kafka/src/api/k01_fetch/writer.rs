@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wharf_broker::{Fetched, FetchedPartition, TopicRef};
+use wharf_log::Aborted;
 
 use crate::Response;
 use crate::error::{NONE, error_code};
@@ -76,7 +77,7 @@ impl Writer {
         if self.version >= 5 {
             self.out.put_i64(partition.log_start);
         }
-        self.aborted_transactions();
+        self.aborted_transactions(&partition.aborted);
         if self.version >= 11 {
             self.out.put_i32(THIS_REPLICA);
         }
@@ -84,12 +85,19 @@ impl Writer {
         self.no_tags();
     }
 
-    /// None until transactions come: null for who does not care, empty for who does.
-    fn aborted_transactions(&mut self) {
-        match (self.read_committed, self.flexible) {
-            (true, _) => self.count(0),
-            (false, true) => self.varint(0),
-            (false, false) => self.out.put_i32(-1),
+    /// Null for who does not care, a list for who does.
+    fn aborted_transactions(&mut self, aborted: &[Aborted]) {
+        if !self.read_committed {
+            return match self.flexible {
+                true => self.varint(0),
+                false => self.out.put_i32(-1),
+            };
+        }
+        self.count(aborted.len());
+        for transaction in aborted {
+            self.out.put_i64(transaction.producer_id);
+            self.out.put_i64(transaction.first_offset);
+            self.no_tags();
         }
     }
 
@@ -171,6 +179,7 @@ mod tests {
             last_stable: 6,
             log_start: 5,
             batches: batches.iter().map(|batch| Bytes::from_static(batch)).collect(),
+            aborted: vec![Aborted { producer_id: 3, first_offset: 4, last_offset: 5 }],
         };
         let mut partitions = vec![
             partition(topic("a", 1), 0, &[b"one", b"two"]),
@@ -203,7 +212,11 @@ mod tests {
                 assert_eq!((first.high_watermark, first.last_stable_offset), (7, 6));
                 assert_eq!(first.log_start_offset, if version >= 5 { 5 } else { -1 });
                 assert_eq!(first.preferred_read_replica, -1);
-                assert_eq!(first.aborted_transactions.is_some(), read_committed);
+                let aborted = first.aborted_transactions.as_deref().map(|aborted| {
+                    let told = aborted.iter().map(|one| (one.producer_id.0, one.first_offset));
+                    told.collect::<Vec<_>>()
+                });
+                assert_eq!(aborted, read_committed.then(|| vec![(3, 4)]));
                 assert_eq!(a.partitions[1].error_code, 1);
                 assert_eq!(a.partitions[1].records.as_deref(), Some(&b""[..]));
                 assert_eq!(read.session_id, if version >= 7 { 9 } else { 0 });
