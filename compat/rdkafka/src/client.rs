@@ -24,7 +24,8 @@ pub(crate) struct Client {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Send {
     pub(crate) partition: Option<i32>,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
     pub(crate) timestamp: Option<i64>,
     pub(crate) headers: Option<OwnedHeaders>,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Send {
 impl Send {
     pub(crate) fn of(payload: impl Into<Vec<u8>>) -> Self {
         Self {
-            payload: payload.into(),
+            payload: Some(payload.into()),
             ..Self::default()
         }
     }
@@ -43,6 +44,10 @@ impl Client {
         Self {
             address: address.to_owned(),
         }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// A name that nobody else uses.
@@ -92,7 +97,9 @@ impl Client {
         let deliveries = messages.into_iter().map(|message| {
             let producer = &producer;
             async move {
-                let mut record = FutureRecord::<(), _>::to(topic).payload(&message.payload);
+                let mut record = FutureRecord::<[u8], [u8]>::to(topic);
+                record.key = message.key.as_deref();
+                record.payload = message.payload.as_deref();
                 record.partition = message.partition;
                 record.timestamp = message.timestamp;
                 record.headers = message.headers;
@@ -107,12 +114,26 @@ impl Client {
 
     /// A consumer of `topic` in `group` from the beginning, without automatic commits.
     pub(crate) fn consumer(&self, topic: &str, group: &str) -> Result<StreamConsumer> {
-        let settings = [
+        self.member(topic, group, &[])
+    }
+
+    /// The same with more settings.
+    pub(crate) fn member(
+        &self,
+        topic: &str,
+        group: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<StreamConsumer> {
+        let mut config = self.config(&[
             ("group.id", group),
             ("auto.offset.reset", "earliest"),
             ("enable.auto.commit", "false"),
-        ];
-        let consumer: StreamConsumer = self.config(&settings).create()?;
+            ("fetch.wait.max.ms", "200"),
+        ]);
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let consumer: StreamConsumer = config.create()?;
         consumer.subscribe(&[topic])?;
         Ok(consumer)
     }
@@ -132,4 +153,17 @@ pub(crate) async fn take(consumer: &StreamConsumer, count: usize) -> Result<Vec<
         messages.push(next?.detach());
     }
     Ok(messages)
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    while !condition()? {
+        if tokio::time::Instant::now() > deadline {
+            bail!("not within {WITHIN:?}: {what}");
+        }
+        tick.tick().await;
+    }
+    Ok(())
 }
