@@ -11,9 +11,9 @@ use wharf_broker::{Error, ErrorKind, Options, TopicRef};
 
 use super::support::{Running, World, client};
 
-const SESSION: Duration = Duration::from_secs(10);
-const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const SESSION: Duration = Duration::from_secs(10);
+pub(super) const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The metadata of a consumer that subscribes to one topic.
 fn subscription(topic: &str) -> Bytes {
@@ -47,7 +47,7 @@ fn simple(group: &str) -> Member {
     }
 }
 
-fn member(group: &str, joined: &Joined) -> Member {
+pub(super) fn member(group: &str, joined: &Joined) -> Member {
     Member {
         group: group.to_owned(),
         generation: joined.generation,
@@ -56,7 +56,7 @@ fn member(group: &str, joined: &Joined) -> Member {
     }
 }
 
-fn offset(topic: &str, partition: i32, offset: i64) -> CommitOffset {
+pub(super) fn offset(topic: &str, partition: i32, offset: i64) -> CommitOffset {
     CommitOffset {
         topic: TopicRef::Name(topic.to_owned()),
         partition,
@@ -104,7 +104,7 @@ fn start_sync(world: &World, joined: &Joined) -> Running<Result<Synced, Error>> 
 }
 
 /// A stable group `g` of one member.
-fn one_member(world: &World) -> Joined {
+pub(super) fn one_member(world: &World) -> Joined {
     one_member_of(world, SESSION)
 }
 
@@ -131,12 +131,21 @@ fn start_commit(
     })
 }
 
-fn commit(world: &World, member: &Member, offsets: Vec<CommitOffset>) -> Result<Results, Error> {
+pub(super) fn commit(
+    world: &World,
+    member: &Member,
+    offsets: Vec<CommitOffset>,
+) -> Result<Results, Error> {
     world.finish(&start_commit(world, member, offsets))
 }
 
 /// The offset committed for a partition, or -1.
-fn committed(world: &World, group: &str, topic: &str, partition: i32) -> CommittedOffset {
+pub(super) fn committed(
+    world: &World,
+    group: &str,
+    topic: &str,
+    partition: i32,
+) -> CommittedOffset {
     let asked = [(TopicRef::Name(topic.to_owned()), partition)];
     let found = world
         .broker
@@ -168,7 +177,7 @@ fn kinds(results: Results) -> Vec<Option<ErrorKind>> {
         .collect()
 }
 
-fn state(world: &World, group: &str) -> &'static str {
+pub(super) fn state(world: &World, group: &str) -> &'static str {
     world.broker.describe_group(&client(), group).unwrap().state
 }
 
@@ -308,27 +317,6 @@ fn the_last_member_that_falls_silent_leaves_an_empty_group_that_is_forgotten_lat
     );
     let world = world.restart();
     assert!(world.broker.list_groups(&client()).is_empty());
-}
-
-#[test]
-fn a_clock_that_jumps_neither_evicts_members_nor_keeps_dead_ones() {
-    for jump in [HALF_AN_HOUR, DAY * 30] {
-        let jump = i64::try_from(jump.as_millis()).unwrap();
-        for jump in [jump, -jump] {
-            let world = World::new();
-            world.topic("orders", 1, &[]);
-            let joined = one_member(&world);
-            let stored = offset("orders", 0, 5);
-            commit(&world, &member("g", &joined), vec![stored]).unwrap();
-            world.jump_clock(jump);
-            world.advance(SESSION / 2);
-            assert_eq!(state(&world, "g"), "Stable", "{jump}");
-            world.jump_clock(-jump);
-            world.advance(SESSION);
-            assert_eq!(state(&world, "g"), "Empty", "{jump}");
-            assert_eq!(committed(&world, "g", "orders", 0).offset, 5, "{jump}");
-        }
-    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ enum Fate {
     Answered,
     RequestLost,
     AnswerLost,
-    /// Arrives twice; the second answer counts.
+    /// Arrives twice; the first answer counts, as nobody waits for the second.
     Repeated,
 }
 
@@ -215,10 +215,15 @@ impl World {
         });
     }
 
+    /// Whoever says what it reads has taken what it was given before: what it leaves out it has
+    /// given up.
     fn beat(&mut self, at: usize, fate: Fate, tells: bool) {
+        if self.clients[at].says_all {
+            self.finish(at);
+        }
         let client = &mut self.clients[at];
         let all = client.says_all || client.epoch == 0;
-        let tells = all || tells || client.reads != client.said;
+        let tells = all || client.told.is_none() && (tells || client.reads != client.said);
         let owned = ConsumerGroup::listed(&client.reads);
         let heartbeat = ConsumerHeartbeat {
             group: "g".to_owned(),
@@ -233,7 +238,9 @@ impl World {
             assignor: client.assignor.clone().filter(|_| all),
             owned: tells.then_some(owned),
         };
-        client.said = client.reads.clone();
+        if tells {
+            client.said = client.reads.clone();
+        }
         let Some(answer) = self.send(&heartbeat, fate) else {
             self.clients[at].says_all = true;
             return;
@@ -276,8 +283,9 @@ impl World {
                 None
             }
             Fate::Repeated => {
+                let answer = send();
                 drop(send());
-                Some(send())
+                Some(answer)
             }
         }
     }
