@@ -2,11 +2,14 @@
 //!
 //! Invariants: the start of a partition moves only through the committer, like any other change; a
 //! file is removed only when a durable start or removal says that nobody can ask for it. Age is told
-//! by the records' newest time, so a clock that jumps back deletes nothing. Compaction will find its
+//! by the records' newest time, so a clock that jumps back deletes nothing; and what was stamped by a
+//! clock that was far ahead goes with what was appended after it, so it keeps nothing for ever.
+//! Compaction will find its
 //! place beside this module: it, too, will act on settled segments only.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use wharf_message::Timestamp;
 
@@ -18,6 +21,10 @@ use crate::{PartitionChange, PartitionId, Policy, Retention, Unit};
 
 /// How many batches of a journal index are given up at once; the rest follows at the next check.
 const BATCHES_PER_CHECK: usize = 4096;
+
+/// A time this far ahead of the clock tells nothing about a record's age: one of the two clocks was
+/// wrong. Kafka's default for how far ahead producers may be.
+const AHEAD: Duration = Duration::from_secs(60 * 60);
 
 /// Asks the committer to move the starts of partitions whose oldest records are due.
 pub(crate) fn request(shared: &Shared, policy: &dyn Policy, now: Timestamp) {
@@ -63,18 +70,25 @@ fn new_start(data: &Data, retention: &Retention, now: Timestamp) -> Option<i64> 
     });
     let mut left = data.bytes();
     let mut start = data.start;
+    // Behind records from far ahead of the clock, as long as nothing after them is too old.
+    let mut undecided = false;
     for (last_offset, max_timestamp, bytes) in segments.chain(batches) {
         let rest = left.saturating_sub(bytes);
         let too_much = retention.bytes.is_some_and(|limit| rest >= limit);
+        let newest = Timestamp::from_millis(max_timestamp);
+        if !too_much && retention.age.is_some() && newest.since(now) > AHEAD {
+            left = rest;
+            undecided = true;
+            continue;
+        }
         // Records without a time have no age.
-        let too_old = max_timestamp >= 0
-            && retention
-                .age
-                .is_some_and(|age| now.since(Timestamp::from_millis(max_timestamp)) > age);
-        if !too_much && !too_old {
+        let too_old =
+            max_timestamp >= 0 && retention.age.is_some_and(|age| now.since(newest) > age);
+        if !too_old && (!too_much || undecided) {
             break;
         }
         left = rest;
+        undecided = false;
         start = last_offset + 1;
     }
     (start > data.start).then_some(start)

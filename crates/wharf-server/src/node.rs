@@ -110,10 +110,7 @@ impl Node {
             cluster_id: data.cluster_id.clone(),
         }));
         let listener = kafka::Listener {
-            handler: Box::new(Service::new(
-                broker.clone(),
-                endpoint(&config, kafka.port()),
-            )),
+            handler: Box::new(Service::new(broker.clone(), endpoint(&config, kafka))),
             socket: kafka_socket,
             limits: config.connection_limits(),
             budget_bytes: config.kafka.in_flight_size_max.as_usize(),
@@ -308,15 +305,22 @@ fn local(socket: &TcpListener) -> Result<SocketAddr, Problem> {
     })
 }
 
-/// What clients are told: the advertised address, or the one listened on with the real port.
-fn endpoint(config: &Config, port: u16) -> Endpoint {
-    let address = config
-        .kafka
-        .advertised
-        .as_ref()
-        .unwrap_or(&config.kafka.listen);
+/// What clients are told: the advertised address, or the one that is listened on. A name of this
+/// machine is told as the address it stood for: clients try the other one first, or alone.
+fn endpoint(config: &Config, bound: SocketAddr) -> Endpoint {
+    let Some(address) = &config.kafka.advertised else {
+        let host = if bound.ip().is_loopback() {
+            bound.ip().to_string()
+        } else {
+            config.kafka.listen.host.clone()
+        };
+        return Endpoint {
+            host,
+            port: bound.port(),
+        };
+    };
     let port = if address.port == 0 {
-        port
+        bound.port()
     } else {
         address.port
     };

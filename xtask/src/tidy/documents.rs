@@ -10,6 +10,7 @@ use crate::workspace::Workspace;
 const TABLE: &str = "crates/wharf-message/src/code.rs";
 const PAGES: &str = "docs/errors/";
 const PROMISES: &str = "docs/specs/delivery.md";
+const TRAPS: &str = "docs/specs/traps.md";
 
 fn named<'a>(sources: &'a [Source], path: &str) -> Result<&'a str> {
     let found = sources
@@ -79,6 +80,68 @@ pub(super) fn promises(_: &Workspace, sources: &[Source]) -> Result<Vec<String>>
     Ok(found)
 }
 
+/// Every row of the tables of traps ends with the tests that show it, and each of them exists where
+/// it is said to be.
+pub(super) fn traps(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut rows = 0;
+    for line in named(sources, TRAPS)?.lines() {
+        let Some(shown) = shown_by(line) else {
+            continue;
+        };
+        rows += 1;
+        if shown.is_empty() {
+            found.push(format!("{TRAPS}: no test is named: {line}"));
+        }
+        let unknown = shown.into_iter().filter(|name| !is_test(name, sources));
+        found.extend(unknown.map(|name| format!("{TRAPS}: there is no {name}")));
+    }
+    if rows == 0 {
+        found.push(format!("{TRAPS}: no trap was found"));
+    }
+    Ok(found)
+}
+
+/// The tests in the last column of a table's row; `None` for any other line, and for the two lines
+/// that begin a table.
+fn shown_by(line: &str) -> Option<Vec<&str>> {
+    let row = line.strip_prefix("| ")?.strip_suffix(" |")?;
+    let (_, last) = row.rsplit_once(" | ")?;
+    (last != "shown by").then(|| last.split('`').skip(1).step_by(2).collect())
+}
+
+/// Whether there is a test of this name: `crate::module::name`, or `folder/of/clients::name` with a
+/// case that may be a sentence. Modules are files or folders on the way.
+fn is_test(name: &str, sources: &[Source]) -> bool {
+    let parts: Vec<&str> = name.split("::").collect();
+    let [home, modules @ .., case] = &parts[..] else {
+        return false;
+    };
+    let homes = [
+        format!("crates/{home}/"),
+        format!("tests/{home}/"),
+        format!("{home}/"),
+    ];
+    let definitions = [
+        format!("fn {case}("),
+        format!("def {case}("),
+        format!("\"{case}\""),
+    ];
+    let is_there = |source: &Source| {
+        let path = source.path.to_str().unwrap_or_default();
+        let on_the_way: Vec<&str> = path.split(['/', '.']).collect();
+        homes.iter().any(|home| path.starts_with(home))
+            && modules.iter().all(|module| on_the_way.contains(module))
+    };
+    (!modules.is_empty() || home.contains('/'))
+        && sources.iter().any(|source| {
+            is_there(source)
+                && source
+                    .text()
+                    .is_some_and(|text| definitions.iter().any(|d| text.contains(d)))
+        })
+}
+
 fn unshown(line: &str) -> String {
     format!("{PROMISES}: no test shows: {line}")
 }
@@ -108,6 +171,42 @@ pub(super) fn is_known(name: &str, sources: &[Source]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn source(path: &str, text: &str) -> Source {
+        Source {
+            path: path.into(),
+            bytes: text.into(),
+        }
+    }
+
+    #[test]
+    fn a_test_is_found_where_it_is_said_to_be_and_nowhere_else() {
+        let sources = [
+            source("crates/a/tests/it/one.rs", "fn holds() {}"),
+            source("compat/b/run.mjs", "test(\"it goes on\", "),
+        ];
+        for known in ["a::one::holds", "a::it::one::holds", "compat/b::it goes on"] {
+            assert!(is_test(known, &sources), "{known}");
+        }
+        for unknown in [
+            "holds",
+            "a::holds",
+            "b::one::holds",
+            "a::two::holds",
+            "a::one::hold",
+        ] {
+            assert!(!is_test(unknown, &sources), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_tests_of_a_trap_are_in_its_last_column() {
+        assert_eq!(shown_by("| a `b` | c | `d`, `e` |"), Some(vec!["d", "e"]));
+        assert_eq!(shown_by("| a | b | nothing |"), Some(vec![]));
+        for other in ["| trap | what | shown by |", "|---|---|---|", "text", ""] {
+            assert_eq!(shown_by(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn the_numbers_of_the_code_table_are_read() {

@@ -79,6 +79,10 @@ const RULES: &[Rule] = &[
         name: "every documented promise names its test",
         find: documents::promises,
     },
+    Rule {
+        name: "every documented trap names its test",
+        find: documents::traps,
+    },
 ];
 
 /// A file that git knows or would add, with its path from the root.

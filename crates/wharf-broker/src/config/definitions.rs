@@ -119,7 +119,7 @@ definitions! {
     "retention.bytes", "log.retention.bytes", "-1", long(-1, LONG_MAX),
         "Old segments of a partition are deleted beyond this size; -1 keeps all.";
     "retention.ms", "log.retention.ms", "604800000", long(-1, LONG_MAX),
-        "Segments whose newest record is older are deleted; -1 keeps all.";
+        "Segments whose newest record is older are deleted; -1 keeps all. A record stamped more than an hour ahead of the clock counts as old as those appended after it.";
     "segment.bytes", "log.segment.bytes", "1073741824", int(14, INT_MAX),
         "The size at which a partition starts a new segment file. A batch larger than it is refused.";
     "segment.index.bytes", "log.index.size.max.bytes", "10485760", int(4, INT_MAX),

@@ -16,3 +16,4 @@ mod records;
 mod support;
 mod topic_keys;
 mod transaction_keys;
+mod traps;

@@ -16,3 +16,4 @@ mod sweep;
 mod threads;
 mod transaction_model;
 mod transactions;
+mod traps;

@@ -112,6 +112,25 @@ async fn a_configuration_that_was_made_and_not_loaded_is_checked_too() {
 }
 
 #[tokio::test]
+async fn a_listener_on_localhost_tells_clients_the_address_that_it_listens_on() {
+    let data = tempfile::tempdir().unwrap();
+    let mut named = config(data.path());
+    named.kafka.listen = Address::new("localhost", 0);
+    let node = Node::start(named).await.unwrap();
+    let address = node.kafka_address();
+    // Metadata v0 for no topic: one node, its id, its host.
+    let answer = outside(move || Kafka::connect(address).call(3, 0, &[0, 0, 0, 0])).await;
+    let host = &answer[4 + 4 + 2..];
+    let told = address.ip().to_string();
+    assert_eq!(&host[..told.len()], told.as_bytes());
+    assert_eq!(
+        answer[8..10],
+        u16::try_from(told.len()).unwrap().to_be_bytes()
+    );
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_told_before_the_directory_is_touched() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
