@@ -21,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import CODECS, case, equal, fresh, lacks, main  # noqa: E402
 
 lacks("cooperative", "no cooperative assignor")
+lacks("consumer-protocol", "it does not speak the consumer protocol")
 
 
 async def until(condition, what, seconds=60):

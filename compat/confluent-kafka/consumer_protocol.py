@@ -62,12 +62,12 @@ def kind(address, group):
     return [g.type.name for g in listed if g.group_id == group]
 
 
-@case
+@case("consumer-protocol")
 def the_server_shares_partitions_while_members_come_and_go(address):
     rebalancing(address, lambda _: CONSUMER)
 
 
-@case
+@case("consumer-protocol")
 def the_server_assigns_by_range_if_asked(address):
     one, two = topic_with(address, partitions=4), topic_with(address, partitions=4)
     group = fresh("group")
@@ -84,7 +84,7 @@ def the_server_assigns_by_range_if_asked(address):
         member.close()
 
 
-@case
+@case("consumer-protocol")
 def an_assignor_the_server_does_not_have_is_refused(address):
     topic = topic_with(address)
     consumer = consumer_of(address, group_remote_assignor="best", **CONSUMER)
@@ -95,7 +95,7 @@ def an_assignor_the_server_does_not_have_is_refused(address):
     consumer.close()
 
 
-@case
+@case("consumer-protocol")
 def a_pattern_is_resolved_by_the_server_and_follows_the_topics(address):
     prefix = fresh("pattern")
     names = [f"{prefix}-{number}" for number in range(3)]
@@ -117,7 +117,7 @@ def a_pattern_is_resolved_by_the_server_and_follows_the_topics(address):
     consumer.close()
 
 
-@case
+@case("consumer-protocol")
 def a_static_member_of_the_consumer_protocol_comes_back_to_its_partitions(address):
     topic, group = topic_with(address, partitions=4), fresh("group")
     fixed = {"group_instance_id": "till-1", **CONSUMER}
@@ -137,7 +137,7 @@ def a_static_member_of_the_consumer_protocol_comes_back_to_its_partitions(addres
     other.close()
 
 
-@case
+@case("consumer-protocol")
 def a_second_process_of_a_static_member_is_refused(address):
     topic, group = topic_with(address), fresh("group")
     fixed = {"group_instance_id": "till-1", **CONSUMER}
@@ -152,7 +152,7 @@ def a_second_process_of_a_static_member_is_refused(address):
     first.close()
 
 
-@case
+@case("consumer-protocol")
 def partitions_that_are_added_are_read_by_the_group(address):
     topic = topic_with(address, partitions=1)
     consumer = consumer_of(address, **CONSUMER)
@@ -163,7 +163,7 @@ def partitions_that_are_added_are_read_by_the_group(address):
     consumer.close()
 
 
-@case
+@case("consumer-protocol")
 def a_group_of_the_consumer_protocol_is_described_and_deleted(address):
     client, topic, group = admin(address), topic_with(address, partitions=2), fresh("group")
     produce(address, topic, [b"x"] * 10, partition=0)
@@ -190,7 +190,7 @@ def a_group_of_the_consumer_protocol_is_described_and_deleted(address):
     until(lambda: kind(address, group) == [], "gone")
 
 
-@case
+@case("consumer-protocol")
 def a_group_has_settings_of_its_own(address):
     client, group = admin(address), fresh("group")
 
@@ -220,24 +220,24 @@ def changing_over(strategy):
     return settings
 
 
-@case
+@case("consumer-protocol")
 def a_group_changes_over_by_range_while_it_reads(address):
     rebalancing(address, changing_over(RANGE))
 
 
-@case
+@case("consumer-protocol")
 def a_group_changes_over_cooperatively_while_it_reads(address):
     rebalancing(address, changing_over(COOPERATIVE))
 
 
-@case
+@case("consumer-protocol")
 def a_group_changes_back_while_it_reads(address):
     def settings(name):
         return CONSUMER if name in ("one", "two") else {**CLASSIC, **COOPERATIVE}
     rebalancing(address, settings)
 
 
-@case
+@case("consumer-protocol")
 def a_group_changes_back_when_its_last_member_of_the_consumer_protocol_leaves(address):
     topic, group = topic_with(address, partitions=4), fresh("group")
     old = consumer_of(address, group, **CLASSIC, **RANGE)

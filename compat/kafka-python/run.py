@@ -19,8 +19,10 @@ from kafka.protocol.admin import AlterClientQuotasRequest, DescribeClientQuotasR
 from kafka.structs import OffsetAndMetadata
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from cases import CODECS, case, equal, fresh, main, raises, until  # noqa: E402
+from cases import CODECS, case, equal, fresh, lacks, main, raises, until  # noqa: E402
 from members import PARTITIONS, join_and_leave_under_load  # noqa: E402
+
+lacks("consumer-protocol", "it does not speak the consumer protocol")
 
 
 @contextlib.contextmanager
@@ -228,7 +230,7 @@ def transactions_are_seen_whole_or_not_at_all(address):
     equal(values_of(address, topic, "read_committed"), [b"a", b"c"], "in the end")
 
 
-@case("transactions")
+@case("fencing")
 def a_second_producer_of_the_name_fences_the_first(address):
     topic, name = topic_with(address), fresh("id")
     with transactional(address, name) as first:
@@ -243,7 +245,7 @@ def a_second_producer_of_the_name_fences_the_first(address):
     equal(values_of(address, topic, "read_committed"), [b"kept"], "committed")
 
 
-@case("transactions")
+@case("pipeline")
 def offsets_count_with_the_transaction(address):
     topic, group = topic_with(address), fresh("group")
     produce(address, topic, [b"a", b"b"])

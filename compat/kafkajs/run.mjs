@@ -14,6 +14,7 @@ import "./transactions.mjs";
 
 lacks("cooperative", "no cooperative assignor");
 lacks("static", "no group.instance.id");
+lacks("consumer-protocol", "it does not speak the consumer protocol");
 
 for (const [name, codec] of Object.entries(CODECS)) {
   test("codecs", `produces and consumes with codec ${name}`, async (address) => {

@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import CODECS, case, equal, fresh, lacks, main, next_millisecond, until  # noqa: E402
 
 lacks("append-time", "it makes topics only by producing, without settings")
+lacks("consumer-protocol", "its librdkafka does not speak the consumer protocol yet")
 lacks("pipeline", "it sends no offsets in a transaction")
 lacks("topics", "it has no administration")
 lacks("partitions", "it has no administration")

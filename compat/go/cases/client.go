@@ -21,6 +21,7 @@ const (
 	Rebalance    = "rebalance"
 	Cooperative  = "cooperative"
 	Static       = "static"
+	Consumer     = "consumer-protocol"
 	Idempotent   = "idempotent"
 	Transactions = "transactions"
 	Pipeline     = "pipeline"
@@ -69,11 +70,22 @@ type Sending struct {
 	MaxBytes int
 }
 
+// Protocol by which a group shares its partitions.
+type Protocol int
+
+const (
+	// Eager gives everything back at each rebalance.
+	Eager Protocol = iota
+	// Incremental is the classic protocol with the cooperative sticky assignor.
+	Incremental
+	// ServerSide is the protocol of KIP-848: the broker assigns.
+	ServerSide
+)
+
 // Membership says how to join a group.
 type Membership struct {
 	Group, Topic string
-	// Cooperative chooses the cooperative sticky assignor instead of an eager one.
-	Cooperative bool
+	Protocol     Protocol
 	// Instance is the id of a static member.
 	Instance string
 	ClientID string
@@ -103,8 +115,8 @@ type Producer interface {
 
 // GroupState as the broker describes it.
 type GroupState struct {
-	State, Protocol string
-	Members         []GroupMember
+	State   string
+	Members []GroupMember
 }
 
 // GroupMember as the broker describes it; Partitions are those of the one topic that it reads.

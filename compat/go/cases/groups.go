@@ -11,8 +11,9 @@ import (
 var groups = []entry{
 	{Resume, "a group resumes from its commit and keeps the metadata", resume},
 	{Resets, "a group without offsets begins where it is told", resets},
-	{Rebalance, "members join and leave under load and nothing is passed over", func(r *run) { rebalance(r, false) }},
-	{Cooperative, "members join and leave cooperatively and nothing is passed over", func(r *run) { rebalance(r, true) }},
+	{Rebalance, "members join and leave under load and nothing is passed over", func(r *run) { rebalance(r, Eager) }},
+	{Cooperative, "members join and leave cooperatively and nothing is passed over", func(r *run) { rebalance(r, Incremental) }},
+	{Consumer, "members of the consumer protocol join and leave under load and nothing is passed over", func(r *run) { rebalance(r, ServerSide) }},
 	{Static, "a static member comes back to its partitions", static},
 	{Static, "a second member with the same instance id fences the first", staticFenced},
 }
@@ -163,7 +164,7 @@ func feed(r *run, topic string, stop <-chan struct{}, seen *progress) error {
 	}
 }
 
-func rebalance(r *run, cooperative bool) {
+func rebalance(r *run, protocol Protocol) {
 	topic, group := r.topic(rebalanced, nil), fresh("group")
 	seen := &progress{}
 	ended := make(chan error, 8)
@@ -186,7 +187,7 @@ func rebalance(r *run, cooperative bool) {
 	join := func(name string) {
 		leave := make(chan struct{})
 		members[name] = leave
-		how := Membership{Group: group, Topic: topic, Cooperative: cooperative, ClientID: name}
+		how := Membership{Group: group, Topic: topic, Protocol: protocol, ClientID: name}
 		begin(func() error { return work(background, how, leave, seen) })
 	}
 	shared := func(names ...string) {
@@ -208,8 +209,11 @@ func rebalance(r *run, cooperative bool) {
 	close(members["two"])
 	delete(members, "two")
 	shared("one", "three")
-	join("four")
-	shared("one", "three", "four")
+	// Members of the consumer protocol learn of a change only every five seconds.
+	if protocol != ServerSide {
+		join("four")
+		shared("one", "three", "four")
+	}
 	close(stop)
 	r.until("everything is read", seen.caughtUp)
 	check(seen.gap)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"wharf/compat/cases"
 )
@@ -139,7 +141,11 @@ func (c *client) DescribeGroup(ctx context.Context, group string) (cases.GroupSt
 		return cases.GroupState{}, err
 	}
 	answer := answers[group]
-	state := cases.GroupState{State: answer.State, Protocol: answer.Protocol}
+	// A group of the consumer protocol is not known to the older request.
+	if errors.Is(answer.Err, kerr.GroupIDNotFound) {
+		return c.describeConsumerGroup(ctx, group)
+	}
+	state := cases.GroupState{State: answer.State}
 	for _, described := range answer.Members {
 		one := cases.GroupMember{ClientID: described.ClientID}
 		if described.InstanceID != nil {
@@ -150,6 +156,26 @@ func (c *client) DescribeGroup(ctx context.Context, group string) (cases.GroupSt
 				for _, partition := range topic.Partitions {
 					one.Partitions = append(one.Partitions, int(partition))
 				}
+			}
+		}
+		slices.Sort(one.Partitions)
+		state.Members = append(state.Members, one)
+	}
+	return state, answer.Err
+}
+
+func (c *client) describeConsumerGroup(ctx context.Context, group string) (cases.GroupState, error) {
+	answers, err := c.admin.DescribeConsumerGroups(ctx, group)
+	if err != nil {
+		return cases.GroupState{}, err
+	}
+	answer := answers[group]
+	state := cases.GroupState{State: answer.State}
+	for _, described := range answer.Members {
+		one := cases.GroupMember{ClientID: described.ClientID}
+		for _, partitions := range described.Assignment {
+			for partition := range partitions {
+				one.Partitions = append(one.Partitions, int(partition))
 			}
 		}
 		slices.Sort(one.Partitions)

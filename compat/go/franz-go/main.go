@@ -149,7 +149,7 @@ type member struct {
 
 func (c *client) Join(_ context.Context, how cases.Membership) (cases.Member, error) {
 	balancer, reset := kgo.RangeBalancer(), kgo.NewOffset().AtStart()
-	if how.Cooperative {
+	if how.Protocol != cases.Eager {
 		balancer = kgo.CooperativeStickyBalancer()
 	}
 	if how.FromEnd {
@@ -160,6 +160,9 @@ func (c *client) Join(_ context.Context, how cases.Membership) (cases.Member, er
 		kgo.ConsumeResetOffset(reset), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.SessionTimeout(10 * time.Second), kgo.HeartbeatInterval(300 * time.Millisecond),
 		kgo.FetchMaxWait(pollWait),
+	}
+	if how.Protocol == cases.ServerSide {
+		options = append(options, kgo.ServerSideBalancer())
 	}
 	if how.Instance != "" {
 		options = append(options, kgo.InstanceID(how.Instance))

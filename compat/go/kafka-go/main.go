@@ -30,6 +30,7 @@ func (c *client) Lacks() map[string]string {
 	return map[string]string{
 		cases.DistinctNulls: "a reader shows null as empty or empty as null",
 		cases.AppendTime:    "a reader shows the producer's time",
+		cases.Consumer:      "it does not speak the consumer protocol",
 		cases.Cooperative:   "no cooperative assignor",
 		cases.Static:        "a reader has no instance id",
 		cases.Idempotent:    "no idempotent writer",

@@ -146,7 +146,7 @@ func (c *client) DescribeGroup(_ context.Context, group string) (cases.GroupStat
 		if answer.Err != sarama.ErrNoError {
 			return cases.GroupState{}, answer.Err
 		}
-		state := cases.GroupState{State: answer.State, Protocol: answer.Protocol}
+		state := cases.GroupState{State: answer.State}
 		for _, described := range answer.Members {
 			one := cases.GroupMember{ClientID: described.ClientId}
 			if described.GroupInstanceId != nil {

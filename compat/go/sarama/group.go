@@ -50,7 +50,7 @@ func (c *client) join(how cases.Membership) (*member, error) {
 		config.ClientID = how.ClientID
 	}
 	strategy := sarama.NewBalanceStrategyRange()
-	if how.Cooperative {
+	if how.Protocol == cases.Incremental {
 		strategy = sarama.NewBalanceStrategyCooperativeSticky()
 	}
 	config.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategy}

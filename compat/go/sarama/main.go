@@ -21,7 +21,9 @@ type client struct {
 	address []string
 }
 
-func (c *client) Lacks() map[string]string { return nil }
+func (c *client) Lacks() map[string]string {
+	return map[string]string{cases.Consumer: "it does not speak the consumer protocol"}
+}
 
 func (c *client) CodecNames() []string { return []string{"none", "gzip", "snappy", "lz4", "zstd"} }
 

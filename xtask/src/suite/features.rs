@@ -61,6 +61,10 @@ const FEATURES: &[(&str, &str)] = &[
         "members join and leave under load, nothing is passed over",
     ),
     ("cooperative", "the same with cooperative-sticky"),
+    (
+        "consumer-protocol",
+        "the same with the consumer protocol (KIP-848)",
+    ),
     ("static", "static members"),
     ("topics", "topics are created, listed and deleted"),
     ("partitions", "partitions are added"),

@@ -21,6 +21,7 @@ cases! {
     "resets" => a_group_without_offsets_begins_where_it_is_told,
     "rebalance" => members_join_and_leave_under_load,
     "cooperative" => members_join_and_leave_cooperatively_under_load,
+    "consumer-protocol" => members_of_the_consumer_protocol_join_and_leave_under_load,
     "static" => a_static_member_comes_back_to_its_partitions,
 }
 
@@ -89,7 +90,7 @@ struct Herd {
     client: Client,
     topic: String,
     group: String,
-    strategy: &'static str,
+    protocol: &'static [(&'static str, &'static str)],
     producer: FutureProducer,
     members: BTreeMap<&'static str, StreamConsumer>,
     /// The end of what was sent and of what was seen of each partition.
@@ -98,13 +99,16 @@ struct Herd {
 }
 
 impl Herd {
-    async fn new(client: Client, strategy: &'static str) -> Result<Self> {
+    async fn new(
+        client: Client,
+        protocol: &'static [(&'static str, &'static str)],
+    ) -> Result<Self> {
         Ok(Self {
             topic: client.topic(i32::try_from(PARTITIONS)?, &[]).await?,
             group: Client::fresh("group"),
             producer: client.config(&[("linger.ms", "0")]).create()?,
             client,
-            strategy,
+            protocol,
             members: BTreeMap::new(),
             sent: [0; PARTITIONS],
             seen: [0; PARTITIONS],
@@ -112,12 +116,8 @@ impl Herd {
     }
 
     fn join(&mut self, name: &'static str) -> Result<()> {
-        let settings = [
-            ("client.id", name),
-            ("partition.assignment.strategy", self.strategy),
-            ("session.timeout.ms", "10000"),
-            ("heartbeat.interval.ms", "300"),
-        ];
+        let mut settings = vec![("client.id", name)];
+        settings.extend(self.protocol);
         let member = self.client.member(&self.topic, &self.group, &settings)?;
         self.members.insert(name, member);
         Ok(())
@@ -235,8 +235,11 @@ fn commit(member: &StreamConsumer) -> Result<()> {
     }
 }
 
-async fn come_and_go(client: Client, strategy: &'static str) -> Result<()> {
-    let mut herd = Herd::new(client, strategy).await?;
+async fn come_and_go(
+    client: Client,
+    protocol: &'static [(&'static str, &'static str)],
+) -> Result<()> {
+    let mut herd = Herd::new(client, protocol).await?;
     herd.join("one")?;
     herd.until("one has everything", true, Herd::shared).await?;
     herd.join("two")?;
@@ -260,11 +263,25 @@ async fn come_and_go(client: Client, strategy: &'static str) -> Result<()> {
 }
 
 async fn members_join_and_leave_under_load(client: Client) -> Result<()> {
-    come_and_go(client, "range").await
+    let settings = &[
+        ("partition.assignment.strategy", "range"),
+        ("session.timeout.ms", "10000"),
+        ("heartbeat.interval.ms", "300"),
+    ];
+    come_and_go(client, settings).await
 }
 
 async fn members_join_and_leave_cooperatively_under_load(client: Client) -> Result<()> {
-    come_and_go(client, "cooperative-sticky").await
+    let settings = &[
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("session.timeout.ms", "10000"),
+        ("heartbeat.interval.ms", "300"),
+    ];
+    come_and_go(client, settings).await
+}
+
+async fn members_of_the_consumer_protocol_join_and_leave_under_load(client: Client) -> Result<()> {
+    come_and_go(client, &[("group.protocol", "consumer")]).await
 }
 
 async fn a_static_member_comes_back_to_its_partitions(client: Client) -> Result<()> {
