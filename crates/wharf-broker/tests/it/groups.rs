@@ -38,7 +38,7 @@ fn join(group: &str, member: &str) -> Join {
     }
 }
 
-fn simple(group: &str) -> Member {
+pub(super) fn simple(group: &str) -> Member {
     Member {
         group: group.to_owned(),
         generation: -1,
@@ -118,7 +118,7 @@ fn one_member_of(world: &World, session_timeout: Duration) -> Joined {
     joined
 }
 
-fn start_commit(
+pub(super) fn start_commit(
     world: &World,
     member: &Member,
     offsets: Vec<CommitOffset>,
@@ -170,7 +170,7 @@ fn kind<T>(result: Result<T, Error>) -> ErrorKind {
     result.err().map(|error| error.kind).expect("a refusal")
 }
 
-fn kinds(results: Results) -> Vec<Option<ErrorKind>> {
+pub(super) fn kinds(results: Results) -> Vec<Option<ErrorKind>> {
     results
         .into_iter()
         .map(|result| result.err().map(|error| error.kind))
@@ -691,35 +691,4 @@ fn a_closed_log_refuses_assignments_and_offsets_without_blocking_anybody() {
         ErrorKind::NotCoordinator
     );
     assert_eq!(state(&world, "g"), "PreparingRebalance");
-}
-
-#[test]
-fn no_acknowledged_offset_is_lost_whenever_the_power_fails() {
-    for seed in 0..8_u64 {
-        let mut world = World::new();
-        world.topic("orders", 1, &[]);
-        let (mut sent, mut acknowledged) = (-1, -1);
-        let mut random = seed;
-        for _ in 0..30 {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(seed | 1);
-            world.hold_commits((random >> 60) & 1 == 0);
-            sent += 1;
-            let running = start_commit(&world, &simple("g"), vec![offset("orders", 0, sent)]);
-            world.settle();
-            if running.is_done() {
-                assert_eq!(kinds(world.finish(&running).unwrap()), [None]);
-                acknowledged = sent;
-            }
-            if (random >> 40).is_multiple_of(4) {
-                world = world.lose_power();
-                let found = committed(&world, "g", "orders", 0).offset;
-                assert!(
-                    (acknowledged..=sent).contains(&found),
-                    "seed {seed}: {found}"
-                );
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@
 mod consumer_groups;
 mod fetch_threads;
 mod fetching;
-mod group_clock;
+mod group_faults;
 mod group_threads;
 mod groups;
 mod ledger;
