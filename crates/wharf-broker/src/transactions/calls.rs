@@ -38,7 +38,7 @@ impl Stepped {
             Self::NeedsProducerId => Ok(None),
             Self::Submitted(producer, outcome) => match outcome.wait().await {
                 Ok(_) => Ok(Some(producer)),
-                Err(error) => Err(not_stored(error)),
+                Err(error) => Err(not_stored(&error)),
             },
         }
     }
@@ -210,8 +210,8 @@ pub(super) fn told(refused: Refusal) -> Error {
 
 /// What it means to a client that a change was refused by the log: it may ask again, of course
 /// after it has learnt who the coordinator is.
-fn not_stored(error: CommitError) -> Error {
-    let kind = match &error {
+fn not_stored(error: &CommitError) -> Error {
+    let kind = match error {
         CommitError::ConditionFailed(_) => ErrorKind::ConcurrentTransactions,
         CommitError::DiskFull => ErrorKind::CoordinatorNotAvailable,
         CommitError::Poisoned | CommitError::Closed => ErrorKind::NotCoordinator,

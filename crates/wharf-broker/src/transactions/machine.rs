@@ -300,7 +300,7 @@ impl Machine {
             record.state,
             TransactionState::CompleteCommit | TransactionState::CompleteAbort
         );
-        if protocol == Protocol::Implicit && is_complete && is_behind(record, caller) {
+        if protocol == Protocol::Implicit && is_complete && record.last == Some(caller) {
             self.check_free()?;
             return match record.state == complete {
                 true => Ok(Step::Done(record.producer)),
@@ -332,7 +332,7 @@ impl Machine {
         Ok(self.change(next, Some(end)))
     }
 
-    /// Aborts the open transaction over its producer's head and fences it; `None` when there is
+    /// Aborts the open transaction over its producer's head, and fences what it still sends for it; `None` when there is
     /// none, or it is being ended.
     pub(super) fn expel(&mut self, now: Timestamp) -> Option<Change> {
         if !self.is_ongoing() || self.changing.is_some() {
@@ -341,7 +341,8 @@ impl Machine {
         let record = self.record()?;
         let marker = record.producer.epoch.saturating_add(1);
         let mut next = ended(record, TransactionState::CompleteAbort, now);
-        next.last = None;
+        // As long as nobody else took over, the producer may learn of it and go on.
+        next.last = Some(record.producer);
         next.producer.epoch = marker;
         let end = abort(record, marker);
         match self.change(next, Some(end)) {
@@ -478,13 +479,6 @@ fn complete(outcome: TransactionOutcome) -> TransactionState {
         TransactionOutcome::Commit => TransactionState::CompleteCommit,
         TransactionOutcome::Abort => TransactionState::CompleteAbort,
     }
-}
-
-/// Whether `caller` is who the producer was before the transaction ended: it missed the answer.
-fn is_behind(record: &Record, caller: ProducerIdentity) -> bool {
-    let is_one_behind = caller.id == record.producer.id
-        && caller.epoch.checked_add(1) == Some(record.producer.epoch);
-    is_one_behind || record.last == Some(caller)
 }
 
 /// A refusal in the words of this part.

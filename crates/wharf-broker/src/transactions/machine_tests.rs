@@ -210,9 +210,30 @@ fn a_transaction_that_lives_too_long_is_aborted_and_its_producer_fenced() {
     assert_eq!(kind(refused), ErrorKind::ProducerFenced);
     let refused = machine.end(producer, COMMIT, Protocol::Explicit, None, at(71));
     assert_eq!(kind(refused), ErrorKind::ProducerFenced);
-    // Its own abort comes late, but finds what it wanted (KIP-890).
+    // Its own abort comes late, but finds what it wanted (KIP-890), and it may go on (KIP-588).
     let late = machine.end(producer, ABORT, Protocol::Implicit, None, at(71));
     assert_eq!(late, Ok(Step::Done(who(7, 1))));
+    let late = machine.end(producer, COMMIT, Protocol::Implicit, None, at(71));
+    assert_eq!(kind(late), ErrorKind::InvalidTxnState);
+    let step = machine.init(Some(producer), TIMEOUT, None, at(72));
+    assert_eq!(step, Ok(Step::Done(who(7, 1))));
+}
+
+#[test]
+fn an_end_of_another_producer_is_never_taken_for_an_answer_that_was_missed() {
+    let (mut machine, old) = initialised();
+    begin(&mut machine, old, at(1));
+    let step = machine.init(None, TIMEOUT, None, at(2));
+    let new = store(&mut machine, step);
+    begin(&mut machine, new, at(3));
+    let step = machine.end(new, COMMIT, Protocol::Explicit, None, at(4));
+    assert_eq!(
+        store(&mut machine, step),
+        new,
+        "one epoch after the old one's"
+    );
+    let zombie = machine.end(old, COMMIT, Protocol::Implicit, None, at(5));
+    assert_eq!(kind(zombie), ErrorKind::ProducerFenced);
 }
 
 #[test]

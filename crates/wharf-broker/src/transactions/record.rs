@@ -45,8 +45,8 @@ impl TransactionState {
 pub(super) struct Record {
     /// Who may act for the id.
     pub(super) producer: ProducerIdentity,
-    /// Who might before the last change, when the producer asked for that change and may have
-    /// missed the answer.
+    /// Who might before the last change, when that is still the same producer: it asked for the
+    /// change and may have missed the answer, or its transaction lived too long.
     pub(super) last: Option<ProducerIdentity>,
     pub(super) state: TransactionState,
     /// An open transaction is aborted after this long.
