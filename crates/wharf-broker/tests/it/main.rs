@@ -18,3 +18,4 @@ mod settings;
 mod support;
 mod topics;
 mod transactions;
+mod traps;
