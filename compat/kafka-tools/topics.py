@@ -11,6 +11,13 @@ def topics(address, *arguments):
     return tool("TopicCommand", "--bootstrap-server", address, *arguments)
 
 
+def quotas(address, *arguments):
+    """What is said of quotas, the settings in the order of their names."""
+    line = configs(address, "--describe", *arguments)
+    head, found, values = line.strip().partition(" are ")
+    return head + found + ", ".join(sorted(values.split(", ")))
+
+
 def configs(address, *arguments):
     return tool(CONFIG, "--bootstrap-server", address, *arguments)
 
@@ -118,13 +125,13 @@ def quotas_of_clients_and_users_are_set_and_taken_back(address):
     who = fresh("client")
     for entity in [("clients",), ("users",)]:
         whole = ("--entity-type", *entity, "--entity-name", who)
-        shows("none", configs(address, "--describe", *whole))
+        shows("none", quotas(address, *whole))
         shows("set", configs(address, "--alter", *whole, "--add-config",
                              "producer_byte_rate=1024,consumer_byte_rate=2048,request_percentage=50"))
-        shows("described", configs(address, "--describe", *whole))
+        shows("described", quotas(address, *whole))
         shows("one taken back", configs(
             address, "--alter", *whole, "--delete-config", "consumer_byte_rate"))
-        shows("the rest", configs(address, "--describe", *whole))
+        shows("the rest", quotas(address, *whole))
         configs(address, "--alter", *whole, "--delete-config",
                 "producer_byte_rate,request_percentage")
     change = (CONFIG, "--bootstrap-server", address, "--alter", "--entity-type", "clients",
