@@ -21,6 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # Quick to start, and small.
 JAVA = [
     "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx384m",
+    "-XX:-UsePerfData", f"-Djava.io.tmpdir={tempfile.gettempdir()}",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
 ]
 TOOLS = "org.apache.kafka.tools."
@@ -162,7 +163,7 @@ _SAME = [
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<uuid>"),
     (re.compile(r"(TopicId: )\S+"), r"\1<id>"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,:]\d+"), "<time>"),
-    (re.compile(r"/tmp/tmp\S+"), "<file>"),
+    (re.compile(r"/\S*/tmp\w+\.txt"), "<file>"),
     (re.compile(r'"log_dirs":\["/[^"]*"\]'), '"log_dirs":["<folder>"]'),
     (re.compile(r"[ \t]+"), " "),
 ]

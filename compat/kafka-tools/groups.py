@@ -133,6 +133,18 @@ def an_active_group_of_the_new_protocol_is_described_and_protected(address):
 
 
 @case
+def topics_are_read_by_a_pattern(address):
+    first, second = topic(address), topic(address)
+    for name in [first, second]:
+        produce(address, name, [name])
+    for protocol in ["classic", "consumer"]:
+        found = tool("consumer.ConsoleConsumer", "--bootstrap-server", address, "--include",
+                     f"{first[:-4]}.*|{second[:-4]}.*", "--from-beginning", "--max-messages", 2,
+                     "--timeout-ms", 30000, "--command-property", f"group.protocol={protocol}")
+        equal(sorted(found.split()), sorted([first, second]), protocol)
+
+
+@case
 def a_second_member_of_the_new_protocol_takes_over(address):
     name, group = topic(address, 4), fresh("group")
     arguments = ["--bootstrap-server", address, "--topic", name, "--group-id", group,

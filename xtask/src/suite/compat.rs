@@ -162,7 +162,8 @@ fn run(
 ) -> Result<Cases> {
     let mut cases = Cases::default();
     let mut command = again(command);
-    command.arg(address);
+    // What a client leaves behind goes with the run's data.
+    command.env("TMPDIR", &cx.scratch).arg(address);
     let began = std::time::Instant::now();
     shell::logged(&mut command, &log(cx, name, server), |line| {
         cases.line(line);

@@ -64,9 +64,8 @@ pub(in crate::group) fn check_request(heartbeat: &ConsumerHeartbeat) -> Result<(
         {
             return invalid("whoever joins says that it owns no partitions");
         }
-        JOIN if heartbeat.topics.as_ref().is_none_or(Vec::is_empty)
-            && heartbeat.pattern.as_ref().is_none_or(String::is_empty) =>
-        {
+        // Nothing yet is an answer: a client whose pattern matches no topic joins so.
+        JOIN if heartbeat.topics.is_none() && heartbeat.pattern.is_none() => {
             return invalid("whoever joins says what it subscribes to");
         }
         AWAY if heartbeat.instance.is_none() => {

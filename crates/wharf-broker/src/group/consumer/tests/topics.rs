@@ -20,6 +20,19 @@ fn partitions_that_are_added_are_read_without_anybody_asking() {
 }
 
 #[test]
+fn a_member_joins_before_it_knows_of_any_topic_and_names_one_later() {
+    // The Java client does when its pattern matches nothing yet.
+    let mut diary = Diary::new(2);
+    let answer = diary.ok(&join("a", &[]));
+    assert_eq!((answer.epoch > 0, indexes(&answer)), (true, vec![]));
+    let named = ConsumerHeartbeat {
+        topics: Some(vec!["t".to_owned()]),
+        ..beat("a", answer.epoch)
+    };
+    assert_eq!(indexes(&diary.ok(&named)), [0, 1]);
+}
+
+#[test]
 fn a_topic_that_is_created_later_is_read_and_one_that_is_deleted_is_given_up() {
     let mut diary = Diary::new(1);
     diary.ok(&join("a", &["t", "later"]));
