@@ -1,13 +1,14 @@
-//! Compression codecs with bounded output, for looking into batches when a question needs it.
+//! Compression codecs with bounded output, for looking into batches when a question needs it, and for
+//! compaction.
 //!
 //! Nothing here is on the way of ordinary produce and fetch requests: batches stay opaque. Output
 //! never exceeds [`OUTPUT_BYTES_MAX`], whatever the input claims, and records are glanced at in
 //! place, so a hostile batch costs bounded memory and no allocation per record.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use wharf_log::batch::{self, Compression, HEADER_BYTES, Header, Record};
 
 use crate::{Error, ErrorKind};
@@ -20,6 +21,8 @@ pub(crate) const OUTPUT_BYTES_MAX: usize = 128 << 20;
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 /// Magic and two version numbers.
 const XERIAL_HEADER_BYTES: usize = 16;
+/// How much goes into one Snappy block.
+const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 
 /// What a record shows without being decoded whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,57 @@ pub(crate) fn decompress(
         )?,
     };
     Ok(output.into())
+}
+
+/// Compresses as clients expect it: Snappy in Xerial's framing, LZ4 in independent blocks, each at its
+/// default level.
+pub(crate) fn compress(compression: Compression, input: &Bytes) -> io::Result<Bytes> {
+    let output = match compression {
+        Compression::None => return Ok(input.clone()),
+        Compression::Gzip => {
+            let level = flate2::Compression::default();
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(input)?;
+            encoder.finish()?
+        }
+        Compression::Snappy => return xerial(input),
+        Compression::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(input)?;
+            encoder.finish().map_err(io::Error::other)?
+        }
+        Compression::Zstd => zstd::encode_all(&input[..], zstd::DEFAULT_COMPRESSION_LEVEL)?,
+    };
+    Ok(output.into())
+}
+
+/// Xerial's sequence of length-prefixed Snappy blocks.
+fn xerial(input: &[u8]) -> io::Result<Bytes> {
+    let mut output = BytesMut::new();
+    output.put_slice(XERIAL_MAGIC);
+    output.put_i32(1);
+    output.put_i32(1);
+    let mut encoder = snap::raw::Encoder::new();
+    for block in input.chunks(XERIAL_BLOCK_BYTES) {
+        let block = encoder.compress_vec(block).map_err(io::Error::other)?;
+        output.put_u32(u32::try_from(block.len()).map_err(io::Error::other)?);
+        output.put_slice(&block);
+    }
+    Ok(output.freeze())
+}
+
+/// The codecs as the log's compaction wants them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogCodec;
+
+impl wharf_log::Codec for LogCodec {
+    fn decompress(&self, compression: Compression, input: &Bytes) -> io::Result<Bytes> {
+        decompress(compression, input, OUTPUT_BYTES_MAX).map_err(io::Error::other)
+    }
+
+    fn compress(&self, compression: Compression, input: &Bytes) -> io::Result<Bytes> {
+        compress(compression, input)
+    }
 }
 
 /// The records of a whole batch, decompressed.
@@ -214,7 +268,8 @@ fn glance_at(header: &Header, record: &[u8]) -> Result<Glance, Error> {
     let timestamp_delta = varint(&mut rest)?;
     let offset_delta = varint(&mut rest)?;
     let has_key = varint(&mut rest)? >= 0;
-    if !(0..i64::from(header.record_count)).contains(&offset_delta) {
+    // Compaction leaves batches with fewer records than offsets.
+    if !(0..=i64::from(header.last_offset_delta)).contains(&offset_delta) {
         return Err(invalid("a record's offset is outside the batch"));
     }
     let timestamp = if header.is_log_append_time() {

@@ -159,3 +159,22 @@ proptest! {
         prop_assert!(outcome.is_ok() || records.len() <= 2);
     }
 }
+
+#[test]
+fn what_compaction_compresses_is_what_clients_read() {
+    let input: Bytes = (0..100_000_u32)
+        .map(|number| (number / 100 % 251) as u8)
+        .collect::<Vec<u8>>()
+        .into();
+    for codec in ALL {
+        for input in [input.clone(), Bytes::new()] {
+            let compressed = super::compress(codec, &input).unwrap();
+            let read = decompress(codec, &compressed, OUTPUT_BYTES_MAX).unwrap();
+            assert_eq!(read, input, "{codec:?}");
+        }
+    }
+    assert_eq!(
+        super::compress(Compression::Snappy, &input).unwrap(),
+        xerial(&input, XERIAL_BLOCK_BYTES)
+    );
+}

@@ -20,6 +20,7 @@
 
 pub mod batch;
 mod committer;
+mod compact;
 pub mod disk;
 mod frame;
 mod journal;
@@ -41,6 +42,7 @@ mod tail;
 mod transactions;
 mod unit;
 mod walk;
+mod writer;
 
 pub use committer::Committer;
 pub use maintenance::Maintenance;
@@ -87,6 +89,9 @@ pub struct Options {
     pub secret: u64,
     /// An idempotent producer idle for this long is forgotten (`producer.id.expiration.ms`).
     pub producer_expiry: Duration,
+    /// How many keys one pass of compaction distinguishes at most (some 50 bytes each, while it runs);
+    /// with more of them a partition takes several passes.
+    pub compaction_keys_max: usize,
 }
 
 impl Default for Options {
@@ -101,6 +106,7 @@ impl Default for Options {
             producers_per_partition_max: 5_000,
             secret: 0,
             producer_expiry: Duration::from_secs(24 * 60 * 60),
+            compaction_keys_max: 1_500_000,
         }
     }
 }
@@ -118,7 +124,7 @@ impl Options {
 }
 
 /// What a partition's data is kept for; asked of the [`Policy`] for each partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Retention {
     /// Delete the oldest segments beyond this size; `None` keeps all.
     pub bytes: Option<u64>,
@@ -128,12 +134,77 @@ pub struct Retention {
     pub segment_bytes: u64,
     /// Roll to a new segment at this age of its first record.
     pub segment_age: Duration,
+    /// Keep the newest record of each key only; `None` keeps all.
+    pub compaction: Option<Compaction>,
+}
+
+/// When a partition's settled segments are compacted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Compaction {
+    /// Records younger than this stay as they are (`min.compaction.lag.ms`).
+    pub min_lag: Duration,
+    /// Records older than this do not wait any longer (`max.compaction.lag.ms`).
+    pub max_lag: Option<Duration>,
+    /// Compact when more than this share of the bytes was not compacted yet
+    /// (`min.cleanable.dirty.ratio`), from 0 to 1.
+    pub dirty_ratio: f64,
+    /// How long tombstones and markers stay after they were first compacted
+    /// (`delete.retention.ms`).
+    pub delete_retention: Duration,
+}
+
+/// Compresses and decompresses the records of batches, for compaction.
+pub trait Codec: Send + Sync {
+    /// The records decompressed. Whatever `input` claims, the output is bounded; what exceeds the bound
+    /// or cannot be decompressed is an error.
+    fn decompress(
+        &self,
+        compression: batch::Compression,
+        input: &bytes::Bytes,
+    ) -> std::io::Result<bytes::Bytes>;
+
+    /// The records compressed, so that every client can read them.
+    fn compress(
+        &self,
+        compression: batch::Compression,
+        input: &bytes::Bytes,
+    ) -> std::io::Result<bytes::Bytes>;
+}
+
+/// Knows batches that are not compressed and no others: those stay as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCodec;
+
+impl Codec for NoCodec {
+    fn decompress(
+        &self,
+        compression: batch::Compression,
+        input: &bytes::Bytes,
+    ) -> std::io::Result<bytes::Bytes> {
+        match compression {
+            batch::Compression::None => Ok(input.clone()),
+            _ => Err(std::io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn compress(
+        &self,
+        compression: batch::Compression,
+        input: &bytes::Bytes,
+    ) -> std::io::Result<bytes::Bytes> {
+        self.decompress(compression, input)
+    }
 }
 
 /// How the log learns the settings of a partition. Called by maintenance only.
 pub trait Policy: Send + Sync {
     /// The retention of a partition; `None` when it is no longer known (nothing is deleted then).
     fn retention(&self, partition: PartitionId) -> Option<Retention>;
+
+    /// How compaction reads and writes compressed batches.
+    fn codec(&self) -> &dyn Codec {
+        &NoCodec
+    }
 }
 
 /// Told about commits, in commit order, from the committer's thread. Must return quickly.

@@ -1,4 +1,4 @@
-//! Background work in bounded steps: preparing files, settling, snapshots, retention.
+//! Background work in bounded steps: preparing files, settling, snapshots, retention, compaction.
 //!
 //! Invariants: one thread owns it; nothing here is on the way of an acknowledgement; a step that
 //! finds the disk full, or cannot read, leaves the log as it was and is tried again, a failed write
@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use wharf_message::Timestamp;
 
+use crate::compact::Compactor;
 use crate::settle::{self, Trouble, damaged_path};
 use crate::shared::{Cut, Shared, count};
-use crate::sync::read;
+use crate::sync::{lock, read};
 use crate::{Health, Policy, recover, retention, segment, snapshot};
 
 /// How often retention looks at all partitions.
@@ -38,6 +39,7 @@ pub struct Maintenance {
     retention_at: Option<Timestamp>,
     /// Set after trouble: when it was.
     trouble_at: Option<Timestamp>,
+    compactor: Compactor,
     /// Partition directories not yet compared with what is known; `None` before the first look.
     sweep: Option<VecDeque<String>>,
 }
@@ -50,11 +52,12 @@ impl Maintenance {
             dirty: false,
             retention_at: None,
             trouble_at: None,
+            compactor: Compactor::default(),
             sweep: None,
         }
     }
 
-    /// Does what is due (prepare a journal file, settle, snapshot, delete by retention) and returns
+    /// Does what is due (prepare a journal file, settle, snapshot, delete by retention, compact) and returns
     /// whether there is more to do right away. Failures are told by [`crate::Reader::health`] and
     /// [`crate::Reader::statistics`] and retried at a later call where a retry is safe.
     pub fn run(&mut self, policy: &dyn Policy, now: Timestamp) -> bool {
@@ -90,10 +93,11 @@ impl Maintenance {
         }
         retention::expire_producers(&self.shared, now);
         retention::remove_files(&self.shared)?;
-        if self.dirty || *crate::sync::lock(&self.shared.cut) != self.snapshot {
+        if self.dirty || *lock(&self.shared.cut) != self.snapshot {
             self.snapshot = snapshot::take(&self.shared)?;
             self.dirty = false;
         }
+        self.remove_replaced()?;
         recover::leave_stop_mark(&*self.shared.disk, self.snapshot.sequence)
     }
 
@@ -120,12 +124,33 @@ impl Maintenance {
             self.snapshot = snapshot::take(&self.shared).map_err(Trouble::write)?;
             self.dirty = false;
         }
+        self.remove_replaced().map_err(Trouble::write)?;
         if self.shared.journal.has_retired() {
             self.recycle().map_err(Trouble::write)?;
         }
         self.prepare()?;
         let sweeping = self.sweep_some()?;
-        Ok(sweeping || !self.due_for_settling().is_empty())
+        let compacting = !sweeping && self.compact(policy, now)?;
+        Ok(sweeping || compacting || !self.due_for_settling().is_empty())
+    }
+
+    /// One step of compaction. Not before the sweep, which would take its new files for leftovers.
+    fn compact(&mut self, policy: &dyn Policy, now: Timestamp) -> Result<bool, Trouble> {
+        if self.sweep.as_ref().is_none_or(|left| !left.is_empty()) {
+            return Ok(false);
+        }
+        let progress = self.compactor.step(&self.shared, policy, now)?;
+        self.dirty |= progress.changed;
+        Ok(progress.changed || progress.more)
+    }
+
+    /// Removes the segments that compaction replaced, once the only snapshot names the new ones.
+    fn remove_replaced(&self) -> io::Result<()> {
+        if lock(&self.shared.chores).replaced.is_empty() {
+            return Ok(());
+        }
+        snapshot::keep_newest(&*self.shared.disk)?;
+        retention::remove_replaced(&self.shared)
     }
 
     /// Makes sure that the committer finds a file when it needs one.

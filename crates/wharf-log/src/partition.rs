@@ -48,6 +48,27 @@ pub(crate) struct Segment {
     /// The time of the first batch, by which the segment is rolled.
     pub(crate) first_timestamp: i64,
     pub(crate) max_timestamp: i64,
+    /// How often it was written anew by compaction; part of the file's name.
+    pub(crate) generation: u32,
+}
+
+impl Segment {
+    /// Whether it is the same file with the same content.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.base_offset, self.generation, self.bytes)
+            == (other.base_offset, other.generation, other.bytes)
+    }
+}
+
+/// How far compaction is in a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    /// Offsets below were compacted.
+    pub(crate) end: i64,
+    /// When the first of the tombstones and markers may go that were kept; in milliseconds.
+    pub(crate) horizon: Option<i64>,
+    /// How often segments were exchanged since the start.
+    pub(crate) exchanges: u64,
 }
 
 /// What a partition's lock protects.
@@ -56,6 +77,10 @@ pub(crate) struct Data {
     pub(crate) start: i64,
     pub(crate) end: i64,
     pub(crate) segments: Vec<Segment>,
+    /// The last segment is not written to any more when its base offset is this one.
+    pub(crate) closed: Option<i64>,
+    /// What compaction remembers.
+    pub(crate) compacted: Compacted,
     /// Batches that are only in the journal yet.
     pub(crate) index: VecDeque<BatchRef>,
     /// The bytes of `index`.
@@ -204,6 +229,11 @@ impl Partition {
             id,
             data: RwLock::new(data),
         })
+    }
+
+    /// How often compaction has exchanged segments since the start.
+    pub(crate) fn exchanges(&self) -> u64 {
+        read(&self.data).compacted.exchanges
     }
 }
 

@@ -4,8 +4,6 @@
 //! file is removed only when a durable start or removal says that nobody can ask for it. Age is told
 //! by the records' newest time, so a clock that jumps back deletes nothing; and what was stamped by a
 //! clock that was far ahead goes with what was appended after it, so it keeps nothing for ever.
-//! Compaction will find its
-//! place beside this module: it, too, will act on settled segments only.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +11,8 @@ use std::time::Duration;
 
 use wharf_message::Timestamp;
 
-use crate::partition::{Data, Partition};
+use crate::batch::HEADER_BYTES;
+use crate::partition::{Data, Partition, Segment};
 use crate::segment;
 use crate::shared::Shared;
 use crate::sync::{lock, read, write};
@@ -76,14 +75,18 @@ fn new_start(data: &Data, retention: &Retention, now: Timestamp) -> Option<i64> 
         let rest = left.saturating_sub(bytes);
         let too_much = retention.bytes.is_some_and(|limit| rest >= limit);
         let newest = Timestamp::from_millis(max_timestamp);
-        if !too_much && retention.age.is_some() && newest.since(now) > AHEAD {
+        // What compaction has emptied is as old as what comes before it.
+        let empty = bytes <= HEADER_BYTES as u64;
+        let ahead = newest.since(now) > AHEAD || (empty && undecided);
+        if !too_much && retention.age.is_some() && ahead {
             left = rest;
             undecided = true;
             continue;
         }
         // Records without a time have no age.
-        let too_old =
-            max_timestamp >= 0 && retention.age.is_some_and(|age| now.since(newest) > age);
+        let too_old = retention
+            .age
+            .is_some_and(|age| empty || (max_timestamp >= 0 && now.since(newest) > age));
         if !too_old && (!too_much || undecided) {
             break;
         }
@@ -96,17 +99,21 @@ fn new_start(data: &Data, retention: &Retention, now: Timestamp) -> Option<i64> 
 
 /// Removes the files of what is gone for good. Returns whether there was any.
 pub(crate) fn remove_files(shared: &Shared) -> io::Result<bool> {
-    let chores = std::mem::take(&mut *lock(&shared.chores));
-    if chores.removed.is_empty() && chores.advanced.is_empty() {
+    let (removed, advanced) = {
+        let mut chores = lock(&shared.chores);
+        (
+            std::mem::take(&mut chores.removed),
+            std::mem::take(&mut chores.advanced),
+        )
+    };
+    if removed.is_empty() && advanced.is_empty() {
         return Ok(false);
     }
     let result = shared.sync_journal().and_then(|()| {
-        chores
-            .removed
+        removed
             .iter()
             .try_for_each(|id| shared.disk.remove(&segment::directory(*id)))?;
-        chores
-            .advanced
+        advanced
             .iter()
             .try_for_each(|id| match shared.table.get(*id) {
                 Some(partition) => remove_segments(shared, &partition),
@@ -116,8 +123,8 @@ pub(crate) fn remove_files(shared: &Shared) -> io::Result<bool> {
     if result.is_err() {
         // All of it again next time: removing twice does no harm.
         let mut again = lock(&shared.chores);
-        again.removed.extend(chores.removed);
-        again.advanced.extend(chores.advanced);
+        again.removed.extend(removed);
+        again.advanced.extend(advanced);
     }
     result.map(|()| true)
 }
@@ -133,13 +140,25 @@ fn remove_segments(shared: &Shared, partition: &Partition) -> io::Result<()> {
         data.segments.drain(..count).collect::<Vec<_>>()
     };
     for segment in gone {
-        shared.segments.forget(partition.id, segment.base_offset);
-        shared
-            .disk
-            .remove(&segment::log_path(partition.id, segment.base_offset))?;
-        shared
-            .disk
-            .remove(&segment::index_path(partition.id, segment.base_offset))?;
+        remove_segment(shared, partition.id, &segment)?;
+    }
+    Ok(())
+}
+
+fn remove_segment(shared: &Shared, id: PartitionId, segment: &Segment) -> io::Result<()> {
+    shared.segments.forget(id, segment);
+    shared.disk.remove(&segment::log_path(id, segment))?;
+    shared.disk.remove(&segment::index_path(id, segment))
+}
+
+/// Removes the segments that compaction has replaced. Call only when no snapshot names them.
+pub(crate) fn remove_replaced(shared: &Shared) -> io::Result<()> {
+    let replaced = std::mem::take(&mut lock(&shared.chores).replaced);
+    for (at, (id, segment)) in replaced.iter().enumerate() {
+        if let Err(error) = remove_segment(shared, *id, segment) {
+            lock(&shared.chores).replaced.extend(&replaced[at..]);
+            return Err(error);
+        }
     }
     Ok(())
 }
@@ -178,8 +197,10 @@ pub(crate) fn sweep(shared: &Shared, directory: &str) -> io::Result<()> {
         .segments
         .iter()
         .flat_map(|segment| {
-            let base = segment.base_offset;
-            [segment::log_path(id, base), segment::index_path(id, base)]
+            [
+                segment::log_path(id, segment),
+                segment::index_path(id, segment),
+            ]
         })
         .collect();
     for entry in shared.disk.list(&path)? {

@@ -2,7 +2,7 @@
 //!
 //! `segments/<partition, 16 hex digits>/<base offset, 20 digits>.log` holds Kafka record batches and
 //! nothing else; the `.idx` beside it holds one entry per [`INDEX_INTERVAL`] bytes and can be rebuilt
-//! from it. Invariants: only the valid length known to the partition counts, whatever the file holds
+//! from it. Compaction writes a segment anew under a name with its generation in it. Invariants: only the valid length known to the partition counts, whatever the file holds
 //! beyond; batches are checked before they are returned; the base offset, which a batch's checksum
 //! leaves out, counts only where the place of the batch confirms it; a bounded number of segments
 //! stays open.
@@ -37,8 +37,13 @@ pub(crate) fn directory(partition: PartitionId) -> String {
 }
 
 /// The path of a segment's batches.
-pub(crate) fn log_path(partition: PartitionId, base_offset: i64) -> String {
-    format!("{}/{base_offset:020}.log", directory(partition))
+pub(crate) fn log_path(partition: PartitionId, segment: &Segment) -> String {
+    path(partition, segment, "log")
+}
+
+/// The path of a segment's index.
+pub(crate) fn index_path(partition: PartitionId, segment: &Segment) -> String {
+    path(partition, segment, "idx")
 }
 
 /// Whether a path is one of a segment.
@@ -47,9 +52,12 @@ pub(crate) fn is_path(path: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The path of a segment's index.
-pub(crate) fn index_path(partition: PartitionId, base_offset: i64) -> String {
-    format!("{}/{base_offset:020}.idx", directory(partition))
+fn path(partition: PartitionId, segment: &Segment, kind: &str) -> String {
+    let (directory, base) = (directory(partition), segment.base_offset);
+    match segment.generation {
+        0 => format!("{directory}/{base:020}.{kind}"),
+        generation => format!("{directory}/{base:020}-{generation:08x}.{kind}"),
+    }
 }
 
 /// One entry of the sparse index.
@@ -129,7 +137,7 @@ impl Indexer {
 
 /// An open segment.
 pub(crate) struct OpenSegment {
-    file: Arc<dyn DiskFile>,
+    pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) index: Vec<IndexEntry>,
     /// How many of the entries are right on the disk; the others were made from the batches.
     pub(crate) loaded: usize,
@@ -199,7 +207,7 @@ pub(crate) struct Part {
 
 #[derive(Debug, Default)]
 struct Cache {
-    open: BTreeMap<(PartitionId, i64), (Arc<OpenSegment>, u64)>,
+    open: BTreeMap<(PartitionId, i64, u32), (Arc<OpenSegment>, u64)>,
     entries: usize,
     tick: u64,
 }
@@ -232,7 +240,7 @@ impl Segments {
         partition: PartitionId,
         segment: &Segment,
     ) -> io::Result<Arc<OpenSegment>> {
-        let key = (partition, segment.base_offset);
+        let key = (partition, segment.base_offset, segment.generation);
         {
             let mut cache = lock(&self.cache);
             cache.tick += 1;
@@ -268,9 +276,10 @@ impl Segments {
     }
 
     /// Forgets an open segment: it grew or goes.
-    pub(crate) fn forget(&self, partition: PartitionId, base_offset: i64) {
+    pub(crate) fn forget(&self, partition: PartitionId, segment: &Segment) {
+        let key = (partition, segment.base_offset, segment.generation);
         let mut cache = lock(&self.cache);
-        if let Some((gone, _)) = cache.open.remove(&(partition, base_offset)) {
+        if let Some((gone, _)) = cache.open.remove(&key) {
             cache.entries -= gone.index.len();
         }
     }
@@ -278,10 +287,10 @@ impl Segments {
     fn load(&self, partition: PartitionId, segment: &Segment) -> io::Result<OpenSegment> {
         let file = self
             .disk
-            .open(&log_path(partition, segment.base_offset), Open::Existing)?;
+            .open(&log_path(partition, segment), Open::Existing)?;
         let mut index = match self
             .disk
-            .open(&index_path(partition, segment.base_offset), Open::Existing)
+            .open(&index_path(partition, segment), Open::Existing)
         {
             Ok(file) => load_index(&*file, segment)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use wharf_message::Timestamp;
 
 use crate::disk::{DiskFile, Open};
@@ -21,10 +20,9 @@ use crate::reader::intact;
 use crate::segment::{self, Indexer};
 use crate::shared::{Shared, count};
 use crate::sync::{lock, read, write};
+use crate::writer::{COPY_BYTES, Writer};
 use crate::{DamagedRange, PartitionId, Policy};
 
-/// How much is read and written at once.
-const COPY_BYTES: usize = 1 << 20;
 /// The directory of journal files that hold damage and are kept.
 pub(crate) const DAMAGED: &str = "damaged";
 /// Where segments are rolled when nothing is known of the partition's settings.
@@ -60,6 +58,33 @@ struct Settled {
     /// The changed or new segments.
     segments: Vec<Segment>,
     damaged: Vec<DamagedRange>,
+    /// Its last batch that was handled.
+    through: Option<i64>,
+}
+
+/// Settles what one partition has in the journal now, in whatever file; the files stay. Returns whether
+/// there was anything.
+pub(crate) fn settle_partition(
+    shared: &Shared,
+    policy: &dyn Policy,
+    partition: &Arc<Partition>,
+    now: Timestamp,
+) -> Result<bool, Trouble> {
+    let numbers = shared.journal.numbers();
+    let Some(mut work) = Work::new(shared, policy, &numbers, now) else {
+        return Ok(false);
+    };
+    let settled = match work.partition(partition) {
+        Ok(settled) => settled,
+        Err(trouble) => {
+            work.give_back();
+            return Err(trouble);
+        }
+    };
+    work.sync_names()?;
+    let any = settled.through.is_some();
+    take_over(shared, settled);
+    Ok(any)
 }
 
 /// Settles these journal files: the oldest ones, all sealed, in order.
@@ -69,18 +94,8 @@ pub(crate) fn settle(
     numbers: &[u64],
     now: Timestamp,
 ) -> Result<(), Trouble> {
-    let Some(&newest) = numbers.last() else {
+    let Some(mut work) = Work::new(shared, policy, numbers, now) else {
         return Ok(());
-    };
-    let file = |number: &u64| shared.journal.file(*number).map(|file| (*number, file));
-    let mut work = Work {
-        shared,
-        policy,
-        files: numbers.iter().filter_map(file).collect(),
-        newest,
-        now,
-        new_names: BTreeSet::new(),
-        undo: Vec::new(),
     };
     let touched: BTreeSet<PartitionId> = numbers
         .iter()
@@ -101,7 +116,7 @@ pub(crate) fn settle(
     }
     work.sync_names()?;
     for one in settled {
-        take_over(shared, newest, one);
+        take_over(shared, one);
     }
     for number in numbers {
         rename_damage(shared, *number);
@@ -111,14 +126,16 @@ pub(crate) fn settle(
 }
 
 /// Lets a partition's new segments count instead of its journal entries.
-fn take_over(shared: &Shared, newest: u64, settled: Settled) {
+fn take_over(shared: &Shared, settled: Settled) {
     let Settled {
         partition,
         segments,
         damaged,
+        through,
     } = settled;
+    let Some(through) = through else { return };
     for segment in &segments {
-        shared.segments.forget(partition.id, segment.base_offset);
+        shared.segments.forget(partition.id, segment);
     }
     let mut data = write(&partition.data);
     for segment in segments {
@@ -130,7 +147,7 @@ fn take_over(shared: &Shared, newest: u64, settled: Settled) {
     for range in damaged {
         data.note_damage(range);
     }
-    shared.index_shrank(data.drop_index_front(|batch| batch.file <= newest));
+    shared.index_shrank(data.drop_index_front(|batch| batch.last_offset() <= through));
     if data
         .segments
         .first()
@@ -169,14 +186,33 @@ struct Work<'a> {
     undo: Vec<(String, Option<u64>)>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(
+        shared: &'a Shared,
+        policy: &'a dyn Policy,
+        numbers: &[u64],
+        now: Timestamp,
+    ) -> Option<Self> {
+        let file = |number: &u64| shared.journal.file(*number).map(|file| (*number, file));
+        Some(Self {
+            shared,
+            policy,
+            files: numbers.iter().filter_map(file).collect(),
+            newest: *numbers.last()?,
+            now,
+            new_names: BTreeSet::new(),
+            undo: Vec::new(),
+        })
+    }
+
     fn partition(&mut self, partition: &Arc<Partition>) -> Result<Settled, Trouble> {
         let (last, batches) = {
             let data = read(&partition.data);
             let newest = self.newest;
             let mine = data.index.iter().take_while(|batch| batch.file <= newest);
+            let last = data.segments.last().copied();
             (
-                data.segments.last().copied(),
+                last.filter(|last| data.closed != Some(last.base_offset)),
                 mine.copied().collect::<Vec<BatchRef>>(),
             )
         };
@@ -184,6 +220,7 @@ impl Work<'_> {
             partition: Arc::clone(partition),
             segments: Vec::new(),
             damaged: Vec::new(),
+            through: batches.last().map(BatchRef::last_offset),
         };
         let Some(first) = batches.first() else {
             return Ok(settled);
@@ -221,7 +258,8 @@ impl Work<'_> {
                     settled.segments.push(writer.finish()?);
                     writer = self.create(partition.id, batch)?;
                 }
-                writer.add(batch, &content)?;
+                let offsets = batch.base_offset..=batch.last_offset();
+                writer.add(offsets, batch.max_timestamp, &content)?;
             }
         }
         settled.segments.push(writer.finish()?);
@@ -239,13 +277,13 @@ impl Work<'_> {
             .segments
             .open(partition, &segment)
             .map_err(Trouble::Later)?;
-        let path = segment::log_path(partition, segment.base_offset);
+        let path = segment::log_path(partition, &segment);
         let file = self
             .shared
             .disk
             .open(&path, Open::Existing)
             .map_err(Trouble::Later)?;
-        let index = self.open_index(partition, segment.base_offset)?;
+        let index = self.open_index(partition, &segment)?;
         let index_bytes = (open.loaded * segment::ENTRY_BYTES) as u64;
         for (file, bytes) in [(&file, segment.bytes), (&index, index_bytes)] {
             if file.len().map_err(Trouble::Later)? > bytes {
@@ -262,9 +300,9 @@ impl Work<'_> {
     fn open_index(
         &mut self,
         partition: PartitionId,
-        base_offset: i64,
+        segment: &Segment,
     ) -> Result<Arc<dyn DiskFile>, Trouble> {
-        let path = segment::index_path(partition, base_offset);
+        let path = segment::index_path(partition, segment);
         match self.shared.disk.open(&path, Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.new_names.insert(segment::directory(partition));
@@ -289,19 +327,20 @@ impl Work<'_> {
                 .and_then(|()| disk.open(path, Open::New))
                 .map_err(Trouble::write)
         };
-        let (log, index) = (
-            segment::log_path(partition, first.base_offset),
-            segment::index_path(partition, first.base_offset),
-        );
-        let (file, index_file) = (open(&log)?, open(&index)?);
-        self.undo.extend([(log, None), (index, None)]);
         let segment = Segment {
             base_offset: first.base_offset,
             last_offset: first.base_offset - 1,
             bytes: 0,
             first_timestamp: first.max_timestamp,
             max_timestamp: i64::MIN,
+            generation: 0,
         };
+        let (log, index) = (
+            segment::log_path(partition, &segment),
+            segment::index_path(partition, &segment),
+        );
+        let (file, index_file) = (open(&log)?, open(&index)?);
+        self.undo.extend([(log, None), (index, None)]);
         Ok(Writer::new(segment, Indexer::new(), file, index_file))
     }
 
@@ -382,85 +421,4 @@ fn runs(batches: &[BatchRef]) -> Vec<&[BatchRef]> {
         }
     }
     runs
-}
-
-/// Writes one segment.
-struct Writer {
-    segment: Segment,
-    indexer: Indexer,
-    file: Arc<dyn DiskFile>,
-    index: Arc<dyn DiskFile>,
-    /// Where the index goes on.
-    index_bytes: u64,
-    buffer: BytesMut,
-    /// Where the buffer goes.
-    buffer_at: u64,
-    index_buffer: BytesMut,
-}
-
-impl Writer {
-    fn new(
-        segment: Segment,
-        indexer: Indexer,
-        file: Arc<dyn DiskFile>,
-        index: Arc<dyn DiskFile>,
-    ) -> Self {
-        Self {
-            segment,
-            indexer,
-            file,
-            index,
-            index_bytes: 0,
-            buffer: BytesMut::new(),
-            buffer_at: segment.bytes,
-            index_buffer: BytesMut::new(),
-        }
-    }
-
-    /// Goes on with the index behind the entries that are right on the disk.
-    fn resume_index(&mut self, open: &segment::OpenSegment) {
-        self.index_bytes = (open.loaded * segment::ENTRY_BYTES) as u64;
-        for entry in &open.index[open.loaded..] {
-            entry.encode(&mut self.index_buffer);
-        }
-    }
-
-    fn add(&mut self, batch: &BatchRef, content: &Bytes) -> Result<(), Trouble> {
-        let position = self.segment.bytes;
-        if let Some(entry) = self
-            .indexer
-            .next(batch.base_offset, position, batch.max_timestamp)
-        {
-            entry.encode(&mut self.index_buffer);
-        }
-        self.buffer.put_slice(content);
-        self.segment.bytes += content.len() as u64;
-        self.segment.last_offset = batch.last_offset();
-        self.segment.max_timestamp = self.segment.max_timestamp.max(batch.max_timestamp);
-        if self.buffer.len() >= COPY_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), Trouble> {
-        self.file
-            .write_at(&self.buffer, self.buffer_at)
-            .map_err(Trouble::write)?;
-        self.buffer_at += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// Writes what is left and syncs the batches. The index is not synced: what a power loss takes
-    /// of it is found by its checksums and made again from the batches.
-    fn finish(mut self) -> Result<Segment, Trouble> {
-        self.flush()?;
-        self.index
-            .write_at(&self.index_buffer, self.index_bytes)
-            .map_err(Trouble::write)?;
-        self.file.sync().map_err(Trouble::write)?;
-        Ok(self.segment)
-    }
 }

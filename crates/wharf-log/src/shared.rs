@@ -15,7 +15,7 @@ use wharf_message::Timestamp;
 use crate::disk::Disk;
 use crate::frame::{AppendEntry, Entry, MarkerEntry, Origin, ProducerEntry};
 use crate::journal::Journal;
-use crate::partition::{Data, Partition, Table};
+use crate::partition::{Data, Partition, Segment, Table};
 use crate::producers::{Producers, Remembered};
 use crate::queue::Queue;
 use crate::segment::Segments;
@@ -48,6 +48,7 @@ pub(crate) struct Counters {
     pub(crate) records: AtomicU64,
     pub(crate) batch_bytes: AtomicU64,
     pub(crate) settled_bytes: AtomicU64,
+    pub(crate) compacted_bytes: AtomicU64,
     pub(crate) maintenance_failures: AtomicU64,
     pub(crate) reads_from_memory: AtomicU64,
     pub(crate) reads_from_disk: AtomicU64,
@@ -65,6 +66,8 @@ pub(crate) struct Chores {
     pub(crate) removed: BTreeSet<PartitionId>,
     /// Partitions whose start moved, whose old segments go.
     pub(crate) advanced: BTreeSet<PartitionId>,
+    /// Segments that compaction replaced, whose files go once no snapshot names them.
+    pub(crate) replaced: Vec<(PartitionId, Segment)>,
 }
 
 /// See the module.

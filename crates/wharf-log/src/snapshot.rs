@@ -31,7 +31,7 @@ const VERSION_MIN: u32 = 1;
 /// Magic, version, a reserved word, the length of the body.
 const HEADER_BYTES: usize = 24;
 const CRC_BYTES: usize = 4;
-/// Stands for an offset that there is not.
+/// Stands for an offset or a time that there is not.
 const NO_OFFSET: i64 = -1;
 /// How much is written at once.
 const WRITE_BYTES: usize = 1 << 20;
@@ -112,6 +112,7 @@ fn put_partition(output: &mut BytesMut, data: &Data) {
         output.put_u64_le(segment.bytes);
         output.put_i64_le(segment.first_timestamp);
         output.put_i64_le(segment.max_timestamp);
+        output.put_u32_le(segment.generation);
     }
     put_count(output, data.index.len());
     for batch in &data.index {
@@ -147,6 +148,8 @@ fn put_partition(output: &mut BytesMut, data: &Data) {
         output.put_i64_le(entry.transaction.last_offset);
         output.put_i64_le(entry.stable_after);
     }
+    output.put_i64_le(data.compacted.end);
+    output.put_i64_le(data.compacted.horizon.unwrap_or(NO_OFFSET));
 }
 
 fn put_damage(output: &mut BytesMut, damaged: &[DamagedRange]) {
@@ -243,6 +246,11 @@ fn get_partition(input: &mut Bytes, id: PartitionId, version: u32) -> Option<Dat
             bytes: input.try_get_u64_le().ok()?,
             first_timestamp: input.try_get_i64_le().ok()?,
             max_timestamp: input.try_get_i64_le().ok()?,
+            generation: if version >= 2 {
+                input.try_get_u32_le().ok()?
+            } else {
+                0
+            },
         });
     }
     for _ in 0..input.try_get_u32_le().ok()? {
@@ -262,6 +270,9 @@ fn get_partition(input: &mut Bytes, id: PartitionId, version: u32) -> Option<Dat
     data.damaged = get_damage(input, Some(id))?;
     if version >= 2 {
         data.aborted = get_aborted(input)?;
+        data.compacted.end = input.try_get_i64_le().ok()?;
+        let horizon = input.try_get_i64_le().ok()?;
+        data.compacted.horizon = (horizon != NO_OFFSET).then_some(horizon);
     }
     Some(data)
 }
@@ -358,6 +369,12 @@ fn store(disk: &dyn Disk, sequence: u64, bytes: &Bytes) -> io::Result<()> {
     disk.sync_dir(DIRECTORY)
 }
 
+/// Removes the snapshots before the newest: they name files that are about to go.
+pub(crate) fn keep_newest(disk: &dyn Disk) -> io::Result<()> {
+    remove_all_but(disk, 1)?;
+    disk.sync_dir(DIRECTORY)
+}
+
 /// Removes the oldest snapshots.
 fn remove_all_but(disk: &dyn Disk, kept: usize) -> io::Result<()> {
     let (_, sequences) = list(disk)?;
@@ -450,144 +467,5 @@ pub(crate) fn install(shared: &Shared, snapshot: Snapshot) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::Options;
-    use crate::disk::simulated::{Faults, SimulatedDisk};
-
-    fn example() -> Shared {
-        let disk = Arc::new(SimulatedDisk::new(1, Faults::default()));
-        let shared = Shared::new(disk, Options::default());
-        let mut producers = Producers::default();
-        let mut producer = Producer::new(3, Timestamp::from_millis(77));
-        for first_sequence in [0, 5] {
-            let base_offset = i64::from(first_sequence);
-            producer.remember(Remembered {
-                first_sequence,
-                base_offset,
-                last_delta: 4,
-                max_timestamp: 1,
-            });
-        }
-        producers.insert(12, producer);
-        producer.transaction_start = Some(7);
-        producer.coordinator_epoch = 2;
-        producers.insert(13, producer);
-        let mut aborted = AbortedIndex::default();
-        aborted.push(AbortedEntry {
-            transaction: Aborted {
-                producer_id: 13,
-                first_offset: 2,
-                last_offset: 5,
-            },
-            stable_after: 6,
-        });
-        let segment = Segment {
-            base_offset: 2,
-            last_offset: 5,
-            bytes: 100,
-            first_timestamp: -1,
-            max_timestamp: 8,
-        };
-        let batch = BatchRef {
-            base_offset: 6,
-            max_timestamp: 9,
-            file: 4,
-            position: 4200,
-            bytes: 70,
-            last_delta: 3,
-        };
-        let range = |partition| DamagedRange {
-            partition,
-            first: 3,
-            last: 3,
-            path: "damaged/x".to_owned(),
-            position: 64,
-        };
-        let data = Data {
-            start: 2,
-            end: 10,
-            segments: vec![segment],
-            index: [batch].into(),
-            index_bytes: 70,
-            producers: Some(Box::new(producers)),
-            aborted,
-            damaged: vec![range(Some(PartitionId(5)))],
-        };
-        let snapshot = Snapshot {
-            cut: Cut {
-                sequence: 8,
-                file: 4,
-                position: 8192,
-            },
-            secret: 31,
-            state: [(Bytes::from("key"), Bytes::from("value"))].into(),
-            partitions: vec![(PartitionId(5), data), (PartitionId(6), Data::default())],
-            lost: vec![range(None)],
-        };
-        install(&shared, snapshot);
-        shared
-    }
-
-    #[test]
-    fn a_snapshot_is_read_back() {
-        let shared = example();
-        let (cut, bytes) = encode(&shared);
-        let snapshot = decode(&bytes).unwrap();
-        assert_eq!(snapshot.cut, cut);
-        assert_eq!(snapshot.state, *read(&shared.state));
-        let copy = Shared::new(Arc::clone(&shared.disk), Options::default());
-        install(&copy, snapshot);
-        assert_eq!(encode(&copy).1, bytes);
-        assert_eq!(copy.journal.touched(4), [PartitionId(5)]);
-        assert_eq!(copy.transactions.of(13), [PartitionId(5)].into());
-    }
-
-    #[test]
-    fn another_version_is_named() {
-        let mut bytes = BytesMut::from(&encode(&example()).1[..]);
-        bytes[8] = 9;
-        reseal(&mut bytes);
-        assert!(matches!(
-            decode(&bytes.freeze()),
-            Err(Unreadable::Version(9))
-        ));
-    }
-
-    fn reseal(bytes: &mut BytesMut) {
-        let end = bytes.len() - CRC_BYTES;
-        let crc = crc32c::crc32c(&bytes[..end]);
-        bytes[end..].copy_from_slice(&crc.to_le_bytes());
-    }
-
-    proptest! {
-        #[test]
-        fn a_flipped_bit_is_found(at: usize, bit in 0..8) {
-            let mut bytes = BytesMut::from(&encode(&example()).1[..]);
-            let at = at % bytes.len();
-            bytes[at] ^= 1_u8 << bit;
-            prop_assert!(decode(&bytes.freeze()).is_err());
-        }
-
-        #[test]
-        fn nonsense_with_a_right_checksum_never_panics(
-            changes in vec((any::<usize>(), any::<u8>()), 1..20),
-            cut in 0..400_usize,
-        ) {
-            let mut bytes = BytesMut::from(&encode(&example()).1[..]);
-            for (at, value) in changes {
-                let at = HEADER_BYTES + at % (bytes.len() - HEADER_BYTES);
-                bytes[at] = value;
-            }
-            let length = bytes.len().saturating_sub(cut).max(HEADER_BYTES + CRC_BYTES);
-            bytes.truncate(length);
-            let body = (bytes.len() - HEADER_BYTES - CRC_BYTES) as u64;
-            bytes[16..HEADER_BYTES].copy_from_slice(&body.to_le_bytes());
-            reseal(&mut bytes);
-            let _maybe = decode(&bytes.freeze());
-        }
-    }
-}
+#[path = "snapshot_tests.rs"]
+mod tests;

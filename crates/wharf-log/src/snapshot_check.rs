@@ -61,6 +61,20 @@ fn in_partition(data: &Data) -> Option<&'static str> {
     if !data.damaged.iter().all(damaged) {
         return Some("a damaged range is none");
     }
+    let mut last = -1;
+    for entry in data.aborted.iter() {
+        let one = entry.transaction;
+        let right = (0..one.last_offset).contains(&one.first_offset)
+            && one.last_offset > last
+            && one.last_offset <= OFFSET_MAX;
+        if !right {
+            return Some("a partition's aborted transactions do not follow each other");
+        }
+        last = one.last_offset;
+    }
+    if !offset.contains(&data.compacted.end) {
+        return Some("a partition was compacted up to what is no offset");
+    }
     data.producers.as_deref().and_then(of_producers)
 }
 
@@ -70,7 +84,11 @@ fn of_producers(producers: &Producers) -> Option<&'static str> {
             .iter()
             .flat_map(|(_, producer)| producer.batches())
     };
+    let starts = || producers.iter().map(|(_, one)| one.transaction_start);
     let right = batches()
-        .all(|batch| (0..=OFFSET_MAX).contains(&batch.base_offset) && batch.first_sequence >= 0);
+        .all(|batch| (0..=OFFSET_MAX).contains(&batch.base_offset) && batch.first_sequence >= 0)
+        && starts()
+            .flatten()
+            .all(|start| (0..=OFFSET_MAX).contains(&start));
     (!right).then_some("a producer's batches have no offsets")
 }

@@ -83,6 +83,11 @@ impl AbortedIndex {
         self.entries.drain(..gone);
     }
 
+    /// Forgets those that ended at or below `last_offset`: their records were compacted away.
+    pub(crate) fn forget_up_to(&mut self, last_offset: i64) {
+        self.prune(last_offset.saturating_add(1));
+    }
+
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &AbortedEntry> {
         self.entries.iter()
     }

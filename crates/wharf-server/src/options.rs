@@ -24,6 +24,7 @@ impl Config {
             producers_per_partition_max: log.producers_per_partition_max,
             secret,
             producer_expiry: log.producer_expiry.0,
+            ..LogOptions::default()
         }
     }
 

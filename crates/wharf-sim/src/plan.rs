@@ -113,6 +113,7 @@ fn draw_options(random: &mut Random) -> Options {
         producers_per_partition_max: 5_000,
         secret: 0x5EC7_E700,
         producer_expiry: Duration::from_secs(7 * 24 * 60 * 60),
+        ..Options::default()
     }
 }
 

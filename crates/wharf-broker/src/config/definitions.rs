@@ -73,7 +73,7 @@ macro_rules! definitions {
 
 definitions! {
     "cleanup.policy", "log.cleanup.policy", "delete", Check::Words(&["compact", "delete"]),
-        "What happens to old data: delete removes segments by retention, compact keeps the newest record of each key. A topic that is only compacted is not subject to retention. Compaction is stored and validated; this version does not yet remove superseded records.";
+        "What happens to old data: delete removes segments by retention, compact keeps the newest record of each key. With both, superseded records go and old segments too. A topic that is only compacted is not subject to retention. Records without a key go when a topic is compacted.";
     "compression.gzip.level", "compression.gzip.level", "-1", int(-1, 9),
         "Accepted without effect: batches stay compressed as the producer sent them.";
     "compression.lz4.level", "compression.lz4.level", "9", int(1, 17),
@@ -84,7 +84,7 @@ definitions! {
     "compression.zstd.level", "compression.zstd.level", "3", int(-131_072, 22),
         "Accepted without effect: batches stay compressed as the producer sent them.";
     "delete.retention.ms", "log.cleaner.delete.retention.ms", "86400000", long(0, LONG_MAX),
-        "How long tombstones of a compacted topic are kept. Takes effect with compaction.";
+        "How long tombstones (and the markers of transactions) of a compacted topic are kept after they were first compacted.";
     "file.delete.delay.ms", "log.segment.delete.delay.ms", "60000", long(0, LONG_MAX),
         "Accepted without effect: files are removed as soon as nothing reads them.";
     "flush.messages", "log.flush.interval.messages", "9223372036854775807", long(1, LONG_MAX),
@@ -98,7 +98,7 @@ definitions! {
     "leader.replication.throttled.replicas", "leader.replication.throttled.replicas", "", Check::List,
         "Accepted without effect: there are no followers.";
     "max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", "9223372036854775807", long(1, LONG_MAX),
-        "The longest a record stays uncompacted. Takes effect with compaction.";
+        "The longest a record waits to be compacted. When set, records are moved to segments early for it.";
     "max.message.bytes", "message.max.bytes", "1048588", int(0, INT_MAX),
         "The largest record batch accepted, in bytes, after compression.";
     "message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", "3600000", long(0, LONG_MAX),
@@ -109,9 +109,9 @@ definitions! {
         Check::Word(&["CreateTime", "LogAppendTime"]),
         "Whether records keep the producer's timestamp or get the time of the append.";
     "min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", "0.5", Check::Double(0.0, 1.0),
-        "How much of the log may be uncompacted. Takes effect with compaction.";
+        "A partition is compacted when more than this share of the bytes in its segments was not compacted yet, or earlier by max.compaction.lag.ms.";
     "min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", "0", long(0, LONG_MAX),
-        "The shortest a record stays uncompacted. Takes effect with compaction.";
+        "The shortest a record stays as it is. Judged for whole segments, by their newest record.";
     "min.insync.replicas", "min.insync.replicas", "1", int(1, INT_MAX),
         "Accepted without effect: there is one copy, and it is synced before it is acknowledged.";
     "preallocate", "log.preallocate", "false", Check::Boolean,

@@ -45,7 +45,7 @@ pub struct TopicConfig {
     pub retention: wharf_log::Retention,
     /// `cleanup.policy` contains `delete`.
     pub delete: bool,
-    /// `cleanup.policy` contains `compact` (kept; acted on when compaction comes).
+    /// `cleanup.policy` contains `compact`; how is in [`Self::retention`].
     pub compact: bool,
     /// `wharf.sync.before.ack`: false answers produce requests before the sync.
     pub sync_before_ack: bool,

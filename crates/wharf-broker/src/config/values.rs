@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wharf_log::{Clock, Retention};
+use wharf_log::{Clock, Compaction, Retention};
 
 use super::definitions::{Check, DEFINITIONS, Definition, find};
 use super::{ConfigChange, ConfigOperation, TopicConfig};
@@ -127,6 +127,9 @@ fn effective<'a>(
         .expect("only names of the table are asked for")
 }
 
+/// The largest time that can be set: as good as none.
+const NEVER: Duration = Duration::from_millis(i64::MAX.unsigned_abs());
+
 impl TopicConfig {
     /// The settings under these overrides, all checked.
     pub(crate) fn new(
@@ -143,6 +146,15 @@ impl TopicConfig {
         let lasting = |name| Duration::from_millis(limit(name).unwrap_or(0));
         let policy = text("cleanup.policy");
         let delete = items(policy).contains(&"delete");
+        let compact = items(policy).contains(&"compact");
+        let compaction = Compaction {
+            min_lag: lasting("min.compaction.lag.ms"),
+            max_lag: Some(lasting("max.compaction.lag.ms")).filter(|lag| *lag < NEVER),
+            dirty_ratio: text("min.cleanable.dirty.ratio")
+                .parse()
+                .expect("a checked number"),
+            delete_retention: lasting("delete.retention.ms"),
+        };
         let config = Self {
             max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
             clock: match text("message.timestamp.type") {
@@ -158,9 +170,10 @@ impl TopicConfig {
                     .map(Duration::from_millis),
                 segment_bytes: limit("segment.bytes").unwrap_or(u64::MAX),
                 segment_age: lasting("segment.ms"),
+                compaction: compact.then_some(compaction),
             },
             delete,
-            compact: items(policy).contains(&"compact"),
+            compact,
             sync_before_ack: text("wharf.sync.before.ack") == "true",
             overrides: BTreeMap::new(),
         };

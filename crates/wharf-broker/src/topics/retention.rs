@@ -1,9 +1,11 @@
-//! What the log's maintenance asks: how long the data of a partition is kept.
+//! What the log's maintenance asks: how long the data of a partition is kept, and whether it is
+//! compacted.
 
 use std::sync::Arc;
 
-use wharf_log::{PartitionId, Policy, Retention};
+use wharf_log::{Codec, PartitionId, Policy, Retention};
 
+use crate::codec::LogCodec;
 use crate::{Broker, Shared, sync};
 
 /// The retention of every partition by the settings of its topic. Nothing is deleted from a
@@ -17,6 +19,10 @@ impl Policy for RetentionPolicy {
     fn retention(&self, partition: PartitionId) -> Option<Retention> {
         let view = sync::read(&self.shared.topics.view);
         Some(view.of_partition(partition)?.config.retention.clone())
+    }
+
+    fn codec(&self) -> &dyn Codec {
+        &LogCodec
     }
 }
 

@@ -1,6 +1,7 @@
 //! The broker over a real log on a simulated disk, in virtual time.
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
+mod compaction;
 mod consumer_groups;
 mod fetch_threads;
 mod fetching;

@@ -101,7 +101,7 @@ pub enum InvalidBatch {
 const LENGTH_AT: usize = 8;
 const LEADER_EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
+pub(super) const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
 /// The bytes that the length field does not count.
@@ -110,6 +110,8 @@ const LENGTH_OVERHEAD: usize = 12;
 const LOG_APPEND_TIME: i16 = 0x08;
 /// Attribute bit: the batch belongs to a transaction.
 pub(super) const TRANSACTIONAL: i16 = 0x10;
+/// Attribute bit: the base timestamp says when the batch's tombstones may go (KIP-534).
+pub(super) const DELETE_HORIZON: i16 = 0x40;
 /// Attribute bit: the batch ends a transaction.
 pub(super) const CONTROL: i16 = 0x20;
 
@@ -156,6 +158,25 @@ pub fn header(bytes: &[u8]) -> Result<Header, InvalidBatch> {
 
 /// Checks that `bytes` is exactly one well-formed batch with a correct CRC.
 pub fn verify(bytes: &[u8]) -> Result<Header, InvalidBatch> {
+    let header = verify_content(bytes)?;
+    header.check_consistency()?;
+    Ok(header)
+}
+
+/// Checks that `bytes` is exactly one batch as the log stores it, with a correct CRC: after compaction
+/// a batch may hold fewer records than offsets, or none.
+pub fn verify_stored(bytes: &[u8]) -> Result<Header, InvalidBatch> {
+    let header = verify_content(bytes)?;
+    let (count, delta) = (header.record_count, header.last_offset_delta);
+    if count < 0 || delta < 0 || count - 1 > delta {
+        return Err(InvalidBatch::Inconsistent(
+            "it has more records than offsets",
+        ));
+    }
+    Ok(header)
+}
+
+fn verify_content(bytes: &[u8]) -> Result<Header, InvalidBatch> {
     let header = header(bytes)?;
     let expected = header.batch_bytes();
     if bytes.len() < expected {
@@ -174,7 +195,6 @@ pub fn verify(bytes: &[u8]) -> Result<Header, InvalidBatch> {
             expected: computed,
         });
     }
-    header.check_consistency()?;
     Ok(header)
 }
 
@@ -250,6 +270,11 @@ impl Header {
     /// Whether the records carry the time of the append instead of the producer's.
     pub fn is_log_append_time(&self) -> bool {
         self.attributes & LOG_APPEND_TIME != 0
+    }
+
+    /// When tombstones of a batch that was compacted may go, in milliseconds (KIP-534).
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     /// Whether an idempotent producer wrote the batch.

@@ -172,7 +172,7 @@ fn read_record(header: &Header, input: &mut Bytes) -> Result<Record, &'static st
 }
 
 /// A length-prefixed field; `None` for the length -1.
-fn take(input: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
+pub(super) fn take(input: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
     let length = varint(input)?;
     if length == -1 {
         return Ok(None);
@@ -185,7 +185,7 @@ fn take(input: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
 }
 
 /// A zigzag-encoded variable-length number of at most ten bytes.
-fn varint(input: &mut Bytes) -> Result<i64, &'static str> {
+pub(super) fn varint(input: &mut Bytes) -> Result<i64, &'static str> {
     let mut value = 0_u64;
     for shift in (0..70).step_by(7) {
         if input.is_empty() {
@@ -200,7 +200,7 @@ fn varint(input: &mut Bytes) -> Result<i64, &'static str> {
     Err("a number is longer than ten bytes")
 }
 
-fn put_varint(output: &mut BytesMut, value: i64) {
+pub(super) fn put_varint(output: &mut BytesMut, value: i64) {
     let mut value = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while value >= 0x80 {
         output.put_u8(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);

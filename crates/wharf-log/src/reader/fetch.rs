@@ -91,26 +91,70 @@ impl Reader {
         may_block: bool,
     ) -> Result<Slice, ReadError> {
         let partition = self.partition(partition)?;
-        let mut slice = self.read_up_to(&partition, offset, bytes_max, may_block, true)?;
-        // What is known of aborted transactions goes with the records, perhaps since they were read.
-        let still_there = |data: &Data| {
-            let Bounds { start, end, .. } = data.bounds();
-            if offset < start {
-                return Err(ReadError::OffsetOutOfRange { offset, start, end });
-            }
-            Ok(!data.aborted.is_empty())
-        };
-        if still_there(&read(&partition.data))?
-            && let Some(end) = slice.end()
-        {
+        loop {
+            let exchanges = partition.exchanges();
+            let mut slice = self.read_up_to(&partition, offset, bytes_max, may_block, true)?;
+            // What is known of aborted transactions goes with the records, perhaps since they were
+            // read: by a start that moved, or by compaction.
+            let current = |data: &Data| {
+                let Bounds { start, end, .. } = data.bounds();
+                if offset < start {
+                    return Err(ReadError::OffsetOutOfRange { offset, start, end });
+                }
+                Ok(data.compacted.exchanges == exchanges)
+            };
             let data = read(&partition.data);
-            still_there(&data)?;
-            slice.aborted = data.aborted.overlapping(offset, end);
+            let unchanged = current(&data)?;
+            let nothing_aborted = data.aborted.is_empty();
+            drop(data);
+            if unchanged && nothing_aborted {
+                return Ok(slice);
+            }
+            let Some(end) = slice.end().filter(|_| unchanged) else {
+                if unchanged {
+                    return Ok(slice);
+                }
+                continue;
+            };
+            let data = read(&partition.data);
+            if current(&data)? {
+                slice.aborted = data.aborted.overlapping(offset, end);
+                return Ok(slice);
+            }
         }
-        Ok(slice)
+    }
+
+    /// Tries again when a segment was exchanged by compaction between the look at the partition and
+    /// the look at the disk.
+    pub(super) fn despite_exchanges<T>(
+        partition: &Partition,
+        attempt: impl Fn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        loop {
+            let exchanges = partition.exchanges();
+            match attempt() {
+                Err(ReadError::Disk(error))
+                    if error.kind() == io::ErrorKind::NotFound
+                        && partition.exchanges() != exchanges => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     fn read_up_to(
+        &self,
+        partition: &Partition,
+        offset: i64,
+        bytes_max: usize,
+        may_block: bool,
+        committed: bool,
+    ) -> Result<Slice, ReadError> {
+        Self::despite_exchanges(partition, || {
+            self.try_read(partition, offset, bytes_max, may_block, committed)
+        })
+    }
+
+    fn try_read(
         &self,
         partition: &Partition,
         offset: i64,
@@ -320,7 +364,7 @@ impl Reader {
                 partition: Some(partition.id),
                 first: broken.first,
                 last: broken.last,
-                path: segment::log_path(partition.id, segment.base_offset),
+                path: segment::log_path(partition.id, segment),
                 position: broken.position,
             };
             write(&partition.data).note_damage(noted.clone());

@@ -167,6 +167,8 @@ pub struct Statistics {
     pub journal_files: u64,
     /// Bytes of batches settled into segments.
     pub settled_bytes: u64,
+    /// Bytes of segments that compaction has replaced.
+    pub compacted_bytes: u64,
     /// Steps of maintenance that failed, mostly because the disk was full or could not be read, and
     /// are tried again.
     pub maintenance_failures: u64,
@@ -285,6 +287,7 @@ impl Reader {
             sync_nanos: 0,
             journal_files: self.shared.journal.file_count(),
             settled_bytes: load(&counters.settled_bytes),
+            compacted_bytes: load(&counters.compacted_bytes),
             maintenance_failures: load(&counters.maintenance_failures),
             reads_from_memory: load(&counters.reads_from_memory),
             reads_from_disk: load(&counters.reads_from_disk),

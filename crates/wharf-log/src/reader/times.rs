@@ -72,7 +72,8 @@ impl Reader {
     ) -> Result<Option<TimedBatch>, ReadError> {
         let partition = self.partition(partition)?;
         loop {
-            match self.offset_at_time(&partition, time.as_millis())? {
+            let search = || self.offset_at_time(&partition, time.as_millis());
+            match Self::despite_exchanges(&partition, search)? {
                 Search::Found(offset) => return self.batch(&partition, offset),
                 Search::Nothing => return Ok(None),
                 Search::Stale => {}
@@ -110,7 +111,8 @@ impl Reader {
     ) -> Result<Option<TimedBatch>, ReadError> {
         let partition = self.partition(partition)?;
         loop {
-            match self.offset_of_max_time(&partition)? {
+            let search = || self.offset_of_max_time(&partition);
+            match Self::despite_exchanges(&partition, search)? {
                 Search::Found(offset) => return self.batch(&partition, offset),
                 Search::Nothing => return Ok(None),
                 Search::Stale => {}

@@ -1,6 +1,7 @@
 //! The log from outside: commits, reads, restarts, crashes.
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+mod compaction;
 mod corruption;
 mod crash;
 mod damage;

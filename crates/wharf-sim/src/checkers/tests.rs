@@ -343,6 +343,7 @@ fn retention_that_deletes_what_is_not_due_is_found() {
         age,
         segment_bytes: 1 << 20,
         segment_age: Duration::from_secs(60),
+        compaction: None,
     };
     let check = |start, retention: Retention| {
         let must = model();

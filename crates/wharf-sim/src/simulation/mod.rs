@@ -398,5 +398,6 @@ fn draw_retention(random: &mut Random) -> Retention {
             .then(|| Duration::from_secs(random.between(10, 300))),
         segment_bytes: random.between(2_000, 30_000),
         segment_age: Duration::from_secs(random.between(5, 600)),
+        compaction: None,
     }
 }
