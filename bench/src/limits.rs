@@ -32,6 +32,19 @@ pub(crate) struct Limits {
     pub(crate) sendfile_megabytes_per_second: f64,
 }
 
+impl Limits {
+    /// The mean of two measurements: before and after what is compared with them.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let mean = |of: fn(&Self) -> f64| f64::midpoint(of(&self), of(&other));
+        Self {
+            sync_p50_micros: mean(|limits| limits.sync_p50_micros),
+            sync_p99_micros: mean(|limits| limits.sync_p99_micros),
+            disk_megabytes_per_second: mean(|limits| limits.disk_megabytes_per_second),
+            sendfile_megabytes_per_second: mean(|limits| limits.sendfile_megabytes_per_second),
+        }
+    }
+}
+
 /// Measures the disk that holds `folder`, and loopback.
 pub(crate) fn measure(folder: &Path) -> Result<Limits> {
     let path = folder.join("limits");
@@ -164,6 +177,19 @@ pub(crate) fn seconds(seconds: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_measurements_have_a_mean() {
+        let limits = |value| Limits {
+            sync_p50_micros: value,
+            sync_p99_micros: value * 2.0,
+            disk_megabytes_per_second: value,
+            sendfile_megabytes_per_second: value,
+        };
+        let mean = limits(50.0).and(limits(70.0));
+        assert!((mean.sync_p50_micros - 60.0).abs() < 1e-9);
+        assert!((mean.sync_p99_micros - 120.0).abs() < 1e-9);
+    }
 
     #[test]
     fn the_file_system_is_that_of_the_longest_prefix() {

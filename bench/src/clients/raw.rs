@@ -14,7 +14,7 @@ const FETCH: i16 = 1;
 /// The oldest version that Apache Kafka 4 still answers.
 const VERSION: i16 = 4;
 /// What one fetch may answer, in total and for one partition.
-const TOTAL_BYTES: i32 = 50 << 20;
+const TOTAL_BYTES: i32 = 8 << 20;
 const PARTITION_BYTES: i32 = 8 << 20;
 /// Where a batch says how long it is, and how many offsets it spans.
 const BATCH_HEADER: usize = 27;

@@ -87,9 +87,15 @@ fn head(page: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(
         page,
-        "\nThroughputs are medians of {} rounds of {} s for 1 KiB messages without compression, and single rounds otherwise.",
+        "\nThe limits are means of before and after Wharf's rows.\n\
+         A throughput is measured for {} s: in {} {} for 1 KiB messages without compression to 1 and 100 partitions, once otherwise.",
+        number(report.seconds),
         report.rounds,
-        number(report.seconds)
+        if report.rounds == 1 {
+            "round"
+        } else {
+            "rounds"
+        }
     )
 }
 
