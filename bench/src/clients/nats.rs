@@ -202,9 +202,10 @@ impl Received {
 
 impl Consumer for Received {
     fn poll(&mut self, patience: Duration, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let waiting = timeout(patience, self.queue.recv_many(&mut self.batch, 1000));
+        let (queue, batch) = (&mut self.queue, &mut self.batch);
         // Nothing may have arrived in time.
-        self.runtime.block_on(async { waiting.await.ok() });
+        self.runtime
+            .block_on(async { timeout(patience, queue.recv_many(batch, 1000)).await.ok() });
         for payload in self.batch.drain(..) {
             each(&payload?);
         }
