@@ -1,6 +1,6 @@
 //! librdkafka, the same for every server that speaks Kafka's protocol.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -11,8 +11,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{
-    BaseProducer, BaseRecord, DefaultProducerContext, DeliveryResult, Producer as _,
-    ProducerContext, ThreadedProducer,
+    BaseRecord, DefaultProducerContext, DeliveryResult, Producer as _, ProducerContext,
+    ThreadedProducer,
 };
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
@@ -21,8 +21,6 @@ use super::{Client, Codec, Consumer, From, Pace, Producer, Topic, WITHIN};
 
 /// How many messages may be under way.
 const UNDER_WAY: u64 = 200_000;
-/// How long a producer waits for a report before it looks at the clock.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// librdkafka towards one server.
 pub(crate) struct Kafka {
@@ -106,18 +104,13 @@ impl Client for Kafka {
             config.set("compression.codec", "lz4");
         }
         let window = Window::new(UNDER_WAY);
-        if pace == Pace::Prompt {
-            config.set("linger.ms", "0");
-            return Ok(Box::new(PromptProducer {
-                producer: config.create_with_context(Reporting(window.gate()))?,
-                topic: topic.name.clone(),
-                window,
-            }));
-        }
-        config
-            .set("linger.ms", "5")
-            .set("batch.size", "1000000")
-            .set("batch.num.messages", "10000");
+        match pace {
+            Pace::Bulk => config
+                .set("linger.ms", "5")
+                .set("batch.size", "1000000")
+                .set("batch.num.messages", "10000"),
+            Pace::Prompt => config.set("linger.ms", "0"),
+        };
         Ok(Box::new(KafkaProducer {
             producer: config.create_with_context(Reporting(window.gate()))?,
             topic: topic.name.clone(),
@@ -195,33 +188,6 @@ impl Producer for KafkaProducer {
 
     fn flush(&mut self) -> Result<()> {
         self.window.drain(WITHIN)
-    }
-}
-
-/// Looks for reports in the sending thread itself: one thread less to wake for each message.
-struct PromptProducer {
-    producer: BaseProducer<Reporting>,
-    topic: String,
-    window: Window,
-}
-
-impl Producer for PromptProducer {
-    fn send(&mut self, partition: usize, payload: &[u8]) -> Result<()> {
-        self.window.enter(WITHIN)?;
-        let record = BaseRecord::<(), _>::to(&self.topic)
-            .partition(i32::try_from(partition)?)
-            .payload(payload);
-        self.producer.send(record).map_err(|(error, _)| error)?;
-        self.producer.poll(Duration::ZERO);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let deadline = Instant::now() + WITHIN;
-        while self.window.under_way() > 0 && Instant::now() < deadline {
-            self.producer.poll(LOOK_AGAIN);
-        }
-        self.window.drain(Duration::ZERO)
     }
 }
 

@@ -78,7 +78,7 @@ impl Window {
     }
 
     /// How many have not left yet.
-    pub(super) fn under_way(&self) -> u64 {
+    fn under_way(&self) -> u64 {
         self.entered - self.shared.left.load(Ordering::SeqCst)
     }
 
