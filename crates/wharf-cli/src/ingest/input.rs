@@ -1,9 +1,11 @@
 //! Reading rows, one at a time, with the position after each; nothing is held but the row.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,35 @@ impl fmt::Display for Invalid {
     }
 }
 
+/// A file whose reader may take so many bytes more: a row without end (a quote that is never closed)
+/// must not be gathered in memory.
+pub(super) struct Limited {
+    file: File,
+    left: Rc<Cell<u64>>,
+}
+
+impl io::Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.left.get()).unwrap_or(usize::MAX);
+        let room = buffer.len().min(room);
+        if room == 0 && !buffer.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a row does not end; perhaps a quote was never closed",
+            ));
+        }
+        let read = self.file.read(&mut buffer[..room])?;
+        self.left.set(self.left.get() - read as u64);
+        Ok(read)
+    }
+}
+
+impl io::Seek for Limited {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 /// A file being read.
 pub(super) struct Input {
     rows: Rows,
@@ -57,7 +88,9 @@ pub(super) struct Input {
 
 enum Rows {
     Csv {
-        reader: Box<csv::Reader<File>>,
+        reader: Box<csv::Reader<Limited>>,
+        /// What the file may still give before the row has to end.
+        left: Rc<Cell<u64>>,
         names: csv::StringRecord,
         record: csv::StringRecord,
     },
@@ -115,9 +148,11 @@ impl Input {
         let (line, read) = match &mut self.rows {
             Rows::Csv {
                 reader,
+                left,
                 names,
                 record,
             } => {
+                left.set(self.row_bytes_max);
                 let read = next_csv(reader, names, record, key)?;
                 let place = reader.position();
                 self.position.byte = place.byte();
@@ -169,7 +204,12 @@ fn next_line(
 }
 
 fn open_csv(file: File, position: Position) -> anyhow::Result<Rows> {
-    let mut reader = csv::ReaderBuilder::new().from_reader(file);
+    let left = Rc::new(Cell::new(ROW_BYTES_MAX));
+    let limited = Limited {
+        file,
+        left: Rc::clone(&left),
+    };
+    let mut reader = csv::ReaderBuilder::new().from_reader(limited);
     let names = reader.headers()?.clone();
     if position.byte > 0 {
         let mut place = csv::Position::new();
@@ -181,6 +221,7 @@ fn open_csv(file: File, position: Position) -> anyhow::Result<Rows> {
     }
     Ok(Rows::Csv {
         reader: Box::new(reader),
+        left,
         names,
         record: csv::StringRecord::new(),
     })
@@ -189,7 +230,7 @@ fn open_csv(file: File, position: Position) -> anyhow::Result<Rows> {
 type Read = Result<(Option<Vec<u8>>, Vec<u8>), String>;
 
 fn next_csv(
-    reader: &mut csv::Reader<File>,
+    reader: &mut csv::Reader<Limited>,
     names: &csv::StringRecord,
     record: &mut csv::StringRecord,
     key: Option<&str>,
@@ -312,6 +353,24 @@ mod tests {
             ]
         );
         assert_eq!(input.position().byte, input.bytes_total());
+    }
+
+    #[test]
+    fn a_csv_row_without_end_ends_the_reading_before_it_fills_the_memory() {
+        let rows = "x".repeat(30_000);
+        let file = file(&format!("id,name\n1,Ann\n2,\"never closed{rows}\n3,Eve\n"));
+        let mut input = Input::open(file.path(), FileFormat::Csv, Position::default()).unwrap();
+        input.row_bytes_max = 20_000;
+        assert!(matches!(input.next(None), Ok(Some(Ok(_)))));
+        let refused = input.next(None).unwrap_err();
+        assert!(
+            refused.to_string().contains("a row does not end"),
+            "{refused}"
+        );
+        // A row may be as long as the limit, however many rows there are.
+        input = Input::open(file.path(), FileFormat::Csv, Position::default()).unwrap();
+        input.row_bytes_max = 40_000;
+        assert_eq!(values(&mut input, None).len(), 2);
     }
 
     #[test]

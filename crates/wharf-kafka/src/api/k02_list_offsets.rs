@@ -14,6 +14,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use wharf_broker::{Error, ErrorKind, ListedOffset, OffsetQuery, OffsetQueryAt, TopicRef};
 
 use super::Card;
+use super::in_order::in_order;
 use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{INT8, INT32, INT64, Shape, TEXT, array};
@@ -55,18 +56,26 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 async fn answer(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let read_committed = request.isolation_level == READ_COMMITTED;
     let twice = asked_twice(&request);
+    let twice = &twice;
+    let questions = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(move |partition| async move {
+            let index = partition.partition_index;
+            if twice.contains(&(topic.name.to_string(), index)) {
+                return Err(Error::new(ErrorKind::InvalidRequest, "the partition is asked for twice"));
+            }
+            let topic = TopicRef::Name(topic.name.to_string());
+            find(call, topic, partition, read_committed).await
+        })
+    });
+    // Questions by time wait for the disk, each for its own partition: some at a time.
+    let questions: Vec<_> = questions.collect();
+    let mut found = in_order(questions.into_iter()).await.into_iter();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let found = if twice.contains(&(topic.name.to_string(), partition.partition_index)) {
-                Err(Error::new(ErrorKind::InvalidRequest, "the partition is asked for twice"))
-            } else {
-                let topic = TopicRef::Name(topic.name.to_string());
-                find(call, topic, &partition, read_committed).await
-            };
-            partitions.push(listed(call.version(), partition.partition_index, found));
-        }
+        let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+        let partitions = indexes.zip(&mut found);
+        let partitions = partitions.map(|(index, found)| listed(call.version(), index, found));
+        let partitions = partitions.collect();
         let answered = ListOffsetsTopicResponse::default().with_name(topic.name);
         topics.push(answered.with_partitions(partitions));
     }
