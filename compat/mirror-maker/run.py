@@ -17,13 +17,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import cases  # noqa: E402
 from cases import case, equal, fresh, main, says, until  # noqa: E402
-from java import Program, file_with, normal, tool  # noqa: E402
+from java import TOOLS, Program, file_with, normal, tool  # noqa: E402
 
 # One process carries both ways; records, settings and groups keep their names.
 PROPERTIES = r"""
 clusters = here, there
 here.bootstrap.servers = {here}
 there.bootstrap.servers = {there}
+here.consumer.isolation.level = read_committed
+there.consumer.isolation.level = read_committed
 replication.policy.class = org.apache.kafka.connect.mirror.IdentityReplicationPolicy
 
 here->there.enabled = true
@@ -59,7 +61,7 @@ status.storage.partitions = 2
 offset.flush.interval.ms = 1000
 tasks.max = 1
 """
-SETTINGS = ["retention.ms=123456789", "max.message.bytes=654321", "cleanup.policy=compact,delete"]
+SETTINGS = ["retention.ms=123456789", "max.message.bytes=654321", "segment.ms=7654321"]
 PARTITIONS = 3
 
 
@@ -72,12 +74,30 @@ def produce(address, topic, count, tag):
          "--reader-property", "parse.headers=true", given="".join(lines))
 
 
+def abort(address, topic):
+    """Records that nobody may see: their transaction is aborted."""
+    identity = fresh("aborted")
+
+    def is_open():
+        out = tool("TransactionsCommand", "--bootstrap-server", address, "list")
+        return any(identity in line and "Ongoing" in line for line in out.splitlines())
+
+    arguments = ["--bootstrap-server", address, "--topic", topic, "--num-records", 10000,
+                 "--record-size", 10, "--throughput", 50, "--transactional-id", identity,
+                 "--transaction-duration-ms", 600000]
+    with Program(TOOLS + "ProducerPerformance", *arguments):
+        until(is_open, "the transaction is open")
+        until(lambda: end(address, topic) > 500, "it has records")
+        tool("TransactionsCommand", "--bootstrap-server", address, "forceTerminateTransaction",
+             "--transactionalId", identity)
+
+
 def records(address, topic, *arguments):
     """Everything there is: partition, timestamp, headers, key and value of each record."""
     properties = [word for what in ["timestamp", "partition", "offset", "headers", "key"]
                   for word in ("--formatter-property", f"print.{what}=true")]
     return tool("consumer.ConsoleConsumer", "--bootstrap-server", address, "--topic", topic,
-                "--timeout-ms", 2000, *properties, *arguments).splitlines()
+                "--isolation-level", "read_committed", "--timeout-ms", 2000, *properties, *arguments).splitlines()
 
 
 def end(address, topic):
@@ -123,6 +143,7 @@ class Move:
         self.sent = 500
         self.read_at_source(500)
         self.first = committed(source, self.group)
+        abort(source, self.topic)
 
     def read_at_source(self, count):
         tool("consumer.ConsoleConsumer", "--bootstrap-server", self.source, "--topic", self.topic,
