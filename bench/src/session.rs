@@ -80,7 +80,10 @@ impl<'a> Session<'a> {
             started,
         );
         self.memory("idle", "idle and empty");
-        self.warm_up()?;
+        if let Err(error) = self.warm_up() {
+            // The rows will say what is wrong.
+            say(format!("    warming up: {error:#}"));
+        }
         for load in shapes::loads(self.options.quick) {
             self.throughput(load);
         }

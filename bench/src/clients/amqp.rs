@@ -131,15 +131,21 @@ impl Client for Amqp {
         let (arrived, queue) = mpsc::channel(RECEIVED);
         self.runtime.spawn(async move {
             let mut deliveries = select_all(deliveries);
+            // Deliveries of several queues arrive in another order than their tags; the channel
+            // takes no tag twice.
+            let (mut highest, mut acknowledged) = (0, 0);
             let mut unacknowledged = 0;
             while let Some(delivery) = deliveries.next().await {
                 let payload = match delivery {
                     Ok(delivery) => {
                         unacknowledged += 1;
-                        if unacknowledged >= ACKNOWLEDGE {
-                            unacknowledged = 0;
+                        highest = delivery.delivery_tag.max(highest);
+                        if unacknowledged >= ACKNOWLEDGE && highest > acknowledged {
+                            (acknowledged, unacknowledged) = (highest, 0);
                             let all = BasicAckOptions { multiple: true };
-                            if channel.basic_ack(delivery.delivery_tag, all).await.is_err() {
+                            if let Err(error) = channel.basic_ack(highest, all).await {
+                                // Nobody may be waiting any more.
+                                arrived.send(Err(error.into())).await.ok();
                                 return;
                             }
                         }
