@@ -67,6 +67,13 @@ impl Connection {
         config
     }
 
+    /// Whether the connection is neither encrypted nor authenticated.
+    pub(crate) fn is_plain(&self) -> bool {
+        let mut settings = self.client_settings.iter().rev();
+        let protocol = settings.find(|(name, _)| name == "security.protocol");
+        protocol.is_none_or(|(_, value)| value.eq_ignore_ascii_case("plaintext"))
+    }
+
     /// A client of the given kind. A bad `-X` setting is an error of usage.
     pub(crate) fn create<T: FromClientConfig>(&self, config: &ClientConfig) -> anyhow::Result<T> {
         config.create().map_err(not_created)

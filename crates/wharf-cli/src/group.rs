@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::groups::{GroupInfo, GroupList};
+use rdkafka::groups::GroupInfo;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::cli::{Outcome, Usage};
 use crate::client::{Connection, PATIENCE, admin_options, partitions, wait};
 use crate::output::{self, Format, OutputArguments};
 use crate::place::{self, Place};
-use crate::{assignment, confirm};
+use crate::{assignment, confirm, consumer_group};
 
 /// The verbs of `wharf group`.
 #[derive(Debug, Subcommand)]
@@ -164,20 +164,89 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
     }
 }
 
+/// A group of either protocol.
+struct View {
+    name: String,
+    state: String,
+    /// What the members share partitions by: the protocol they chose, or the server's assignor.
+    protocol: String,
+    members: Vec<(MemberRow, Vec<(String, i32)>)>,
+}
+
+/// The state in which librdkafka shows a group that it cannot describe.
+const DEAD: &str = "Dead";
+
+/// All groups, or one. Those that librdkafka cannot describe are asked for as groups of the consumer
+/// protocol.
 fn groups(
     connection: &Connection,
     consumer: &BaseConsumer,
     group: Option<&str>,
-) -> anyhow::Result<GroupList> {
-    consumer
+) -> anyhow::Result<Vec<View>> {
+    let list = consumer
         .fetch_group_list(group, PATIENCE)
-        .map_err(|error| connection.explain(&error))
+        .map_err(|error| connection.explain(&error))?;
+    let mut views: Vec<View> = list.groups().iter().map(View::classic).collect();
+    let unknown = views.iter().filter(|view| view.state == DEAD);
+    let unknown: Vec<String> = unknown.map(|view| view.name.clone()).collect();
+    let mut found = match connection.is_plain() {
+        true => consumer_group::describe(&connection.broker, &unknown),
+        false => Ok(BTreeMap::new()),
+    }
+    .unwrap_or_else(|error| {
+        // Brokers from before the consumer protocol hang up.
+        tracing::debug!(%error, "groups of the consumer protocol cannot be asked for");
+        BTreeMap::new()
+    });
+    for view in &mut views {
+        if let Some(description) = found.remove(&view.name) {
+            view.describe(description);
+        }
+    }
+    Ok(views)
+}
+
+impl View {
+    fn classic(info: &GroupInfo) -> Self {
+        let members = info.members().iter().map(|member| {
+            let bytes = member.assignment();
+            let assigned = bytes.map(assignment::partitions).unwrap_or_default();
+            let row = MemberRow {
+                member: member.id().to_owned(),
+                client: member.client_id().to_owned(),
+                host: member.client_host().to_owned(),
+                partitions: assigned.len(),
+            };
+            (row, assigned)
+        });
+        Self {
+            name: info.name().to_owned(),
+            state: info.state().to_owned(),
+            protocol: info.protocol().to_owned(),
+            members: members.collect(),
+        }
+    }
+
+    fn describe(&mut self, description: consumer_group::Description) {
+        self.state = description.state;
+        self.protocol = description.assignor;
+        let members = description.members.into_iter().map(|member| {
+            let row = MemberRow {
+                member: member.id,
+                client: member.client,
+                host: member.host,
+                partitions: member.partitions.len(),
+            };
+            (row, member.partitions)
+        });
+        self.members = members.collect();
+    }
 }
 
 /// One group, which must exist.
-fn find<'a>(list: &'a GroupList, group: &str) -> anyhow::Result<&'a GroupInfo> {
-    let found = list.groups().iter().find(|info| info.name() == group);
-    found.filter(|info| info.state() != "Dead").ok_or_else(|| {
+fn find(views: Vec<View>, group: &str) -> anyhow::Result<View> {
+    let found = views.into_iter().find(|view| view.name == group);
+    found.filter(|view| view.state != DEAD).ok_or_else(|| {
         anyhow::Error::from(Problem::plain(
             format!("the group {group:?} does not exist"),
             "it has neither members nor committed offsets",
@@ -224,13 +293,12 @@ impl List {
         let consumer = self.connection.observer("wharf-cli")?;
         let list = groups(&self.connection, &consumer, None)?;
         let mut rows: Vec<Row> = list
-            .groups()
-            .iter()
-            .map(|info| Row {
-                group: info.name().to_owned(),
-                state: info.state().to_owned(),
-                members: info.members().len(),
-                protocol: info.protocol().to_owned(),
+            .into_iter()
+            .map(|view| Row {
+                members: view.members.len(),
+                group: view.name,
+                state: view.state,
+                protocol: view.protocol,
             })
             .collect();
         rows.sort_by(|a, b| a.group.cmp(&b.group));
@@ -252,26 +320,13 @@ impl Describe {
         let consumer = self.connection.observer(&self.group)?;
         let metadata = self.connection.metadata(&consumer, None)?;
         let list = groups(&self.connection, &consumer, Some(&self.group))?;
-        let info = find(&list, &self.group)?;
+        let view = find(list, &self.group)?;
         let mut owners = BTreeMap::new();
         let mut members = Vec::new();
-        for member in info.members() {
-            let assigned = member
-                .assignment()
-                .map(assignment::partitions)
-                .unwrap_or_default();
-            members.push(MemberRow {
-                member: member.id().to_owned(),
-                client: member.client_id().to_owned(),
-                host: member.client_host().to_owned(),
-                partitions: assigned.len(),
-            });
-            let client = member.client_id();
-            owners.extend(
-                assigned
-                    .into_iter()
-                    .map(|partition| (partition, client.to_owned())),
-            );
+        for (member, assigned) in view.members {
+            let assigned = assigned.into_iter();
+            owners.extend(assigned.map(|partition| (partition, member.client.clone())));
+            members.push(member);
         }
         let topics = partitions_by_topic(&metadata);
         let committed = committed(&self.connection, &consumer, &topics)?;
@@ -300,8 +355,8 @@ impl Describe {
         }
         let description = Description {
             group: self.group.clone(),
-            state: info.state().to_owned(),
-            protocol: info.protocol().to_owned(),
+            state: view.state,
+            protocol: view.protocol,
             partitions,
             members,
         };
@@ -374,8 +429,8 @@ impl Reset {
         let consumer = self.connection.observer(&self.group)?;
         let all = self.connection.partitions(&consumer, &self.topic)?;
         let list = groups(&self.connection, &consumer, Some(&self.group))?;
-        let info = list.groups().iter().find(|info| info.name() == self.group);
-        let members = info.map_or(0, |info| info.members().len());
+        let known = list.iter().find(|view| view.name == self.group);
+        let members = known.map_or(0, |view| view.members.len());
         if members > 0 {
             return Err(not_empty(&self.group, members));
         }
@@ -440,7 +495,7 @@ impl Delete {
     fn run(self) -> anyhow::Result<Outcome> {
         let consumer = self.connection.observer("wharf-cli")?;
         let list = groups(&self.connection, &consumer, Some(&self.group))?;
-        let members = find(&list, &self.group)?.members().len();
+        let members = find(list, &self.group)?.members.len();
         if members > 0 {
             return Err(not_empty(&self.group, members));
         }

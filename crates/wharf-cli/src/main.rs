@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod confirm;
 mod consume;
+mod consumer_group;
 mod deliver;
 mod demo;
 mod explain;

@@ -202,30 +202,6 @@ impl Broker {
         Ok(results)
     }
 
-    /// Whether the caller may commit offsets of the group, by its member id, its generation or
-    /// epoch, and its instance. The one rule for every request that commits. A caller outside of
-    /// the group protocol (generation -1) may where there are no members.
-    pub fn validate_commit(
-        &self,
-        _cx: &Context,
-        member: &Member,
-        call: CommitCall,
-    ) -> Result<(), Error> {
-        check_name_length(&member.group)?;
-        let known = self
-            .shared
-            .groups
-            .inner
-            .with(&member.group, |_, group, now| {
-                group.protocol.check_commit(member, call, now)
-            });
-        match known {
-            Some(checked) => checked,
-            None if member.generation < 0 => Ok(()),
-            None => Err(no_such_group(call)),
-        }
-    }
-
     pub(super) fn new_commit(
         &self,
         topic: &Topic,

@@ -292,19 +292,6 @@ fn offsets_are_committed_in_the_members_epoch_and_kept_with_the_group() {
     assert_eq!(fetch(caller("g", "a", 1)), Ok(1));
     assert_eq!(fetch(caller("g", "a", 2)), Err(ErrorKind::StaleMemberEpoch));
     assert_eq!(fetch(caller("g", "b", 1)), Err(ErrorKind::UnknownMemberId));
-    let check = |caller: &Member, call| {
-        let checked = world.broker.validate_commit(&client(), caller, call);
-        checked.err().map(|error| error.kind)
-    };
-    assert_eq!(check(&caller("g", "a", 1), CommitCall::Transactional), None);
-    assert_eq!(
-        check(&caller("g", "a", 0), CommitCall::Transactional),
-        Some(ErrorKind::IllegalGeneration)
-    );
-    assert_eq!(
-        check(&caller("new", "", -1), CommitCall::Transactional),
-        None
-    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt};
-use wharf_broker::group::{CommitCall, CommitOffset, Member};
+use wharf_broker::group::{CommitCall, CommitOffset, ConsumerHeartbeat, Member};
 use wharf_broker::{Broker, Options, Runtime, TopicRef, Wakeups};
 use wharf_log::Log;
 use wharf_log::disk::simulated::{Faults, SimulatedDisk};
@@ -93,8 +93,22 @@ fn offset(topic: &str, partition: i64, offset: i64) -> CommitOffset {
     }
 }
 
+/// A member of a group of the consumer protocol that follows all topics joins (0) or leaves (-1).
+fn heartbeat(thread: i64, epoch: i32) -> ConsumerHeartbeat {
+    ConsumerHeartbeat {
+        group: "by pattern".to_owned(),
+        member: format!("m{thread}"),
+        brings_id: true,
+        epoch,
+        rebalance_timeout: Some(LIMIT),
+        pattern: Some("t|topic-.*".to_owned()),
+        owned: Some(Vec::new()),
+        ..ConsumerHeartbeat::default()
+    }
+}
+
 /// What one thread does: its own partition of a group all share, a group that comes and goes, a
-/// topic that comes and goes, and looks at everything.
+/// topic that comes and goes, a membership that comes and goes, and looks at everything.
 fn work(broker: &Broker, thread: i64) {
     let cx = client();
     let (own_group, own_topic) = (format!("own-{thread}"), format!("topic-{thread}"));
@@ -122,6 +136,11 @@ fn work(broker: &Broker, thread: i64) {
         assert_eq!(block_on(committed).unwrap(), [Ok(())]);
         block_on(broker.delete_topic(&cx, &TopicRef::Name(own_topic.clone()))).unwrap();
         broker.heartbeat(&cx, &all).unwrap_err();
+        for epoch in [0, -1] {
+            let heartbeat = heartbeat(thread, epoch);
+            block_on(broker.consumer_heartbeat(&cx, heartbeat)).unwrap();
+            broker.describe_consumer_group(&cx, "by pattern").unwrap();
+        }
         broker.list_groups(&cx);
         broker.group_counts();
         // The topic took its offsets with it, and the group with the last of them, perhaps.

@@ -223,6 +223,29 @@ fn a_group_is_described_reset_and_deleted() {
 }
 
 #[test]
+fn a_group_of_the_consumer_protocol_is_listed_described_and_deleted_like_any_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let shell = Shell::open(directory.path());
+    shell.run(&["topic", "create", "orders", "--partitions", "1"]);
+    shell.file("lines", "1\n2\n3\n4\n");
+    shell.run(&["produce", "orders", "--file", "lines"]);
+    let consumer = "group.protocol=consumer";
+    let taken = shell.stdout(&[
+        "consume", "orders", "--group", "modern", "-X", consumer, "-n", "3", "--values",
+    ]);
+    assert_eq!(taken, "1\n2\n3\n");
+    let listed = shell.json(&["group", "list"]);
+    assert_eq!(listed[0]["group"], "modern");
+    assert_eq!(listed[0]["state"], "Empty");
+    assert_eq!(listed[0]["protocol"], "uniform");
+    let described = shell.json(&["group", "describe", "modern"]);
+    assert_eq!(described["state"], "Empty");
+    assert_eq!(described["partitions"][0]["offset"], 3);
+    shell.run(&["group", "delete", "modern", "--yes"]);
+    assert_eq!(shell.json(&["group", "list"]), serde_json::json!([]));
+}
+
+#[test]
 fn a_broker_that_is_not_there_is_said_so() {
     let directory = tempfile::tempdir().unwrap();
     // A port that was free a moment ago: nobody listens.

@@ -86,10 +86,7 @@ impl ConsumerGroup {
         let owned = self.owned(id, &subscription, around.catalog);
         self.reconcile(id, Some(&owned), around.now);
         self.renew_session(id, around);
-        if let Some(member) = self.members.get_mut(id) {
-            member.deadlines.join = None;
-            member.deadlines.sync = Some(around.now.after(member.rebalance_timeout));
-        }
+        self.expect_sync(id, around.now);
         Ok(self.joined(id))
     }
 
@@ -220,7 +217,7 @@ impl ConsumerGroup {
             return Err(refusal(ErrorKind::InconsistentGroupProtocol));
         }
         if member.epoch < self.epoch && member.revoking.is_empty() {
-            self.expect_join(id, around);
+            self.expect_join(id, around.now);
             return Err(refusal(ErrorKind::RebalanceInProgress));
         }
         let metadata = classic.protocols.first().map(|(_, metadata)| metadata);
@@ -255,17 +252,10 @@ impl ConsumerGroup {
             || lacks && !member.waits_for_others(id, &self.holders);
         self.renew_session(id, around);
         if can_step {
-            self.expect_join(id, around);
+            self.expect_join(id, around.now);
             return Err(refusal(ErrorKind::RebalanceInProgress));
         }
         Ok(())
-    }
-
-    fn expect_join(&mut self, id: &str, around: Around<'_>) {
-        if let Some(member) = self.members.get_mut(id) {
-            let deadline = around.now.after(member.rebalance_timeout);
-            member.deadlines.join.get_or_insert(deadline);
-        }
     }
 
     fn classic(

@@ -125,7 +125,8 @@ impl ConsumerGroup {
         };
         let id = request.member();
         let changed = self.update(id, request);
-        if is_new || changed || self.elected() != self.assignor {
+        let votes = heartbeat.assignor.is_some();
+        if is_new || changed || votes && self.elected() != self.assignor {
             self.advance(around.catalog);
         }
         let owned = heartbeat.owned.as_ref().map(|topics| owned(topics));
@@ -248,48 +249,38 @@ impl ConsumerGroup {
     /// than before.
     fn update(&mut self, id: &str, request: &Request<'_>) -> bool {
         let heartbeat = request.heartbeat;
-        let Some(before) = self.members.get(id) else {
+        let Some(member) = self.members.get_mut(id) else {
             return false;
         };
-        let mut member = before.clone();
-        member.client_id = request.client_id.clone();
-        member.client_host = request.client_host.clone();
-        if heartbeat.epoch == JOIN {
-            member.classic = None;
+        // Whoever joins says everything: what it leaves out is not there.
+        let joins = heartbeat.epoch == JOIN;
+        let mut changed = set(&mut member.client_id, &request.client_id);
+        changed |= set(&mut member.client_host, &request.client_host);
+        if joins {
+            changed |= member.classic.take().is_some();
             member.deadlines.join = None;
             member.deadlines.sync = None;
-            member.topics.clear();
-            member.pattern = None;
         }
-        if let Some(rack) = &heartbeat.rack {
-            member.rack = Some(rack.clone());
+        if heartbeat.rack.is_some() {
+            changed |= set(&mut member.rack, &heartbeat.rack);
         }
-        if let Some(timeout) = heartbeat.rebalance_timeout {
-            member.rebalance_timeout = timeout;
+        if let Some(timeout) = &heartbeat.rebalance_timeout {
+            changed |= set(&mut member.rebalance_timeout, timeout);
         }
-        if let Some(topics) = &heartbeat.topics {
-            member.topics = topics.iter().cloned().collect();
+        if heartbeat.assignor.is_some() {
+            changed |= set(&mut member.assignor, &heartbeat.assignor);
         }
-        if let Some(pattern) = &heartbeat.pattern {
-            member.pattern = Some(pattern.clone()).filter(|pattern| !pattern.is_empty());
+        let mut resubscribed = false;
+        if joins || heartbeat.topics.is_some() {
+            let topics = heartbeat.topics.iter().flatten().cloned();
+            resubscribed |= set(&mut member.topics, &topics.collect());
         }
-        if let Some(assignor) = &heartbeat.assignor {
-            member.assignor = Some(assignor.clone());
-        }
-        let resubscribed = (&member.topics, &member.pattern) != (&before.topics, &before.pattern);
-        let said = |member: &Member| {
-            (
-                member.rack.clone(),
-                member.rebalance_timeout,
-                member.assignor.clone(),
-                member.classic.is_some(),
-                (member.client_id.clone(), member.client_host.clone()),
-            )
+        let repatterned = (joins || heartbeat.pattern.is_some()) && {
+            let pattern = heartbeat.pattern.clone();
+            set(&mut member.pattern, &pattern.filter(|one| !one.is_empty()))
         };
-        let changed = resubscribed || said(&member) != said(before);
-        let repatterned = member.pattern != before.pattern;
-        self.members.insert(id.to_owned(), member);
-        if changed {
+        resubscribed |= repatterned;
+        if changed || resubscribed {
             self.save(id);
         }
         if repatterned {
@@ -329,6 +320,15 @@ impl Request<'_> {
             false => &self.heartbeat.member,
         }
     }
+}
+
+/// Sets a value; returns whether it was another.
+fn set<T: Clone + PartialEq>(place: &mut T, value: &T) -> bool {
+    let changed = place != value;
+    if changed {
+        place.clone_from(value);
+    }
+    changed
 }
 
 /// Whether the member says everything, which asks to be told everything.

@@ -90,6 +90,8 @@ pub(super) struct ConsumerGroup {
     seen: Option<u64>,
     /// When the group became empty, or came into being.
     since: Timestamp,
+    /// No deadline is earlier than this.
+    wake: Option<Timestamp>,
     is_dead: bool,
     /// How often the group was stored; tells stored headers apart.
     revision: u64,
@@ -113,6 +115,7 @@ impl ConsumerGroup {
             fingerprint: fingerprint(&BTreeMap::new()),
             seen: None,
             since: now,
+            wake: None,
             is_dead: false,
             revision: 0,
             unsaved: BTreeSet::new(),
