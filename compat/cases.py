@@ -6,7 +6,7 @@
 One line per case, and one for each thing it says of the broker (`says`), closing with
 `N passed, N failed`; the exit code is 1 when a case failed. Cases make their own topics and groups
 under names nobody else uses, so they run against any broker, also one that is in use, and in any
-order. Cases that are coroutines run together, a few at a time. What the client itself lacks is
+order. Cases that are coroutines, and those of a script that says so, run together, a few at a time. What the client itself lacks is
 printed as `SKIP FEATURE: why`; `--list` names the feature of each case, a column of the table in
 `compat/README.md`.
 """
@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import inspect
 import json
+import os
 import signal
 import sys
 import time
@@ -142,9 +143,21 @@ class _Outcome:
 
         await asyncio.gather(*(one(name, function) for name, function in cases))
 
+    def close(self):
+        """Prints the counts and ends the program, also where a case hangs in its thread."""
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        os._exit(1 if self.failed or not self.passed else 0)
 
-def main():
-    """Runs the registered cases; the exit code says whether all passed."""
+
+def _in_thread(function):
+    async def run(address):
+        await asyncio.to_thread(function, address)
+    return run
+
+
+def main(together=False):
+    """Runs the registered cases; the exit code says whether all passed. Cases that may run
+    `together` have nothing in common but this program."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     address, words = sys.argv[1], sys.argv[2:]
@@ -154,17 +167,20 @@ def main():
         for feature, name, _ in _cases:
             print(f"CASE {feature}: {name}")
         return
-    chosen = [
-        (name, function) for _, name, function in _cases
-        if not words or any(word in name for word in words)
-    ]
     signal.signal(signal.SIGALRM, _out_of_time)
-    outcome, together = _Outcome(), []
-    for name, function in chosen:
+    outcome, waiting = _Outcome(), []
+    for _, name, function in _cases:
+        if words and not any(word in name for word in words):
+            continue
         if inspect.iscoroutinefunction(function):
-            together.append((name, function))
+            waiting.append((name, function))
+        elif together:
+            waiting.append((name, _in_thread(function)))
         else:
             outcome.run(address, name, function)
-    asyncio.run(outcome.run_together(address, together))
-    print(f"{outcome.passed} passed, {outcome.failed} failed", flush=True)
-    sys.exit(1 if outcome.failed or not outcome.passed else 0)
+
+    async def rest():
+        await outcome.run_together(address, waiting)
+        outcome.close()
+
+    asyncio.run(rest())

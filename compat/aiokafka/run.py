@@ -258,6 +258,21 @@ async def a_group_without_offsets_begins_where_it_is_told(address):
             raise AssertionError("it began somewhere")
 
 
+@case("resets")
+async def a_group_is_reset_to_a_time(address):
+    topic, group = await topic_with(address, retention_ms=-1), fresh("group")
+    place = TopicPartition(topic, 0)
+    times = [1000, 2000, 3000, 4000]
+    await produce(address, topic, [b"x"] * 4, times=times, linger_ms=20)
+    async with consumer_of(address, group=group) as consumer:
+        consumer.assign([place])
+        await consumer.commit({place: 4})
+        found = (await consumer.offsets_for_times({place: 2500}))[place]
+        await consumer.commit({place: found.offset})
+    async with consumer_of(address, topic, group=group) as consumer:
+        equal([m.timestamp for m in await take(consumer, 2)], [3000, 4000], "times")
+
+
 class Progress:
     """What the members of a group have seen of a topic, and what was sent to it."""
 

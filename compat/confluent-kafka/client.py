@@ -1,9 +1,9 @@
 """What the cases of confluent-kafka share: topics, records, and members that come and go."""
 
 import contextlib
-import functools
 import pathlib
 import sys
+import threading
 import time
 
 from confluent_kafka import (
@@ -26,10 +26,15 @@ RANGE = {"partition_assignment_strategy": "range"}
 COOPERATIVE = {"partition_assignment_strategy": "cooperative-sticky"}
 
 
-@functools.cache
+_admins, _admins_lock = {}, threading.Lock()
+
+
 def admin(address):
     # Kept: a client that is collected while its call is under way fails the call.
-    return AdminClient({"bootstrap.servers": address})
+    with _admins_lock:
+        if address not in _admins:
+            _admins[address] = AdminClient({"bootstrap.servers": address})
+        return _admins[address]
 
 
 def done(futures, seconds=30):

@@ -252,6 +252,21 @@ def offset_resets_to_earliest_and_latest(address):
     equal([m.value() for m in read(address, topic, 2)], [b"before", b"after"], "from the beginning")
 
 
+@case("resets")
+def a_group_is_reset_to_a_time(address):
+    topic, group = topic_with(address, retention_ms=-1), fresh("group")
+    for millis in (1000, 2000, 3000, 4000):
+        produce(address, topic, [str(millis)], timestamp=millis)
+    place = TopicPartition(topic, 0)
+    at = done(admin(address).list_offsets({place: OffsetSpec.for_timestamp(2500)}))[place].offset
+    places = [TopicPartition(topic, 0, at)]
+    done(admin(address).alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)]))
+    consumer = consumer_of(address, group)
+    consumer.subscribe([topic])
+    equal([m.value() for m in take(consumer, 2)], [b"3000", b"4000"], "values")
+    consumer.close()
+
+
 @case("times")
 def offsets_are_found_by_timestamp(address):
     topic = topic_with(address, partitions=2, retention_ms=-1)
@@ -485,4 +500,4 @@ def an_unknown_topic_is_said_to_be_unknown(address):
 
 
 if __name__ == "__main__":
-    main()
+    main(together=True)

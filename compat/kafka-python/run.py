@@ -12,7 +12,14 @@ import threading
 import time
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
-from kafka.admin import AlterConfigOp, ConfigResource, KafkaAdminClient, NewTopic, OffsetSpec
+from kafka.admin import (
+    AlterConfigOp,
+    ConfigResource,
+    KafkaAdminClient,
+    NewTopic,
+    OffsetSpec,
+    OffsetTimestamp,
+)
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.admin import AlterClientQuotasRequest, DescribeClientQuotasRequest
@@ -360,6 +367,23 @@ def offset_resets_to_earliest_and_latest(address):
     equal([m.value for m in read(address, topic, 2)], [b"before", b"after"], "from the beginning")
 
 
+@case("resets")
+def a_group_is_reset_to_times_and_ends(address):
+    topic, group = topic_with(address, retention_ms=-1), fresh("group")
+    place = TopicPartition(topic, 0)
+    times = [1000, 2000, 3000, 4000]
+    produce(address, topic, [str(i).encode() for i in times], times=times)
+    with admin(address) as client:
+        client.alter_group_offsets(group, {place: OffsetAndMetadata(1, "", -1)})
+        for spec, wanted in [
+            (OffsetTimestamp(2500), 2), (OffsetSpec.LATEST, 4), (OffsetSpec.EARLIEST, 0), (3, 3),
+        ]:
+            client.reset_group_offsets(group, {place: spec})
+            equal(client.list_group_offsets(group)[group][place].offset, wanted, f"at {spec}")
+    with consumer_of(address, topic, group=group) as consumer:
+        equal(take(consumer, 1)[0].value, b"4000", "the value")
+
+
 @case("times")
 def offsets_are_found_by_timestamp(address):
     topic = topic_with(address, partitions=2, retention_ms=-1)
@@ -565,4 +589,4 @@ def throttle_time(producer):
 
 
 if __name__ == "__main__":
-    main()
+    main(together=True)

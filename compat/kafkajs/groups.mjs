@@ -55,6 +55,18 @@ test("resets", "a group without offsets begins where it is told", async (address
   });
 });
 
+test("resets", "a group is reset to a time", async (address) => {
+  const [topic, groupId] = [await topicWith(address, 1, { "retention.ms": -1 }), fresh("group")];
+  const times = ["1000", "2000", "3000", "4000"];
+  await produce(address, topic, times.map((timestamp) => ({ value: "x", timestamp })));
+  await admin(address, async (client) => {
+    const partitions = await client.fetchTopicOffsetsByTimestamp(topic, 2500);
+    await client.setOffsets({ groupId, topic, partitions });
+  });
+  await consuming(address, groupId, topic, {}, async ({ take }) =>
+    equal((await take(2)).map(({ timestamp }) => timestamp), ["3000", "4000"], "times"));
+});
+
 test("rebalance", "members join and leave under load and nothing is passed over", async (address) => {
   const partitions = 4;
   const [topic, group] = [await topicWith(address, partitions), fresh("group")];

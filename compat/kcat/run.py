@@ -359,4 +359,4 @@ def a_large_message_passes_and_one_beyond_the_limit_is_refused(address):
 
 
 if __name__ == "__main__":
-    main()
+    main(together=True)

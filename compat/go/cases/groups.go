@@ -11,6 +11,7 @@ import (
 var groups = []entry{
 	{Resume, "a group resumes from its commit and keeps the metadata", resume},
 	{Resets, "a group without offsets begins where it is told", resets},
+	{Resets, "a group is reset to a time", resetToTime},
 	{Rebalance, "members join and leave under load and nothing is passed over", func(r *run) { rebalance(r, Eager) }},
 	{Cooperative, "members join and leave cooperatively and nothing is passed over", func(r *run) { rebalance(r, Incremental) }},
 	{Consumer, "members of the consumer protocol join and leave under load and nothing is passed over", func(r *run) { rebalance(r, ServerSide) }},
@@ -78,6 +79,22 @@ func resets(r *run) {
 	if taken[0].Offset < 5 {
 		fail("it began at %d, before the end", taken[0].Offset)
 	}
+}
+
+func resetToTime(r *run) {
+	topic, group := r.topic(1, map[string]string{"retention.ms": "-1"}), fresh("group")
+	sent := numbered(topic, 0, 6, "%d")
+	for i := range sent {
+		sent[i].Time = time.UnixMilli(int64(i+1) * 1000)
+	}
+	must(r.Send(r.ctx, Sending{}, sent...))
+	check(r.CommitAt(r.ctx, group, topic, 0, Committed{Offset: 6}))
+	offset := must(r.OffsetAt(r.ctx, topic, 0, 3500))
+	equal("the offset at 3500", offset, int64(3))
+	check(r.CommitAt(r.ctx, group, topic, 0, Committed{Offset: offset}))
+	member := r.join(Membership{Group: group, Topic: topic})
+	equal("values", values(r.take(member, 3)), []string{"3", "4", "5"})
+	check(member.Close())
 }
 
 const rebalanced = 4 // partitions of the topic that groups rebalance over

@@ -19,6 +19,7 @@ use crate::client::{Client, Send, WITHIN, take};
 cases! {
     "resume" => a_group_resumes_from_its_commit_and_keeps_the_metadata,
     "resets" => a_group_without_offsets_begins_where_it_is_told,
+    "resets" => a_group_is_reset_to_a_time,
     "rebalance" => members_join_and_leave_under_load,
     "cooperative" => members_join_and_leave_cooperatively_under_load,
     "consumer-protocol" => members_of_the_consumer_protocol_join_and_leave_under_load,
@@ -80,6 +81,26 @@ async fn a_group_without_offsets_begins_where_it_is_told(client: Client) -> Resu
     let said = tokio::time::timeout(WITHIN, none.recv()).await?;
     let code = said.err().and_then(|error| error.rdkafka_error_code());
     ensure!(code == Some(RDKafkaErrorCode::AutoOffsetReset), "{code:?}");
+    Ok(())
+}
+
+async fn a_group_is_reset_to_a_time(client: Client) -> Result<()> {
+    let topic = client.topic(1, &[("retention.ms", "-1")]).await?;
+    let group = Client::fresh("group");
+    let messages = (1..=4).map(|n| Send {
+        timestamp: Some(n * 1000),
+        ..Send::of("x")
+    });
+    client.send(&topic, &[], messages.collect()).await?;
+    let reset: StreamConsumer = client.config(&[("group.id", &group)]).create()?;
+    let mut place = TopicPartitionList::new();
+    place.add_partition_offset(&topic, 0, Offset::Offset(2500))?;
+    let found = reset.offsets_for_times(place, WITHIN)?;
+    reset.commit(&found, CommitMode::Sync)?;
+    let member = client.consumer(&topic, &group)?;
+    let taken = take(&member, 2).await?;
+    let times: Vec<_> = taken.iter().map(|one| one.timestamp().to_millis()).collect();
+    ensure!(times == [Some(3000), Some(4000)], "{times:?}");
     Ok(())
 }
 

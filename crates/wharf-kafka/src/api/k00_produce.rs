@@ -38,7 +38,10 @@ pub(super) static CARD: Card = Card {
     ),
     notes: "Versions 0 to 2 are advertised, as Kafka does for old librdkafka, and end the \
             connection. `acks=1` is synced like `acks=all`. From version 12 on a transactional batch \
-            adds its partition to the transaction (KIP-890).",
+            adds its partition to the transaction (KIP-890). Single records are looked \
+            at where a setting asks for it (`cleanup.policy=compact`, \
+            `message.timestamp.before.max.ms`); what else Kafka would refuse inside a batch, an LZ4 \
+            frame with dependent blocks say, is kept as it came.",
 };
 
 /// The first version that names topics by id.
