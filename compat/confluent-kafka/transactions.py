@@ -67,7 +67,7 @@ def an_aborted_transaction_is_hidden_from_read_committed_only(address):
     equal(quiet(address, topic, "read_uncommitted"), [b"a", b"b", b"c", b"d"], "all")
 
 
-@case("transactions")
+@case("fencing")
 def a_second_producer_of_the_name_fences_the_first(address):
     topic, name = topic_with(address), fresh("id")
     first = transactional(address, name)
@@ -84,7 +84,7 @@ def a_second_producer_of_the_name_fences_the_first(address):
     equal(quiet(address, topic, "read_committed"), [b"kept"], "committed")
 
 
-@case("transactions")
+@case("pipeline")
 def consume_transform_produce_counts_once_with_its_offsets(address):
     source, sink, group = topic_with(address, partitions=2), topic_with(address), fresh("group")
     produce(address, source, [str(i).encode() for i in range(100)])
@@ -116,7 +116,7 @@ def consume_transform_produce_counts_once_with_its_offsets(address):
     equal(sorted(values), sorted(f"done {i}".encode() for i in range(100)), "values")
 
 
-@case("transactions")
+@case("pipeline")
 def offsets_of_an_aborted_transaction_do_not_count(address):
     topic, group = topic_with(address), fresh("group")
     produce(address, topic, [b"a", b"b"])
