@@ -362,8 +362,13 @@ impl Segments {
         let entry = by_time.into_iter().chain(by_offset);
         let entry = entry.max_by_key(|entry| entry.position);
         let mut walk = Walk::new(&*open.file, segment, entry, Gaps::Anywhere);
-        while let Some((_, header)) = walk.next_batch()? {
-            if header.max_timestamp >= time && header.last_offset() >= from {
+        while let Some((position, header)) = walk.next_batch()? {
+            if header.max_timestamp < time || header.last_offset() < from {
+                continue;
+            }
+            // A flipped time must not pass for a find: a broken batch is passed over.
+            let batch = read_up_to(&*open.file, position, header.batch_bytes())?;
+            if intact(&batch, header.base_offset) {
                 return Ok(Some(header));
             }
         }

@@ -54,6 +54,34 @@ pub(crate) fn intact(bytes: &[u8], base_offset: i64) -> bool {
 }
 
 impl Slice {
+    /// One past the last offset when there are batches and all of them are without records.
+    fn empty_until(&self) -> Option<i64> {
+        let mut end = None;
+        for joined in &self.batches {
+            let mut rest = &joined[..];
+            while let Ok(header) = batch::header(rest) {
+                if header.record_count > 0 {
+                    return None;
+                }
+                end = Some(header.last_offset() + 1);
+                rest = rest.get(header.batch_bytes()..).unwrap_or_default();
+            }
+        }
+        end
+    }
+
+    /// Whether a read may go on at `offset`.
+    fn ends_below(&self, offset: i64, committed: bool) -> bool {
+        let until = |bounds: Bounds| {
+            if committed {
+                bounds.stable_end
+            } else {
+                bounds.end
+            }
+        };
+        self.bounds.is_some_and(|bounds| offset < until(bounds))
+    }
+
     /// One past the last record; `None` when there is none.
     fn end(&self) -> Option<i64> {
         let mut rest = &self.batches.last()?[..];
@@ -67,9 +95,10 @@ impl Slice {
 }
 
 impl Reader {
-    /// Reads whole batches from the one that contains `offset`, at least one if there is any, up
-    /// to `bytes_max` in total. At the end: an empty slice. With `may_block` false a read that
-    /// needs the disk answers [`ReadError::NeedsDisk`] instead.
+    /// Reads whole batches from the one that contains `offset` (or the next one, where compaction has
+    /// left nothing), at least one if there is any, up to `bytes_max` in total. At the end: an empty
+    /// slice. With `may_block` false a read that needs the disk answers [`ReadError::NeedsDisk`]
+    /// instead.
     pub fn read(
         &self,
         partition: PartitionId,
@@ -149,9 +178,26 @@ impl Reader {
         may_block: bool,
         committed: bool,
     ) -> Result<Slice, ReadError> {
-        Self::despite_exchanges(partition, || {
-            self.try_read(partition, offset, bytes_max, may_block, committed)
-        })
+        let mut next = offset;
+        let mut passed: Option<Slice> = None;
+        loop {
+            let read = Self::despite_exchanges(partition, || {
+                self.try_read(partition, next, bytes_max, may_block, committed)
+            });
+            let slice = match (read, passed.take()) {
+                (Ok(slice), _) => slice,
+                // What follows is for a read of its own.
+                (Err(_), Some(passed)) => return Ok(passed),
+                (Err(error), None) => return Err(error),
+            };
+            match slice.empty_until() {
+                // Nothing is left of these batches. Clients that get nothing else ask for more bytes,
+                // so they are passed over as long as something follows.
+                Some(end) if slice.ends_below(end, committed) => next = end,
+                _ => return Ok(slice),
+            }
+            passed = Some(slice);
+        }
     }
 
     fn try_read(

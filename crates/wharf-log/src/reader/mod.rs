@@ -39,7 +39,8 @@ pub struct Bounds {
     pub stable_end: i64,
 }
 
-/// Whole batches, in order; the first contains the offset asked for.
+/// Whole batches, in order; the first contains the offset asked for, or is the next one when compaction
+/// has left nothing there. A batch may hold fewer records than offsets, or none.
 #[derive(Clone, Debug, Default)]
 pub struct Slice {
     /// The batches as stored; neighbours may be joined in one `Bytes`.

@@ -151,11 +151,14 @@ impl Node {
             }
             for batch in split(&slice.batches) {
                 let header = batch::verify_stored(&batch).unwrap();
+                next = header.last_offset() + 1;
+                if header.is_control() {
+                    continue;
+                }
                 let records = batch::records(&header, &batch.slice(batch::HEADER_BYTES..)).unwrap();
                 for record in records.into_iter().filter(|record| record.offset >= offset) {
                     values.push((record.offset, record.value.unwrap()));
                 }
-                next = header.last_offset() + 1;
             }
         }
     }

@@ -1,19 +1,27 @@
 //! Data directories written by earlier versions still open, with everything in them.
 //!
 //! `tests/fixtures/disk-v1` was left by a process that died: settled segments, a snapshot, and
-//! frames after it. It is never regenerated for a format that exists;
-//! a new format gets a folder of its own (`WHARF_REWRITE=1` writes a missing one).
+//! frames after it; `disk-v2` has transactions and compacted segments besides. They are never
+//! regenerated for a format that exists; a new format gets a folder of its own (`WHARF_REWRITE=1`
+//! writes a missing one).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use wharf_log::batch::{self, Record};
 use wharf_log::disk::Disk;
 use wharf_log::disk::real::RealDisk;
-use wharf_log::{Options, PartitionChange, PartitionId, StateChange, Unit};
+use wharf_log::{
+    Compaction, Options, PartitionChange, PartitionId, Retention, StateChange, TransactionOutcome,
+    Unit,
+};
+use wharf_message::Timestamp;
 
-use crate::harness::{Node, append_to, batch_of, keep_all};
+use crate::harness::{Keep, Node, append_to, batch_of, keep_all};
+use crate::transactions::{committed, end, transactional, unit_of};
 
 const BATCHES: usize = 90;
 
@@ -26,8 +34,20 @@ fn options() -> Options {
     }
 }
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/disk-v1")
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// A copy of a fixture, which is written first when it is missing and that is asked for.
+fn copy_of(name: &str, fill: fn(&Arc<dyn Disk>)) -> tempfile::TempDir {
+    if !fixture(name).exists() && std::env::var_os("WHARF_REWRITE").is_some() {
+        fill(&(Arc::new(RealDisk::open(fixture(name)).unwrap()) as Arc<dyn Disk>));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    copy(&fixture(name), directory.path());
+    directory
 }
 
 fn value(partition: u64, number: usize) -> String {
@@ -114,11 +134,7 @@ fn check(node: &Node) {
 
 #[test]
 fn a_directory_of_format_1_opens_with_everything_in_it() {
-    if !fixture().exists() && std::env::var_os("WHARF_REWRITE").is_some() {
-        fill(&(Arc::new(RealDisk::open(fixture()).unwrap()) as Arc<dyn Disk>));
-    }
-    let directory = tempfile::tempdir().unwrap();
-    copy(&fixture(), directory.path());
+    let directory = copy_of("disk-v1", fill);
     assert!(
         directory
             .path()
@@ -138,4 +154,73 @@ fn a_directory_of_format_1_opens_with_everything_in_it() {
     };
     let offset = node.commit(more).unwrap().appends[0].base_offset;
     assert_eq!(offset, i64::try_from(BATCHES).unwrap());
+}
+
+/// A log in which one producer's transactions were committed and aborted and one is open, and a
+/// partition of keyed records was compacted; left as a crash would.
+fn fill_with_transactions(disk: &Arc<dyn Disk>) {
+    let mut node = Node::open(disk, options());
+    node.create(1);
+    node.create(2);
+    let part = |sequence: i32, epoch: i16| Unit {
+        appends: vec![append_to(1, transactional(9, epoch, sequence, &["part"]))],
+        ..Unit::default()
+    };
+    node.commit(part(0, 0)).unwrap();
+    let aborted = unit_of(end(9, 1, TransactionOutcome::Abort));
+    node.commit(aborted).unwrap();
+    for number in 0..20 {
+        node.commit(keyed(number)).unwrap();
+    }
+    node.now = node.now.after(Duration::from_secs(10));
+    node.maintain(&compacting());
+    node.commit(part(0, 1)).unwrap();
+    let committed = unit_of(end(9, 1, TransactionOutcome::Commit));
+    node.commit(committed).unwrap();
+    node.commit(part(1, 1)).unwrap();
+}
+
+/// A record of one of three keys.
+fn keyed(number: i64) -> Unit {
+    let record = Record {
+        timestamp: Timestamp::from_millis(1_000 + number),
+        key: Some(Bytes::from(format!("key {}", number % 3))),
+        value: Some(Bytes::from(number.to_string())),
+        ..Record::default()
+    };
+    Unit {
+        appends: vec![append_to(2, batch::build(&[record], None))],
+        ..Unit::default()
+    }
+}
+
+fn compacting() -> Keep {
+    Keep(Retention {
+        compaction: Some(Compaction {
+            min_lag: Duration::ZERO,
+            max_lag: Some(Duration::from_secs(1)),
+            dirty_ratio: 0.0,
+            delete_retention: Duration::from_secs(60),
+        }),
+        ..keep_all().0
+    })
+}
+
+#[test]
+fn a_directory_of_format_2_opens_with_its_transactions_and_what_compaction_left() {
+    let directory = copy_of("disk-v2", fill_with_transactions);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(directory.path()).unwrap());
+    let mut node = Node::open(&disk, options());
+    let left = [(17, "17".into()), (18, "18".into()), (19, "19".into())];
+    assert_eq!(node.values(2, 0), left);
+    let reader = &node.log.reader;
+    let id = PartitionId(1);
+    let bounds = reader.bounds(id).unwrap();
+    assert_eq!((bounds.stable_end, bounds.end), (4, 5));
+    assert_eq!(reader.open_transactions(9), [id]);
+    let seen = committed(&node, 1, 0, 4096);
+    assert_eq!(seen, [(2, Bytes::from("part"))]);
+    let rest = unit_of(end(9, 1, TransactionOutcome::Commit));
+    assert_eq!(node.commit(rest).unwrap().ended, [(id, 5)]);
+    assert_eq!(committed(&node, 1, 0, 4096).len(), 2);
 }

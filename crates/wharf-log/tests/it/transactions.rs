@@ -91,7 +91,7 @@ pub(crate) fn committed(
         let mut coming = slice.aborted.into_iter().peekable();
         let mut dropped = BTreeSet::new();
         for batch in split(&slice.batches) {
-            let header = batch::verify(&batch).unwrap();
+            let header = batch::verify_stored(&batch).unwrap();
             while let Some(aborted) = coming.next_if(|a| a.first_offset <= header.last_offset()) {
                 dropped.insert(aborted.producer_id);
             }
