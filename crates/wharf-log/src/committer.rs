@@ -22,13 +22,17 @@ use crate::journal::JournalFile;
 use crate::plan::{Plan, Planned};
 use crate::queue::Waiting;
 use crate::shared::{Cut, Effect, Shared, count};
-use crate::sync::write;
+use crate::sync::{read, write};
 use crate::{
     CommitError, Committed, Done, Durability, Health, Observer, Options, PartitionId, Unit,
 };
 
 /// How long the committer waits before it asks a full disk again.
 const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
+/// The committer waits when this many times the files that may wait for settling do.
+const FILES_MAX_FACTOR: usize = 3;
+/// How long it waits for settling before it goes on for one turn.
+const LAG_WAIT: Duration = Duration::from_secs(1);
 /// The most that is kept free at the end of a journal file for units that free space.
 const RESERVE_BYTES_MAX: u64 = 1 << 20;
 
@@ -108,9 +112,19 @@ impl Committer {
         }
     }
 
-    /// Blocks until units are queued (true) or the log is closed and drained (false).
+    /// Blocks until units are queued (true) or the log is closed and drained (false). When settling
+    /// lags far behind, it blocks until that has caught up, at most a second: so the journal's size is
+    /// bounded as long as settling goes on at all, and grows slowly when it does not.
     pub fn wait(&self) -> bool {
-        self.shared.queue.wait()
+        let any = self.shared.queue.wait();
+        if any {
+            let shared = &self.shared;
+            let files_max = shared.options.journal_files_max * FILES_MAX_FACTOR + 1;
+            shared.journal.wait_for_room(files_max, LAG_WAIT, || {
+                !shared.queue.is_closed() && *read(&shared.health) == Health::Writable
+            });
+        }
+        any
     }
 
     /// Commits everything queued so far, as one group or several; returns the number of units

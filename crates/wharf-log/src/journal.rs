@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -184,6 +185,8 @@ pub(crate) struct Journal {
     /// How many files there are when nothing lags behind; recycled files beyond it are removed.
     files_max: usize,
     content: Mutex<Content>,
+    /// Told when a file was taken out of use, or when waiting for that has no sense any more.
+    retired: Condvar,
     /// Held while a file is made, so that only one is at a time.
     provision: Mutex<()>,
 }
@@ -208,6 +211,7 @@ impl Journal {
             file_bytes,
             files_max: sealed_max + 1 + READY_FILES,
             content,
+            retired: Condvar::new(),
             provision: Mutex::new(()),
         }
     }
@@ -339,6 +343,29 @@ impl Journal {
         if let Some(file) = content.files.remove(&number) {
             content.retired.push(file);
         }
+        drop(content);
+        self.retired.notify_all();
+    }
+
+    /// Waits until at most `files_max` files hold frames, for `limit` at most, and only as long as
+    /// `helps` says that it may come to that.
+    pub(crate) fn wait_for_room(
+        &self,
+        files_max: usize,
+        limit: Duration,
+        helps: impl Fn() -> bool,
+    ) {
+        let content = lock(&self.content);
+        let waiting = |content: &mut Content| content.files.len() > files_max && helps();
+        let waited = self.retired.wait_timeout_while(content, limit, waiting);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets who waits look again whether that helps.
+    pub(crate) fn look_again(&self) {
+        // With the lock, so that nobody is between looking and waiting.
+        drop(lock(&self.content));
+        self.retired.notify_all();
     }
 
     /// Gives retired files that no reader holds a new number, or removes them when there are enough;

@@ -72,7 +72,8 @@ pub struct Options {
     /// The size of one journal file, at least 128 KiB and at most 2 GiB. A unit larger than a
     /// quarter of it is refused.
     pub journal_file_bytes: u64,
-    /// How many sealed journal files may wait before the oldest is settled into segments.
+    /// How many sealed journal files may wait before the oldest is settled into segments. When three
+    /// times as many wait, the committer waits for settling.
     pub journal_files_max: usize,
     /// The cap on one group (one frame).
     pub group_bytes_max: usize,
@@ -328,5 +329,6 @@ impl Appender {
     pub fn close(&self) {
         self.shared.queue.close();
         self.shared.work.raise();
+        self.shared.journal.look_again();
     }
 }

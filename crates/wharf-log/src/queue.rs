@@ -50,6 +50,10 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.content).closed
+    }
+
     /// Everything that waits.
     pub(crate) fn take(&self) -> VecDeque<Waiting> {
         std::mem::take(&mut lock(&self.content).waiting)

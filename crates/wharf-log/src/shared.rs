@@ -229,6 +229,8 @@ impl Shared {
                 reason: reason.to_string(),
             };
         }
+        drop(health);
+        self.journal.look_again();
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {

@@ -108,3 +108,39 @@ fn everything_runs_at_once_and_every_unit_is_answered_in_order() {
         follow(&node.log.reader, partition, 2 * UNITS);
     }
 }
+
+/// A log whose journal has grown far beyond what may wait for settling, with a unit queued.
+fn lagging() -> Node {
+    let (_, mut node) = Node::simulated(1, small());
+    node.create(1);
+    let files = |node: &Node| node.log.reader.statistics().journal_files;
+    while files(&node) <= 12 {
+        node.commit(append(1, &[&"x".repeat(20_000)])).unwrap();
+    }
+    let done: Done = Box::new(drop);
+    node.log.appender.submit(vec![(append(1, &["next"]), done)]);
+    node
+}
+
+#[test]
+fn the_committer_waits_for_a_settling_that_lags_behind() {
+    let mut node = lagging();
+    let (committer, maintenance) = (&node.log.committer, &mut node.log.maintenance);
+    let (sender, returned) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || sender.send(committer.wait()).unwrap());
+        let early = returned.recv_timeout(Duration::from_millis(100));
+        early.unwrap_err();
+        while maintenance.run(&keep_all(), node.now) {}
+        assert!(returned.recv_timeout(Duration::from_secs(60)).unwrap());
+    });
+    assert!(node.log.reader.statistics().journal_files <= 8);
+}
+
+#[test]
+fn the_committer_goes_on_when_settling_does_not_or_the_log_is_closed() {
+    let node = lagging();
+    assert!(node.log.committer.wait(), "slowly, but it goes on");
+    node.log.appender.close();
+    assert!(node.log.committer.wait());
+}
