@@ -69,7 +69,11 @@ def produce(address, topic, values, partition=None, key=None, headers=None, time
 
 @contextlib.contextmanager
 def consumer_of(address, *topics, group=None, **config):
-    settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, **config}
+    # A consumer that subscribes while it asks for the metadata of no topic would sleep for minutes.
+    settings = {
+        "auto_offset_reset": "earliest", "enable_auto_commit": False, "metadata_max_age_ms": 1000,
+        **config,
+    }
     consumer = KafkaConsumer(*topics, bootstrap_servers=address, group_id=group, **settings)
     try:
         yield consumer

@@ -135,7 +135,16 @@ pub(crate) fn go(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let folder = workspace.keep("go");
     fs::create_dir_all(&folder)?;
     let log = workspace.log(&format!("setup-go-{name}"));
-    let mut command = workspace.command("go", &["-C", "compat/go", "build", "-mod=readonly"]);
+    let mut command = workspace.command(
+        "go",
+        &[
+            "-C",
+            "compat/go",
+            "build",
+            "-mod=readonly",
+            "-buildvcs=false",
+        ],
+    );
     command.arg("-o").arg(&folder).arg(format!("./{name}"));
     if !shell::logged(&mut command, &log, |_| {})?.success() {
         shell::show_tail(&log);
