@@ -170,6 +170,37 @@ impl Report {
 mod tests {
     use super::*;
 
+    /// A run on two cores with a disk of 1,000 MB/s.
+    pub(super) fn report(rows: Vec<Row>) -> Report {
+        let named = |key, name| Named {
+            key,
+            name,
+            version: "1".to_owned(),
+            acknowledged: "synced to the disk",
+        };
+        Report {
+            machine: Machine {
+                processor: "a processor".to_owned(),
+                cores: 2,
+                memory_gib: 24.0,
+                kernel: "6".to_owned(),
+                file_system: "ext4".to_owned(),
+            },
+            limits: Limits {
+                sync_p50_micros: 50.0,
+                sync_p99_micros: 500.0,
+                disk_megabytes_per_second: 1000.0,
+                sendfile_megabytes_per_second: 3000.0,
+            },
+            rounds: 3,
+            seconds: 2.0,
+            binary_megabytes: 20.0,
+            ceilings: BTreeMap::new(),
+            servers: vec![named("wharf", "Wharf"), named("kafka", "Apache Kafka")],
+            rows,
+        }
+    }
+
     /// A row with two servers.
     pub(super) fn row(key: &str, better: Better, wharf: f64, other: f64) -> Row {
         let cell = |server, value| Cell {

@@ -165,7 +165,33 @@ fn section(page: &mut String, report: &Report, row: &Row) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Cell;
+    use super::super::tests::{report, row};
     use super::*;
+
+    #[test]
+    fn a_row_shows_who_is_better_and_who_was_not_measured() {
+        let mut measured = row("produce", Better::Higher, 300.0, 100.0);
+        measured.cells.push(Cell {
+            server: "nats",
+            outcome: Outcome::Missing("it is not installed".to_owned()),
+            note: String::new(),
+        });
+        let mut report = report(vec![measured]);
+        report.ceilings.insert("produce".to_owned(), 900.0);
+        let page = write(&report, "## What bounds each row");
+        for part in [
+            "| Wharf | 300 |  |  |",
+            "| Apache Kafka | 100 | 3.00 × |  |",
+            "| nats | – |  | not measured: it is not installed |",
+            "client's ceiling: 900 MB/s",
+            "plots/produce.svg",
+            "| size of the binary: at most 60.0 MB | 20.0 MB | met |",
+        ] {
+            assert!(page.contains(part), "{part:?} is not in {page}");
+        }
+        assert!(page.ends_with("## What bounds each row\n"));
+    }
 
     #[test]
     fn numbers_have_the_digits_they_are_worth() {

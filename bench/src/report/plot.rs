@@ -158,3 +158,38 @@ fn lines(report: &Report, row: &Row) -> String {
     }
     svg + "</svg>\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Better;
+    use super::super::tests::{report, row};
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_their_values() {
+        let report = report(vec![row("produce", Better::Higher, 300.0, 150.0)]);
+        let svg = draw(&report, &report.rows[0]);
+        let widths: Vec<&str> = svg
+            .lines()
+            .filter(|line| line.starts_with("<rect x=\"270\""))
+            .filter_map(|line| line.split("width=\"").nth(1)?.split('"').next())
+            .collect();
+        assert_eq!(widths, ["380.0", "190.0"]);
+    }
+
+    #[test]
+    fn latencies_are_lines_and_names_are_escaped() {
+        let mut slow = row("one", Better::Lower, 100.0, 10_000.0);
+        slow.shape.columns = &["p50", "p99.9"];
+        slow.shape.title = "a < b & c".to_owned();
+        for cell in &mut slow.cells {
+            if let Outcome::Values(values) = &mut cell.outcome {
+                values.push(values[0] * 10.0);
+            }
+        }
+        let report = report(vec![slow]);
+        let svg = draw(&report, &report.rows[0]);
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        assert!(svg.contains("a &lt; b &amp; c"), "{svg}");
+    }
+}

@@ -204,7 +204,39 @@ fn of_sendfile(report: &Report, partitions: usize) -> Target {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{report, row};
+    use super::super::{Better, Outcome};
     use super::*;
+
+    /// A throughput of Wharf with what client and server used of the processor.
+    fn produced(speed: f64, client_cores: f64, server_cores: f64) -> Report {
+        let mut row = row("produce-1k-1-none", Better::Higher, speed, 100.0);
+        row.cells[0].outcome =
+            Outcome::Values(vec![speed, speed, speed, client_cores, server_cores]);
+        report(vec![row])
+    }
+
+    fn verdict_of(report: &Report) -> &'static str {
+        of_the_disk(report, "produce-1k-1-none", 1).verdict
+    }
+
+    #[test]
+    fn what_falls_short_of_the_disk_is_excused_only_by_the_client_or_the_processor() {
+        assert_eq!(verdict_of(&produced(600.0, 0.5, 0.5)), MET);
+        assert_eq!(verdict_of(&produced(500.0, 0.5, 0.5)), NOT_MET);
+        assert_eq!(verdict_of(&produced(500.0, 1.2, 0.7)), LIMIT);
+        let mut bound = produced(500.0, 0.5, 0.5);
+        bound.ceilings.insert("produce-1k-1-none".to_owned(), 550.0);
+        assert_eq!(verdict_of(&bound), "met: bound by the client");
+    }
+
+    #[test]
+    fn a_target_beside_a_peer_is_a_ratio() {
+        let report = produced(450.0, 0.5, 0.5);
+        let row = |factor| beside(&report, "produce-1k-1-none", 1, ("kafka", "Kafka", factor));
+        assert_eq!((row(4.0).verdict, row(5.0).verdict), (MET, NOT_MET));
+        assert_eq!(row(4.0).measured, "4.50 ×");
+    }
 
     #[test]
     fn a_limit_is_met_up_to_its_value() {
