@@ -23,6 +23,8 @@ const TAIL_RATE: u64 = 1_000;
 /// How many partitions lie idle while the memory is looked at.
 const IDLE_TOPICS: usize = 100;
 const IDLE_PARTITIONS: usize = 1_000;
+/// Which of a load's rows is that of the client that only moves bytes.
+const FETCH: usize = 2;
 
 /// One server under measurement.
 pub(crate) struct Session<'a> {
@@ -224,16 +226,17 @@ impl<'a> Session<'a> {
                 self.round(load, is_fetched, &mut measured)
             });
         }
-        for (shape, rounds) in wanted.zip(&measured) {
+        for (at, (shape, rounds)) in wanted.zip(&measured).enumerate() {
             if !self.options.wants(&shape.key) {
                 continue;
             }
             match (rounds.values(), &outcome) {
                 (Some(values), _) => self.add(shape, Outcome::Values(values), rounds.note()),
-                (None, Err(error)) => self.missing(shape, &format!("{error:#}")),
-                (None, Ok(())) => {
+                (None, _) if at == FETCH && self.server.protocol != Protocol::Kafka => {
                     self.missing(shape, "only for servers that speak Kafka's protocol");
                 }
+                (None, Err(error)) => self.missing(shape, &format!("{error:#}")),
+                (None, Ok(())) => self.missing(shape, "no round was measured"),
             }
         }
         for (shape, rounds) in cpu.iter().zip(&measured).filter(|_| wants_cpu) {
@@ -274,7 +277,7 @@ impl<'a> Session<'a> {
         .context("reading back")?;
         if is_fetched && self.server.protocol == Protocol::Kafka {
             let address = self.running()?.address.clone();
-            self.metered(&mut measured[2], || {
+            self.metered(&mut measured[FETCH], || {
                 let read = raw::read_all(&address, &topic, messages)?;
                 Ok(Moved {
                     messages,
@@ -284,7 +287,11 @@ impl<'a> Session<'a> {
             })
             .context("reading back without a client's own work")?;
         }
-        client.remove(&topic).context("removing the topic")
+        if let Err(error) = client.remove(&topic) {
+            // It only takes room from now on.
+            say(format!("    removing {}: {error:#}", topic.name));
+        }
+        Ok(())
     }
 
     /// Runs a load and notes its speed and who used the processor.
