@@ -324,6 +324,12 @@ impl Appender {
         }
     }
 
+    /// The most bytes a unit may take; larger ones are refused with [`CommitError::TooLarge`]. Half
+    /// of it is always enough for the markers of a transaction.
+    pub fn unit_bytes_max(&self) -> usize {
+        committer::unit_bytes_max(&self.shared.options)
+    }
+
     /// Lets no further unit in and lets the committer's `wait` return false once the queue is empty.
     /// Also ends a `wait` of maintenance.
     pub fn close(&self) {

@@ -13,6 +13,9 @@ use super::keys;
 use super::offsets::Commit;
 use super::record::OffsetRecord;
 
+/// What a change of the state takes in a unit beside its own bytes, at most.
+const CHANGE_BYTES_MAX: usize = 64;
+
 /// The offsets of open transactions, by producer id.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
@@ -53,6 +56,20 @@ impl Pending {
     /// The producers with offsets here.
     pub(super) fn producers(&self) -> impl Iterator<Item = i64> {
         self.by_producer.keys().copied()
+    }
+
+    /// What the end of a producer's transaction takes in a unit at most, for what is pending here
+    /// and these commits.
+    pub(super) fn end_bytes(&self, producer: i64, group: &str, commits: &[Commit]) -> usize {
+        let entries = self.by_producer.get(&producer).into_iter().flatten();
+        let pending = entries.map(|((topic, _), entry)| (topic, &entry.record));
+        let coming = commits.iter().map(|commit| (&commit.topic, &commit.record));
+        let of_one = |(topic, record): (&String, &OffsetRecord)| {
+            // Removed under one key, and put with its metadata under another.
+            let key = group.len() + topic.len() + CHANGE_BYTES_MAX;
+            2 * (key + CHANGE_BYTES_MAX) + record.metadata.len()
+        };
+        pending.chain(coming).map(of_one).sum()
     }
 
     /// Every partition with a pending offset; some more than once.
@@ -312,6 +329,21 @@ mod tests {
         pending.supersede("g", &key(0));
         pending.not_ended(1);
         assert_eq!(end(&mut pending, 1, true), [], "decided anew, it does");
+    }
+
+    #[test]
+    fn the_end_takes_no_more_than_was_said() {
+        let mut pending = Pending::default();
+        let commits: Vec<Commit> = (0..50).map(|partition| commit(partition, 5)).collect();
+        let said = pending.end_bytes(1, "group", &commits);
+        pending.add(1, "group", &commits);
+        assert_eq!(pending.end_bytes(1, "group", &[]), said);
+        let of_change = |change: &StateChange| {
+            let value = change.value.as_ref().map_or(0, Bytes::len);
+            change.key.len() + value + CHANGE_BYTES_MAX
+        };
+        let taken: usize = pending.ending(1, "group", true).iter().map(of_change).sum();
+        assert!(taken <= said, "{taken} > {said}");
     }
 
     #[test]

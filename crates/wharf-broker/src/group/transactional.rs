@@ -19,16 +19,16 @@ use crate::transactions::{Protocol, TransactionalProducer, Writer};
 use crate::{Broker, Context, Error, ErrorKind};
 
 impl Groups {
-    /// The groups with offsets of open transactions, by producer id.
-    pub(crate) fn with_pending_offsets(&self) -> BTreeMap<i64, BTreeSet<String>> {
-        let mut groups = BTreeMap::<i64, BTreeSet<String>>::new();
+    /// The groups with offsets of open transactions, by producer id, and what ending those takes.
+    pub(crate) fn with_pending_offsets(&self) -> BTreeMap<i64, BTreeMap<String, usize>> {
+        let mut groups = BTreeMap::<i64, BTreeMap<String, usize>>::new();
         for cell in self.inner.cells() {
             let Some(group) = cell.open() else { continue };
-            for producer in group.offsets.pending.producers() {
-                groups
-                    .entry(producer)
-                    .or_default()
-                    .insert(cell.name.clone());
+            let pending = &group.offsets.pending;
+            for producer in pending.producers() {
+                let bytes = pending.end_bytes(producer, &cell.name, &[]);
+                let of_producer = groups.entry(producer).or_default();
+                of_producer.insert(cell.name.clone(), bytes);
             }
         }
         groups
@@ -124,8 +124,10 @@ impl Broker {
         let step = |cell: &Arc<Cell>, group: &mut Group, now| {
             let call = CommitCall::Transactional;
             group.protocol.check_commit(member, call, now)?;
-            let part = writer.commit_offsets(caller.producer, protocol, &cell.name)?;
-            let state = group.offsets.pending.add(producer, &cell.name, &commits);
+            let pending = &mut group.offsets.pending;
+            let bytes = pending.end_bytes(producer, &cell.name, &commits);
+            let part = writer.commit_offsets(caller.producer, protocol, &cell.name, bytes)?;
+            let state = pending.add(producer, &cell.name, &commits);
             let mut unit = Unit {
                 state,
                 ..Unit::default()

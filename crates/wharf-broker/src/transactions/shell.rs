@@ -32,6 +32,9 @@ use crate::{Error, ErrorKind, Options, ProducerIdentity, Runtime};
 /// The coordinator's epoch in markers: there is one coordinator, this node, for ever.
 pub(super) const COORDINATOR_EPOCH: i32 = 0;
 
+/// What the record of an ended transaction and its guard take in a unit at most.
+const RECORD_BYTES_MAX: usize = 8 << 10;
+
 /// All transactional ids. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Transactions {
@@ -62,8 +65,9 @@ pub(super) struct Cell {
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) machine: Machine,
-    /// The groups with offsets of the open transaction, on their way or durable.
-    pub(super) groups: BTreeSet<String>,
+    /// The groups with offsets of the open transaction, on their way or durable, and what ending
+    /// those takes in a unit.
+    groups: BTreeMap<String, usize>,
     /// Not in the table any more.
     is_gone: bool,
 }
@@ -81,13 +85,15 @@ pub(crate) struct Writer<'a> {
     cell: &'a Arc<Cell>,
     transaction: &'a mut Transaction,
     now: Timestamp,
+    /// What of a unit is left to the offsets of a transaction that it ends.
+    end_bytes_max: usize,
 }
 
 impl Transaction {
     fn new(machine: Machine) -> Mutex<Self> {
         Mutex::new(Self {
             machine,
-            groups: BTreeSet::new(),
+            groups: BTreeMap::new(),
             is_gone: false,
         })
     }
@@ -105,16 +111,27 @@ impl Writer<'_> {
         self.admit(producer, protocol, was_added)
     }
 
-    /// Lets a unit commit offsets of a group.
+    /// Lets a unit commit offsets of a group; `end_bytes` is what all of the group's then take in
+    /// the unit that ends the transaction. A transaction that no unit could end is never let in.
     pub(crate) fn commit_offsets(
         &mut self,
         producer: ProducerIdentity,
         protocol: Protocol,
         group: &str,
+        end_bytes: usize,
     ) -> Result<Participation, Error> {
+        let groups = &self.transaction.groups;
+        let others = groups.iter().filter(|(name, _)| *name != group);
+        let others: usize = others.map(|(_, bytes)| bytes).sum();
+        if others + end_bytes > self.end_bytes_max {
+            return Err(Error::new(
+                ErrorKind::InvalidCommitOffsetSize,
+                "the transaction has more offsets than could be committed at once",
+            ));
+        }
         let was_added = |record: &Record| record.groups.contains(group);
         let participation = self.admit(producer, protocol, was_added)?;
-        self.transaction.groups.insert(group.to_owned());
+        self.transaction.groups.insert(group.to_owned(), end_bytes);
         Ok(participation)
     }
 
@@ -187,7 +204,7 @@ impl Transactions {
             let producer = record.producer.id;
             let transaction = Transaction::new(Machine::recover(record, now));
             if let Some(groups) = with_offsets.get(&producer) {
-                lock(&transaction).groups.extend(groups.iter().cloned());
+                lock(&transaction).groups = groups.clone();
             }
             let cell = Cell {
                 id: Arc::clone(&id),
@@ -217,11 +234,14 @@ impl Transactions {
         write: impl FnOnce(&mut Writer<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let now = self.inner.runtime.steady();
+        let unit_bytes_max = self.inner.appender.unit_bytes_max();
+        let end_bytes_max = (unit_bytes_max / 2).saturating_sub(RECORD_BYTES_MAX);
         let written = self.inner.with(id, |cell, transaction| {
             let mut writer = Writer {
                 cell,
                 transaction,
                 now,
+                end_bytes_max,
             };
             let written = write(&mut writer);
             let wait = transaction.machine.due_in();
@@ -329,7 +349,7 @@ impl Inner {
             outcome: end.outcome,
             partitions: None,
         });
-        let names = transaction.groups.clone();
+        let names: BTreeSet<String> = transaction.groups.keys().cloned().collect();
         let is_commit = end.outcome == TransactionOutcome::Commit;
         // Under the locks of all groups concerned, so that no commit of theirs comes between.
         self.groups

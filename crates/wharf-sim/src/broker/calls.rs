@@ -14,6 +14,7 @@ use wharf_log::batch::{self, Record};
 use wharf_message::Timestamp;
 
 use super::registers::{Register, Value};
+use super::transactions::Transaction;
 
 /// The setting that is changed; its values are too large to delete anything.
 pub(super) const SETTING: &str = "retention.ms";
@@ -53,6 +54,7 @@ pub(super) enum Call {
         batch: Bytes,
     },
     NewProducer,
+    Transact(Transaction),
 }
 
 impl Call {
@@ -101,6 +103,7 @@ impl Call {
             | Self::Alter { topic, .. }
             | Self::Commit { topic, .. }
             | Self::Produce { topic, .. } => Some(topic),
+            Self::Transact(transaction) => Some(&transaction.topic),
             Self::NewProducer => None,
         }
     }
@@ -135,12 +138,38 @@ impl Call {
                 };
                 vec![(register, Some(format!("{offset}:{metadata}")))]
             }
+            Self::Transact(transaction) => {
+                let (topic, group) = (transaction.topic.clone(), transaction.group.clone());
+                let (offset, metadata) = transaction.offset();
+                let number = transaction.number;
+                let register = Register::Transaction {
+                    topic: topic.clone(),
+                    number,
+                };
+                if !transaction.commit {
+                    return vec![(register, None)];
+                }
+                let of_group = Register::Offset {
+                    topic,
+                    group,
+                    partition: 0,
+                };
+                vec![
+                    (register, Some("whole".to_owned())),
+                    (of_group, Some(format!("{offset}:{metadata}"))),
+                ]
+            }
             Self::Produce { .. } | Self::NewProducer => Vec::new(),
         }
     }
 
     /// Whether the two must not be in flight together.
     pub(super) fn conflicts(&self, other: &Self) -> bool {
+        if let (Self::Transact(one), Self::Transact(other)) = (self, other)
+            && one.id == other.id
+        {
+            return true;
+        }
         if self.topic().is_none() || self.topic() != other.topic() {
             return false;
         }
@@ -242,6 +271,7 @@ impl Call {
                 .init_producer(cx, None)
                 .await
                 .map(|identity| identity.id),
+            Self::Transact(transaction) => transaction.run(broker, cx).await,
             Self::Produce { .. } => unreachable!("started by start"),
         }
     }

@@ -1,4 +1,5 @@
-//! One seed over the broker: topics, settings, groups' offsets and records through crashes.
+//! One seed over the broker: topics, settings, groups' offsets, records and transactions through
+//! crashes.
 //!
 //! Calls run concurrently as tasks in virtual time; the node dies with some of them unanswered. The
 //! log below is checked by [`crate::simulation`]; here it is what the broker builds on it.
@@ -6,6 +7,7 @@
 mod calls;
 mod registers;
 mod runtime;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +27,7 @@ use crate::view::split;
 use calls::{Call, Outcome, SETTING};
 use registers::{Register, Registers, Value};
 use runtime::VirtualRuntime;
+use transactions::{Seen, Transaction};
 
 const RECORDS: &str = "no acknowledged record is lost";
 const OPENS: &str = "a log opens after any crash";
@@ -172,6 +175,15 @@ impl BrokerSimulation {
                 Call::commit(topic, group, partition, number)
             }
             50..56 => Call::NewProducer,
+            56..66 => Call::Transact(Transaction {
+                topic,
+                group: format!("g{}", self.random.below(4)),
+                id: format!("x{}", self.random.below(3)),
+                number,
+                time: self.now(),
+                commit: self.random.percent(70),
+                is_explicit: self.random.coin(),
+            }),
             _ => Call::produce(topic, partition, number, self.now()),
         })
     }
@@ -246,7 +258,9 @@ impl BrokerSimulation {
         self.report.power_losses += u64::from(!kill);
         self.node = open(&self.disk, &self.mix, now, &mut self.random)?;
         let broker = self.node.broker.clone();
-        self.report.registers += self.registers.check(|register| look(&broker, register))?;
+        let seen = Seen::read(&broker, &self.node.log.reader)?;
+        let look = |register: &Register| look(&broker, &seen, register);
+        self.report.registers += self.registers.check(look)?;
         self.check_records()?;
         self.report.records += u64::try_from(self.records.len()).unwrap_or(0);
         Ok(())
@@ -316,8 +330,9 @@ fn open(
 }
 
 /// What a register holds now.
-fn look(broker: &Broker, register: &Register) -> Value {
+fn look(broker: &Broker, seen: &Seen, register: &Register) -> Value {
     match register {
+        Register::Transaction { topic, number } => seen.find(topic, *number),
         Register::Presence { topic } => broker
             .topic(&TopicRef::Name(topic.clone()))
             .ok()

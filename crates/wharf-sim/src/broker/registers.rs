@@ -1,4 +1,5 @@
-//! Promise: what the broker acknowledged besides records (topics, their settings, groups' offsets)
+//! Promise: what the broker acknowledged besides records (topics, their settings, groups' offsets,
+//! transactions)
 //! is there after every restart, and nothing else is; producer ids are given once.
 //!
 //! Each such thing is a register: a call in flight adds what it may become, an answer or a look after
@@ -24,14 +25,17 @@ pub(super) enum Register {
         group: String,
         partition: i32,
     },
+    /// What of a transaction counts.
+    Transaction { topic: String, number: u64 },
 }
 
 impl Register {
     pub(super) fn topic(&self) -> &str {
         match self {
-            Self::Presence { topic } | Self::Setting { topic } | Self::Offset { topic, .. } => {
-                topic
-            }
+            Self::Presence { topic }
+            | Self::Setting { topic }
+            | Self::Offset { topic, .. }
+            | Self::Transaction { topic, .. } => topic,
         }
     }
 }

@@ -85,3 +85,38 @@ fn offsets_of_a_deleted_topic_or_partition_are_not_committed_later() {
     let world = world.lose_power();
     assert_eq!(committed(&world, "h"), (-1, false));
 }
+
+#[test]
+fn a_transaction_takes_no_more_offsets_than_its_end_can_commit() {
+    let small = wharf_log::Options {
+        journal_file_bytes: 128 << 10,
+        ..wharf_log::Options::default()
+    };
+    let world = World::with_log(Options::default(), small);
+    world.topic("orders", 4, &[]);
+    let mut one = Client::start(&world, "one", IMPLICIT);
+    let group = |number: usize| -> &'static str { ["g0", "g1", "g2", "g3", "g4", "g5"][number] };
+    let refused = (0..6).find_map(|number| {
+        let (broker, caller) = (world.broker.clone(), one.caller());
+        let large = (0..4).map(|partition| CommitOffset {
+            partition,
+            metadata: Some("x".repeat(1000)),
+            ..offset(7)
+        });
+        let (member, offsets) = (simple(group(number)), large.collect());
+        let committed = world.run(async move {
+            broker
+                .commit_offsets_in_transaction(&client(), &caller, IMPLICIT, &member, offsets)
+                .await
+        });
+        committed.err().map(|error| (number, error.kind))
+    });
+    let (first_refused, kind) = refused.unwrap();
+    assert_eq!(kind, ErrorKind::InvalidCommitOffsetSize);
+    assert!(first_refused > 0);
+    one.end(&world, true).unwrap();
+    for number in 0..6 {
+        let expected = if number < first_refused { 7 } else { -1 };
+        assert_eq!(committed(&world, group(number)), (expected, false));
+    }
+}
