@@ -26,6 +26,7 @@ use crate::limits::Machine;
 use crate::report::{Named, Report};
 use crate::servers::{SERVERS, Server, Tools};
 use crate::session::Session;
+use crate::shapes::Load;
 
 /// Measures a release build.
 #[derive(Debug, Parser)]
@@ -79,6 +80,15 @@ impl Options {
 
     fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(if self.quick { 0.3 } else { 2.0 })
+    }
+
+    /// How long one round of a load lasts.
+    fn length_of(&self, load: Load) -> f64 {
+        if load.is_headline() {
+            self.seconds()
+        } else {
+            self.seconds() / 2.0
+        }
     }
 
     /// Whether a row is to be measured.
@@ -148,6 +158,12 @@ fn broker(options: &Options) -> Result<()> {
         ));
         // What one server leaves over is there for those after it.
         let share = u32::try_from(servers.len() - at)?;
+        // Nothing of Wharf is left out while others are measured.
+        let share = if server.key == "wharf" {
+            share.div_ceil(3)
+        } else {
+            share
+        };
         let deadline = Instant::now() + end.saturating_duration_since(Instant::now()) / share;
         let tool = tools.get(server.tool);
         Session::run(options, &mut report, server, tool, deadline)?;

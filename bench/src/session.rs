@@ -86,10 +86,17 @@ impl<'a> Session<'a> {
             // The rows will say what is wrong.
             say(format!("    warming up: {error:#}"));
         }
-        for load in shapes::loads(self.options.quick) {
+        // The most telling rows first: whoever is slow has no time for the others.
+        let (telling, others): (Vec<Load>, Vec<Load>) = shapes::loads(self.options.quick)
+            .into_iter()
+            .partition(|load| load.is_headline());
+        for load in telling {
             self.throughput(load);
         }
         self.latencies();
+        for load in others {
+            self.throughput(load);
+        }
         self.restarts(&mut place)?;
         drop(place);
         self.idle_partitions(tool);
@@ -266,7 +273,7 @@ impl<'a> Session<'a> {
         } else {
             (Payloads::noise(load.bytes), Codec::None)
         };
-        let length = seconds(self.options.seconds());
+        let length = seconds(self.options.length_of(load));
         let produced = self.metered(&mut measured[0], || {
             load::produce(&*client, &topic, &payloads, codec, length)
         });
@@ -346,7 +353,7 @@ impl<'a> Session<'a> {
         client.make(&topic)?;
         let rate = Rate {
             per_second,
-            length: seconds(self.options.seconds() * 1.5),
+            length: seconds(self.options.seconds()),
             consumers,
         };
         let durations = load::end_to_end(&*client, &topic, &self.noise, rate)?;

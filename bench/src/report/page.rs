@@ -88,14 +88,14 @@ fn head(page: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(
         page,
         "\nThe limits are means of before and after Wharf's rows.\n\
-         A throughput is measured for {} s: in {} {} for 1 KiB messages without compression to 1 and 100 partitions, once otherwise.",
-        number(report.seconds),
+         A throughput of 1 KiB messages without compression to 1 and 100 partitions is the median of {} {} of {} s; the others have one round of half that.",
         report.rounds,
         if report.rounds == 1 {
             "round"
         } else {
             "rounds"
-        }
+        },
+        number(report.seconds)
     )
 }
 
