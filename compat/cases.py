@@ -102,6 +102,7 @@ class _Outcome:
 
     def __init__(self):
         self.passed = self.failed = 0
+        self.hangs = False
 
     def ended(self, name, began, error=None):
         if error is None:
@@ -136,6 +137,9 @@ class _Outcome:
                 _running.set(name)
                 try:
                     await asyncio.wait_for(function(address), CASE_SECONDS)
+                except TimeoutError as error:
+                    self.hangs = True
+                    self.ended(name, began, error)
                 except Exception as error:  # noqa: BLE001 (a case may fail in any way)
                     self.ended(name, began, error)
                 else:
@@ -144,9 +148,9 @@ class _Outcome:
         await asyncio.gather(*(one(name, function) for name, function in cases))
 
     def close(self):
-        """Prints the counts and ends the program, also where a case hangs in its thread."""
+        """Prints the counts and ends the program, at once where a case may hang in its thread."""
         print(f"{self.passed} passed, {self.failed} failed", flush=True)
-        os._exit(1 if self.failed or not self.passed else 0)
+        (os._exit if self.hangs else sys.exit)(1 if self.failed or not self.passed else 0)
 
 
 def _in_thread(function):
