@@ -68,10 +68,20 @@ pub(crate) fn decompress(
 /// Compresses as clients expect it: Snappy in Xerial's framing, LZ4 in independent blocks, each at its
 /// default level.
 pub(crate) fn compress(compression: Compression, input: &Bytes) -> io::Result<Bytes> {
+    compress_at(compression, None, input)
+}
+
+/// The same at a level, where the codec has levels.
+pub(crate) fn compress_at(
+    compression: Compression,
+    level: Option<i32>,
+    input: &Bytes,
+) -> io::Result<Bytes> {
     let output = match compression {
         Compression::None => return Ok(input.clone()),
         Compression::Gzip => {
-            let level = flate2::Compression::default();
+            let level = level.and_then(|level| u32::try_from(level).ok());
+            let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(input)?;
             encoder.finish()?
@@ -82,7 +92,9 @@ pub(crate) fn compress(compression: Compression, input: &Bytes) -> io::Result<By
             encoder.write_all(input)?;
             encoder.finish().map_err(io::Error::other)?
         }
-        Compression::Zstd => zstd::encode_all(&input[..], zstd::DEFAULT_COMPRESSION_LEVEL)?,
+        Compression::Zstd => {
+            zstd::encode_all(&input[..], level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL))?
+        }
     };
     Ok(output.into())
 }
@@ -117,7 +129,7 @@ impl wharf_log::Codec for LogCodec {
 }
 
 /// The records of a whole batch, decompressed.
-fn body(header: &Header, batch: &Bytes) -> Result<Bytes, Error> {
+pub(crate) fn body(header: &Header, batch: &Bytes) -> Result<Bytes, Error> {
     let compression = header
         .compression()
         .ok_or_else(|| invalid("its compression is unknown"))?;

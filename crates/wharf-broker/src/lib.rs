@@ -19,6 +19,7 @@ mod offsets;
 mod produce;
 mod producers;
 mod quotas;
+mod recompress;
 mod runtime;
 mod sync;
 mod time_index;
@@ -39,6 +40,7 @@ pub use offsets::{
 pub use produce::{Produce, Produced};
 pub use producers::ProducerIdentity;
 pub use quotas::{QuotaEntity, QuotaEntry, QuotaKey, QuotaName};
+pub use recompress::StoredCodec;
 pub use runtime::Runtime;
 pub use topics::{CreateTopic, RetentionPolicy, Topic, TopicRef};
 pub use transactions::{

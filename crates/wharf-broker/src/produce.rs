@@ -1,7 +1,7 @@
 //! Producing: batches in, offsets out.
 //!
 //! Invariants: nothing reaches the log that [`batch::verify`] did not accept; batches are neither
-//! copied nor re-encoded here; all units of one request are queued by the call itself, before its
+//! copied nor re-encoded, unless their topic asks for a codec ([`crate::recompress`]); all units of one request are queued by the call itself, before its
 //! future is first polled.
 
 use std::ops::ControlFlow;
@@ -202,6 +202,14 @@ fn check(
     };
     let header = check_batch(&topic, &batch, now)?;
     let config = &topic.config;
+    let (header, batch) = match config.codec {
+        None => (header, batch),
+        Some(codec) => {
+            let (header, batch) = codec.recompress(header, batch)?;
+            check_size(&topic, &batch)?;
+            (header, batch)
+        }
+    };
     let unit = Unit {
         durability: if config.sync_before_ack {
             Durability::Synced
@@ -229,6 +237,23 @@ fn check(
 /// Checks a batch as Kafka does: size first, then form, then content.
 fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<Header, Error> {
     let config = &topic.config;
+    check_size(topic, batch)?;
+    let header = batch::verify(batch).map_err(|error| invalid_batch(&error))?;
+    if header.is_control() {
+        return refuse(
+            ErrorKind::InvalidRecord,
+            "clients do not write control batches",
+        );
+    }
+    if config.clock == Clock::CreateTime {
+        check_newest(config, &header, now)?;
+    }
+    check_records(topic, &header, batch, now)?;
+    Ok(header)
+}
+
+fn check_size(topic: &Topic, batch: &Bytes) -> Result<(), Error> {
+    let config = &topic.config;
     if batch.len() > config.max_message_bytes {
         return refuse(
             ErrorKind::MessageTooLarge,
@@ -250,18 +275,7 @@ fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<Header, E
             ),
         );
     }
-    let header = batch::verify(batch).map_err(|error| invalid_batch(&error))?;
-    if header.is_control() {
-        return refuse(
-            ErrorKind::InvalidRecord,
-            "clients do not write control batches",
-        );
-    }
-    if config.clock == Clock::CreateTime {
-        check_newest(config, &header, now)?;
-    }
-    check_records(topic, &header, batch, now)?;
-    Ok(header)
+    Ok(())
 }
 
 fn invalid_batch(error: &InvalidBatch) -> Error {

@@ -75,14 +75,14 @@ definitions! {
     "cleanup.policy", "log.cleanup.policy", "delete", Check::Words(&["compact", "delete"]),
         "What happens to old data: delete removes segments by retention, compact keeps the newest record of each key. With both, superseded records go and old segments too. A topic that is only compacted is not subject to retention. Records without a key go when a topic is compacted.";
     "compression.gzip.level", "compression.gzip.level", "-1", int(-1, 9),
-        "Accepted without effect: batches stay compressed as the producer sent them.";
+        "The level for batches that are compressed anew with gzip; -1 is gzip's own.";
     "compression.lz4.level", "compression.lz4.level", "9", int(1, 17),
-        "Accepted without effect: batches stay compressed as the producer sent them.";
+        "Accepted without effect: batches that are compressed anew with lz4 are so at its fastest level.";
     "compression.type", "compression.type", "producer",
         Check::Word(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
-        "Accepted; batches stay compressed as the producer sent them, whatever is set here, because stored bytes are never re-encoded.";
+        "How batches are stored: producer keeps what the producer sent, byte for byte; a batch in another codec than the one named here is compressed anew before it is written, which costs the node time.";
     "compression.zstd.level", "compression.zstd.level", "3", int(-131_072, 22),
-        "Accepted without effect: batches stay compressed as the producer sent them.";
+        "The level for batches that are compressed anew with zstd.";
     "delete.retention.ms", "log.cleaner.delete.retention.ms", "86400000", long(0, LONG_MAX),
         "How long tombstones (and the markers of transactions) of a compacted topic are kept after they were first compacted.";
     "file.delete.delay.ms", "log.segment.delete.delay.ms", "60000", long(0, LONG_MAX),

@@ -47,6 +47,8 @@ pub struct TopicConfig {
     pub delete: bool,
     /// `cleanup.policy` contains `compact`; how is in [`Self::retention`].
     pub compact: bool,
+    /// `compression.type` with its level; `None` keeps what the producer sent.
+    pub codec: Option<crate::StoredCodec>,
     /// `wharf.sync.before.ack`: false answers produce requests before the sync.
     pub sync_before_ack: bool,
 }

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use wharf_log::batch::Compression;
 use wharf_log::{Clock, Compaction, Retention};
 
 use super::definitions::{Check, DEFINITIONS, Definition, find};
 use super::{ConfigChange, ConfigOperation, TopicConfig};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, StoredCodec};
 
 /// The node's defaults of topic settings, by topic setting name.
 #[derive(Clone, Debug, Default)]
@@ -174,6 +175,7 @@ impl TopicConfig {
             },
             delete,
             compact,
+            codec: codec(text("compression.type"), number),
             sync_before_ack: text("wharf.sync.before.ack") == "true",
             overrides: BTreeMap::new(),
         };
@@ -182,6 +184,21 @@ impl TopicConfig {
             ..config
         })
     }
+}
+
+/// The codec that a topic's batches are stored in, by Kafka's names; `number` gives the levels.
+fn codec(name: &str, number: impl Fn(&'static str) -> i64) -> Option<StoredCodec> {
+    let (compression, level) = match name {
+        "uncompressed" => (Compression::None, None),
+        "gzip" => (Compression::Gzip, Some("compression.gzip.level")),
+        "snappy" => (Compression::Snappy, None),
+        // One level only: the encoder has no other.
+        "lz4" => (Compression::Lz4, None),
+        "zstd" => (Compression::Zstd, Some("compression.zstd.level")),
+        _ => return None,
+    };
+    let level = level.and_then(|name| i32::try_from(number(name)).ok());
+    Some(StoredCodec { compression, level })
 }
 
 /// The overrides after `changes`, all or none. `replace` starts from none.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
 mod compaction;
+mod compression;
 mod consumer_groups;
 mod fetch_threads;
 mod fetching;

@@ -57,6 +57,19 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The attribute bits of a batch in this codec.
+    pub(super) const fn bits(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+}
+
 /// Why bytes are no valid batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -106,6 +119,8 @@ const ATTRIBUTES_AT: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
 /// The bytes that the length field does not count.
 const LENGTH_OVERHEAD: usize = 12;
+/// Attribute bits: the codec.
+pub(super) const COMPRESSION: i16 = 0x07;
 /// Attribute bit: the batch is stamped with the time of the append.
 const LOG_APPEND_TIME: i16 = 0x08;
 /// Attribute bit: the batch belongs to a transaction.
@@ -247,7 +262,7 @@ impl Header {
 
     /// How the records are compressed; `None` for a codec that does not exist.
     pub fn compression(&self) -> Option<Compression> {
-        match self.attributes & 0x07 {
+        match self.attributes & COMPRESSION {
             0 => Some(Compression::None),
             1 => Some(Compression::Gzip),
             2 => Some(Compression::Snappy),

@@ -14,5 +14,6 @@ mod tests;
 pub use header::{Compression, HEADER_BYTES, Header, InvalidBatch, header, verify, verify_stored};
 pub(crate) use header::{checksum_holds, checksum_on, place};
 pub use marker::{MARKER_BYTES, Marker, marker};
+pub use raw::recompressed;
 pub(crate) use raw::{Change, RawRecord, RawRecords, filler, with_records};
 pub use records::{Producer, Record, build, build_transactional, records};

@@ -5,9 +5,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::header::{CRC_AT, DELETE_HORIZON};
+use super::header::{COMPRESSION, CRC_AT, DELETE_HORIZON};
 use super::records::{put_varint, take, varint};
-use super::{HEADER_BYTES, Header, InvalidBatch};
+use super::{Compression, HEADER_BYTES, Header, InvalidBatch};
 
 /// A record that was looked into.
 #[derive(Clone, Debug)]
@@ -148,6 +148,25 @@ pub(crate) fn with_records(
     }
     output[35..43].copy_from_slice(&change.max_timestamp.to_be_bytes());
     output[57..61].copy_from_slice(&change.record_count.to_be_bytes());
+    Ok(seal(output))
+}
+
+/// The same records in another codec: `records` is what the whole batch's records are in
+/// `compression`. Nothing else of the batch changes.
+pub fn recompressed(
+    batch: &Bytes,
+    compression: Compression,
+    records: &[u8],
+) -> Result<Bytes, InvalidBatch> {
+    let header = super::header(batch)?;
+    let length = i32::try_from(HEADER_BYTES - 12 + records.len())
+        .map_err(|_error| InvalidBatch::Inconsistent("its records exceed 2 GiB"))?;
+    let attributes = header.attributes & !COMPRESSION | compression.bits();
+    let mut output = BytesMut::with_capacity(HEADER_BYTES + records.len());
+    output.put_slice(&batch[..HEADER_BYTES]);
+    output.put_slice(records);
+    output[8..12].copy_from_slice(&length.to_be_bytes());
+    output[21..23].copy_from_slice(&attributes.to_be_bytes());
     Ok(seal(output))
 }
 
