@@ -194,7 +194,7 @@ func rebalance(r *run, protocol Protocol) {
 		})
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
-	background := &run{r.Client, ctx, r.address}
+	background := &run{r.Client, ctx, r.address, r.name}
 	defer func() {
 		cancel()
 		running.Wait()

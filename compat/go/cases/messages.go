@@ -12,7 +12,6 @@ import (
 const (
 	unknownTopic       = 3
 	messageTooLarge    = 10
-	illegalGeneration  = 22
 	topicExists        = 36
 	invalidPartitions  = 37
 	invalidConfig      = 40

@@ -25,8 +25,8 @@ type entry struct {
 // run of one case. Its helpers panic with a failure, which ends the case.
 type run struct {
 	Client
-	ctx     context.Context
-	address string
+	ctx           context.Context
+	address, name string
 }
 
 type failure struct{ error }
@@ -52,11 +52,13 @@ func equal(what string, found, wanted any) {
 	}
 }
 
-// code fails unless err carries this error code of Kafka's.
+// code fails unless err carries one of these error codes of Kafka's; which one is printed, so that
+// the test run compares it with another broker's.
 func (r *run) code(what string, err error, wanted ...int) {
 	if err == nil || !slices.Contains(wanted, r.Code(err)) {
 		fail("%s: found %v, wanted a code of %v", what, err, wanted)
 	}
+	fmt.Printf("says %s: %s: %d\n", r.name, what, r.Code(err))
 }
 
 // until waits for a condition.
@@ -94,7 +96,7 @@ func one(client Client, address string, chosen entry) (err error) {
 			panic(raised)
 		}
 	}()
-	chosen.run(&run{client, ctx, address})
+	chosen.run(&run{client, ctx, address, chosen.name})
 	return nil
 }
 
