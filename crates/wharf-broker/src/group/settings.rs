@@ -272,6 +272,12 @@ impl Broker {
             if validate_only || overrides == before.overrides {
                 return Ok(());
             }
+            let groups = lock(&settings.0).len();
+            if before.value.is_none() && groups >= self.shared.options.groups_max {
+                let message =
+                    format!("{groups} groups have settings already; there is no more room");
+                return Err(Error::new(ErrorKind::PolicyViolation, message));
+            }
             let value = (!overrides.is_empty()).then(|| encode(&overrides));
             let key = keys::settings(group);
             let unit = Unit {

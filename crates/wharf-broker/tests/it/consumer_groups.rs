@@ -371,6 +371,32 @@ fn a_group_may_have_a_session_time_out_and_an_interval_of_its_own() {
     assert_eq!(state(&world, "g"), "Empty");
 }
 
+#[test]
+fn a_bounded_number_of_groups_have_settings_of_their_own() {
+    let world = World::with(Options {
+        groups_max: 1,
+        ..Options::default()
+    });
+    let set = |group: &'static str| {
+        let change = ConfigChange {
+            name: "consumer.session.timeout.ms".to_owned(),
+            operation: ConfigOperation::Set,
+            value: Some("50000".to_owned()),
+        };
+        let broker = world.broker.clone();
+        let changed = world.run(async move {
+            let cx = client();
+            broker
+                .alter_group_config(&cx, group, vec![change], false, false)
+                .await
+        });
+        changed.map_err(|error| error.kind)
+    };
+    assert_eq!(set("g"), Ok(()));
+    assert_eq!(set("h"), Err(ErrorKind::PolicyViolation));
+    assert_eq!(set("g"), Ok(()));
+}
+
 /// A classic consumer of `orders` that gives everything up before it joins.
 fn classic(member: &str) -> Join {
     let mut metadata = vec![0, 0, 0, 0, 0, 1, 0, 6];

@@ -4,6 +4,7 @@
 //! be, the sync tells it what to read, and a heartbeat asks it to join again whenever another step
 //! can be made. Nobody leads and nobody waits for anybody. A member's generation is its epoch.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -286,7 +287,7 @@ impl ConsumerGroup {
         around: Around<'_>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
         self.check_alive()?;
-        let mut gone = Vec::new();
+        let mut gone = BTreeSet::new();
         let results = leaving.iter().map(|leaving| {
             let instance = leaving.instance.as_ref();
             let holder = instance.and_then(|instance| self.instances.get(instance));
@@ -300,14 +301,13 @@ impl ConsumerGroup {
                 }
                 (None, _) => &leaving.member,
             };
-            if gone.contains(id) || !self.members.contains_key(id) {
-                return Err(refusal(ErrorKind::UnknownMemberId));
+            match self.members.contains_key(id) && gone.insert(id.clone()) {
+                true => Ok(()),
+                false => Err(refusal(ErrorKind::UnknownMemberId)),
             }
-            gone.push(id.clone());
-            Ok(())
         });
         let results = results.collect();
-        self.remove(&gone, around);
+        self.remove(&Vec::from_iter(gone), around);
         Ok(results)
     }
 
