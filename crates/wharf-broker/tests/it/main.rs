@@ -7,6 +7,7 @@ mod consumer_groups;
 mod fetch_threads;
 mod fetching;
 mod group_faults;
+mod group_migration;
 mod group_threads;
 mod groups;
 mod ledger;
