@@ -46,6 +46,7 @@ impl Policy for Keep {
             age: None,
             segment_bytes: 16 << 10,
             segment_age: Duration::from_secs(3600),
+            compaction: None,
         })
     }
 }

@@ -99,7 +99,10 @@ async fn a_group_is_reset_to_a_time(client: Client) -> Result<()> {
     reset.commit(&found, CommitMode::Sync)?;
     let member = client.consumer(&topic, &group)?;
     let taken = take(&member, 2).await?;
-    let times: Vec<_> = taken.iter().map(|one| one.timestamp().to_millis()).collect();
+    let times: Vec<_> = taken
+        .iter()
+        .map(|one| one.timestamp().to_millis())
+        .collect();
     ensure!(times == [Some(3000), Some(4000)], "{times:?}");
     Ok(())
 }
