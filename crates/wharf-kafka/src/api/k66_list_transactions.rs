@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     ListTransactionsRequest, ListTransactionsResponse, ProducerId, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::Card;
 use crate::frame::Call;
@@ -77,7 +77,7 @@ fn answer(call: &Call, request: ListTransactionsRequest) -> ListTransactionsResp
         let passes_producer = producers.is_empty() || producers.contains(&one.producer);
         let passes_age =
             longer_than.is_none_or(|wanted| one.age.is_some_and(|age| age > wanted));
-        let passes_name = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&one.id));
+        let passes_name = pattern.as_ref().is_none_or(|pattern| pattern.is_match(one.id.as_bytes()));
         !none_passes && passes_state && passes_producer && passes_age && passes_name
     });
     let listed = listed.map(|one| {
@@ -92,7 +92,7 @@ fn answer(call: &Call, request: ListTransactionsRequest) -> ListTransactionsResp
         .with_transaction_states(listed)
 }
 
-/// The pattern a whole name must match; none for null and for the empty one.
+/// The pattern a whole name must match, over ASCII; none for null and for the empty one.
 fn pattern(wanted: Option<&str>) -> Result<Option<Regex>, ResponseError> {
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
         return Ok(None);
@@ -101,7 +101,10 @@ fn pattern(wanted: Option<&str>) -> Result<Option<Regex>, ResponseError> {
         return Err(ResponseError::InvalidRegularExpression);
     }
     let whole = format!("^(?:{wanted})$");
-    let regex = RegexBuilder::new(&whole).size_limit(PROGRAM_BYTES_MAX).build();
+    let regex = RegexBuilder::new(&whole)
+        .unicode(false)
+        .size_limit(PROGRAM_BYTES_MAX)
+        .build();
     regex
         .map(Some)
         .map_err(|_invalid| ResponseError::InvalidRegularExpression)

@@ -498,7 +498,9 @@ fn transactions_are_listed_by_state_producer_age_and_pattern() {
         assert_eq!(list(version, all().with_duration_filter(-1)).1.len(), 2);
     }
     let pattern = |pattern| all().with_transactional_id_pattern(Some(text(pattern)));
-    assert_eq!(list(2, pattern("open-.*")).1, ["open-1"]);
+    for wanted in ["open-.*", r"open-\d", "(?i)OPEN-[0-9]+"] {
+        assert_eq!(list(2, pattern(wanted)).1, ["open-1"], "{wanted}");
+    }
     assert_eq!(
         list(2, pattern("open")).1,
         none,
