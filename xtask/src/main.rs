@@ -7,6 +7,7 @@
 mod bench;
 mod check;
 mod fuzz;
+mod kill;
 mod services;
 mod setup;
 mod shell;
@@ -46,6 +47,9 @@ enum Cli {
     /// Searches for inputs that break a decoder, with libFuzzer
     #[command(after_help = fuzz::EXAMPLES)]
     Fuzz(fuzz::Options),
+    /// Kills the real binary under load and checks what it promised
+    #[command(after_help = kill::EXAMPLES)]
+    Kill(kill::Options),
 }
 
 fn main() -> ExitCode {
@@ -72,5 +76,6 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Cli::Services(options) => services::run(&workspace, &options),
         Cli::Sim(options) => sim::run(&workspace, &options),
         Cli::Fuzz(options) => fuzz::run(&workspace, &options),
+        Cli::Kill(options) => kill::run(&workspace, &options),
     }
 }

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::transactions::{Ending, Transaction, Transactions};
+
 /// A partition: the topic's name and the number.
 pub(crate) type Place = (&'static str, i32);
 
@@ -77,6 +79,9 @@ pub(crate) struct Facts {
     /// Producers that number their messages for the broker (idempotent).
     pub(crate) idempotent: BTreeSet<usize>,
     pub(crate) state: State,
+    pub(crate) transactions: Transactions,
+    /// What a reader of committed records has seen.
+    pub(crate) seen_committed: BTreeSet<(Place, i64, Stamp)>,
 }
 
 impl Facts {
@@ -109,6 +114,18 @@ impl Facts {
             )),
             Some(_) | None => {}
         }
+    }
+
+    /// A reader of committed records saw `stamp` at `offset`.
+    pub(crate) fn see_committed(&mut self, place: Place, offset: i64, stamp: Stamp) {
+        self.see(place, offset, stamp);
+        self.seen_committed.insert((place, offset, stamp));
+    }
+
+    /// How many transactions were committed.
+    pub(crate) fn transactions_committed(&self) -> usize {
+        let committed = |one: &&Transaction| one.ending == Ending::Committed;
+        self.transactions.values().filter(committed).count()
     }
 
     /// The state as it is; its violations are told this once.

@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::checker::Served;
 use crate::history::{Place, Stamp};
-use crate::load::{self, MEMBER, READER, Shared};
+use crate::load::{self, MEMBER, READER, Shared, TRANSFORMER};
 
 /// The longest one answer may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -26,7 +26,7 @@ pub(crate) fn state(shared: &Shared) -> Result<Served> {
         topics: topics(shared)?,
         ..Served::default()
     };
-    for group in [MEMBER, READER] {
+    for group in [MEMBER, READER, TRANSFORMER] {
         let consumer: BaseConsumer = shared.config().set("group.id", group).create()?;
         let mut list = TopicPartitionList::new();
         for (topic, partition) in load::places() {
@@ -86,11 +86,14 @@ fn topics(shared: &Shared) -> Result<BTreeMap<String, i64>> {
     Ok(found)
 }
 
-/// Everything: the state, and every record from the first offset to the end.
+/// Everything: the state, and every committed record from the first offset to the end.
 pub(crate) fn all(shared: &Shared) -> Result<Served> {
     let mut served = state(shared)?;
     for place in load::places() {
         served.records.insert(place, records(shared, place)?);
+    }
+    for place in load::ledger_places() {
+        served.ledger.insert(place, records(shared, place)?);
     }
     Ok(served)
 }
@@ -101,6 +104,7 @@ fn records(shared: &Shared, place: Place) -> Result<Vec<(i64, Option<Stamp>)>> {
         .set("group.id", "kill-checker")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
         .create()?;
     let mut list = TopicPartitionList::new();

@@ -3,9 +3,12 @@
 //! A finding is one line. No finding means that every promise of docs/specs/delivery.md which a
 //! killed process can break was kept.
 
+pub(crate) mod transactions;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Facts, Growing, Place, PlaceFacts, Stamp, State};
+use crate::load::TRANSFORMER;
 
 /// What the broker serves after a restart.
 #[derive(Clone, Debug, Default)]
@@ -16,16 +19,26 @@ pub(crate) struct Served {
     pub(crate) committed: BTreeMap<(&'static str, Place), i64>,
     /// The retention time of every topic that there is.
     pub(crate) topics: BTreeMap<String, i64>,
+    /// What readers of committed records are served of the topics that transactions write to.
+    pub(crate) ledger: transactions::Committed,
 }
 
 /// Checks records, committed offsets and topics.
 pub(crate) fn check_all(facts: &Facts, served: &Served) -> Vec<String> {
     let mut found = check_state(&facts.state, served);
-    for (place, promised) in &facts.places {
+    // What transactions wrote is judged by transaction.
+    let plain = |place: &&Place| !served.ledger.contains_key(place);
+    for (place, promised) in facts.places.iter().filter(|(place, _)| plain(place)) {
         let nothing = Vec::new();
         let records = served.records.get(place).unwrap_or(&nothing);
         found.extend(check_records(*place, promised, &facts.idempotent, records));
     }
+    let offsets = served.committed.iter();
+    let offsets = offsets.filter(|((group, _), _)| *group == TRANSFORMER);
+    let offsets = offsets
+        .map(|((_, place), offset)| (*place, *offset))
+        .collect();
+    found.extend(transactions::check(facts, &served.ledger, &offsets));
     found
 }
 

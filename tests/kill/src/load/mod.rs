@@ -1,6 +1,8 @@
 //! The clients: producers, consumers that commit, an administrator. Each notes what it attempts
 //! and what was acknowledged, and goes on through every restart of the broker.
 
+mod transactional;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -20,6 +22,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::history::{Growing, History, Place, Stamp};
 use crate::random::Random;
+pub(crate) use transactional::{LEDGER, TRANSFORMER, ledger_places};
 
 /// The topics that the producers write to, with their partitions.
 pub(crate) const TOPICS: &[(&str, i32)] = &[("orders", 4), ("payments", 2)];
@@ -115,6 +118,18 @@ pub(crate) fn start(shared: &Shared, seed: u64) -> Vec<JoinHandle<Result<()>>> {
         let shared = shared.clone();
         threads.push(thread::spawn(move || consume(&shared, group)));
     }
+    for id in [20, 21] {
+        let (shared, random) = (shared.clone(), Random::new(seed ^ (id as u64)));
+        threads.push(thread::spawn(move || {
+            transactional::write(&shared, id, random)
+        }));
+    }
+    let transformer = shared.clone();
+    threads.push(thread::spawn(move || {
+        transactional::transform(&transformer, 22)
+    }));
+    let watcher = shared.clone();
+    threads.push(thread::spawn(move || transactional::watch(&watcher)));
     let (shared, random) = (shared.clone(), Random::new(seed ^ 77));
     threads.push(thread::spawn(move || administer(&shared, random)));
     threads
@@ -126,6 +141,7 @@ pub(crate) fn make_topics(shared: &Shared) -> Result<()> {
     let client: AdminClient<DefaultClientContext> = shared.config().create()?;
     let topics: Vec<NewTopic<'_>> = TOPICS
         .iter()
+        .chain([&LEDGER])
         .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
         .collect();
     for answer in runtime.block_on(client.create_topics(&topics, &AdminOptions::new()))? {
