@@ -7,9 +7,16 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::{Bytes, BytesMut};
+use wharf_log::batch;
 use wharf_log::disk::simulated::Random;
 use wharf_log::disk::{Disk, DiskFile, Entry, Open};
 use wharf_log::{Reader, Unit};
+
+/// What frames of the journal are multiples of.
+const BLOCK: u64 = 4096;
+/// How a frame begins.
+const FRAME_MAGIC: &[u8] = b"WHARFJNL";
 
 /// How a disk lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,45 @@ pub enum Sabotage {
     /// The log ends a transaction in all its partitions but the last. (The unit is changed before the
     /// log gets it; the checkers know the original.)
     HalfEndedTransactions,
+    /// The log takes a frame of long ago, which lies behind the last one, for the next. (The disk labels
+    /// it anew, because the log itself looks at numbers and sequences.)
+    StaleFrames,
+    /// Snapshots count before they are on the disk.
+    EarlySnapshots,
+    /// The log appends a repeated batch again. (It is handed over without its producer; the checkers
+    /// know the original.)
+    AcceptedDuplicates,
+}
+
+/// Takes the producer out of batches that were appended before. Returns whether there was one.
+pub(crate) fn forget_producers(unit: &mut Unit, reader: &Reader) -> bool {
+    let mut struck = false;
+    for append in &mut unit.appends {
+        let Ok(header) = batch::header(&append.batch) else {
+            continue;
+        };
+        let known = reader.producers(append.partition);
+        let repeated = known.iter().any(|one| {
+            one.producer_id == header.producer_id
+                && one.epoch == header.producer_epoch
+                && one.last_sequence >= header.base_sequence
+        });
+        if repeated && !header.is_transactional() {
+            append.batch = without_producer(&append.batch);
+            struck = true;
+        }
+    }
+    struck
+}
+
+/// The same records of nobody in particular.
+fn without_producer(batch: &Bytes) -> Bytes {
+    let mut batch = BytesMut::from(&batch[..]);
+    // Producer id, epoch and first sequence: -1 each.
+    batch[43..57].fill(0xff);
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.freeze()
 }
 
 /// Leaves the last partition out of every end of a transaction over several. Returns whether there was
@@ -60,7 +106,7 @@ pub fn sabotaged(disk: Arc<dyn Disk>, sabotage: Sabotage, random: Random) -> Arc
 struct Shared {
     sabotage: Sabotage,
     random: Mutex<Random>,
-    /// What the last file that was opened held when it was opened.
+    /// What the last file that went held, or a frame of before.
     old: Mutex<Vec<u8>>,
 }
 
@@ -99,6 +145,7 @@ impl Disk for LyingDisk {
         let file = self.disk.open(path, mode)?;
         Ok(Arc::new(LyingFile {
             file,
+            snapshot: path.starts_with("snapshot/"),
             shared: Arc::clone(&self.shared),
         }))
     }
@@ -131,7 +178,53 @@ impl Disk for LyingDisk {
 
 struct LyingFile {
     file: Arc<dyn DiskFile>,
+    /// Whether it is a snapshot.
+    snapshot: bool,
     shared: Arc<Shared>,
+}
+
+impl LyingFile {
+    /// Now and then puts a frame of before behind the one that was written at `offset`.
+    fn leave_stale_frame(&self, frame: &[u8], offset: u64) -> io::Result<()> {
+        let mut old = self
+            .shared
+            .old
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let behind = offset + frame.len() as u64;
+        if !old.is_empty()
+            && self.shared.strikes(Sabotage::StaleFrames)
+            && behind + old.len() as u64 <= self.file.len()?
+        {
+            self.file.write_at(&relabelled(&old, frame), behind)?;
+        }
+        if old.is_empty() || self.shared.strikes(Sabotage::StaleFrames) {
+            *old = frame.to_vec();
+        }
+        Ok(())
+    }
+}
+
+/// The frame `old` as if it had been written after `last`.
+fn relabelled(old: &[u8], last: &[u8]) -> Vec<u8> {
+    let number = |at: usize| {
+        last[at..]
+            .first_chunk()
+            .copied()
+            .map_or(0, u64::from_le_bytes)
+    };
+    let mut frame = old.to_vec();
+    frame[16..24].copy_from_slice(&number(16).to_le_bytes());
+    frame[24..32].copy_from_slice(&(number(24) + 1).to_le_bytes());
+    frame[32..40].copy_from_slice(&number(24).to_le_bytes());
+    let meta = frame[56..]
+        .first_chunk()
+        .copied()
+        .map_or(0, u32::from_le_bytes);
+    let end = 72 + usize::try_from(meta).unwrap_or(0);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&frame[..12]), &frame[16..end]);
+    frame[12..16].copy_from_slice(&crc.to_le_bytes());
+    frame
 }
 
 impl DiskFile for LyingFile {
@@ -147,16 +240,18 @@ impl DiskFile for LyingFile {
         if self.shared.strikes(Sabotage::LostWrites) {
             return Ok(());
         }
-        let astray = if self.shared.strikes(Sabotage::MisdirectedWrites) {
-            4096
-        } else {
-            0
-        };
-        self.file.write_at(bytes, offset + astray)
+        let astray = self.shared.strikes(Sabotage::MisdirectedWrites);
+        let astray = if astray { BLOCK } else { 0 };
+        self.file.write_at(bytes, offset + astray)?;
+        if self.shared.sabotage == Sabotage::StaleFrames && bytes.starts_with(FRAME_MAGIC) {
+            return self.leave_stale_frame(bytes, offset);
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.shared.sabotage == Sabotage::IgnoredSyncs {
+        let early = self.snapshot && self.shared.sabotage == Sabotage::EarlySnapshots;
+        if early || self.shared.sabotage == Sabotage::IgnoredSyncs {
             return Ok(());
         }
         self.file.sync()

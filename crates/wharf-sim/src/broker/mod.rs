@@ -6,7 +6,7 @@
 
 mod calls;
 mod registers;
-mod runtime;
+pub(crate) mod runtime;
 mod transactions;
 
 use std::collections::BTreeMap;
@@ -32,16 +32,16 @@ use transactions::{Seen, Transaction};
 const RECORDS: &str = "no acknowledged record is lost";
 const OPENS: &str = "a log opens after any crash";
 const HOUR_MS: u64 = 3_600_000;
-const EPOCH: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+pub(crate) const EPOCH: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Calls by number with their outcomes, as the tasks leave them.
 type Outcomes = Arc<Mutex<Vec<(u64, Outcome)>>>;
 
 /// A running node.
-struct Node {
-    log: Log,
-    broker: Broker,
-    runtime: VirtualRuntime,
+pub(crate) struct Node {
+    pub(crate) log: Log,
+    pub(crate) broker: Broker,
+    pub(crate) runtime: VirtualRuntime,
 }
 
 pub(crate) struct BrokerSimulation {
@@ -297,7 +297,8 @@ impl BrokerSimulation {
     }
 }
 
-fn open(
+/// A node on what is on the disk.
+pub(crate) fn open(
     disk: &SimulatedDisk,
     mix: &Mix,
     now: Timestamp,
@@ -364,7 +365,8 @@ fn look(broker: &Broker, seen: &Seen, register: &Register) -> Value {
     }
 }
 
-fn client() -> Context {
+/// Who the simulated clients are.
+pub(crate) fn client() -> Context {
     Context {
         principal: Principal::anonymous(),
         client_id: "sim".into(),

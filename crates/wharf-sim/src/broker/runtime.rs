@@ -20,7 +20,7 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// Virtual time and its tasks. Clones are the same.
 #[derive(Clone)]
-pub(super) struct VirtualRuntime {
+pub(crate) struct VirtualRuntime {
     world: Arc<Mutex<World>>,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Debug for VirtualRuntime {
 }
 
 impl VirtualRuntime {
-    pub(super) fn new(now: Timestamp, random: Random) -> Self {
+    pub(crate) fn new(now: Timestamp, random: Random) -> Self {
         let world = World {
             now,
             wall_ahead: 0,
@@ -77,7 +77,7 @@ impl VirtualRuntime {
     }
 
     /// Polls what was woken and runs the blocking work, once. Returns whether there was any.
-    pub(super) fn step(&self) -> bool {
+    pub(crate) fn step(&self) -> bool {
         let mut tasks = {
             let mut world = self.lock();
             let spawned = std::mem::take(&mut world.spawned);
@@ -114,7 +114,7 @@ impl VirtualRuntime {
     }
 
     /// Moves time, waking the timers that are due.
-    pub(super) fn advance_to(&self, time: Timestamp) {
+    pub(crate) fn advance_to(&self, time: Timestamp) {
         let due = {
             let mut world = self.lock();
             world.now = world.now.max(time);
@@ -126,12 +126,12 @@ impl VirtualRuntime {
     }
 
     /// Somebody sets the machine's clock; no time passes.
-    pub(super) fn jump_clock(&self, millis: i64) {
+    pub(crate) fn jump_clock(&self, millis: i64) {
         self.lock().wall_ahead += millis;
     }
 
     /// Drops every task: the process is gone.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let (tasks, spawned, blocking) = {
             let mut world = self.lock();
             let World {

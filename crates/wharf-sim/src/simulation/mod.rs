@@ -25,7 +25,7 @@ use crate::checkers::{
 use crate::model::Model;
 use crate::plan::{Fault, Mix, Plan, pick};
 use crate::report::Report;
-use crate::sabotage::{Sabotage, half_end, sabotaged};
+use crate::sabotage::{Sabotage, forget_producers, half_end, sabotaged};
 use crate::view::View;
 use crate::workload::Workload;
 use restart::unsettled;
@@ -306,6 +306,9 @@ impl Simulation {
             // The answer, which would tell, is lost with the machine.
             let soon = self.disk.counters().operations + 2 + self.random.below(2);
             self.disk.power_off_at(soon);
+        }
+        if self.plan.sabotage == Some(Sabotage::AcceptedDuplicates) {
+            forget_producers(&mut handed_over, &self.log.reader);
         }
         self.log.appender.submit(vec![(handed_over, done)]);
         self.pending.push_back(Submitted {

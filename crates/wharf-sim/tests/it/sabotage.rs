@@ -15,13 +15,16 @@ const READS_BACK: &str = "what is readable reads back whole";
 
 /// What some of these seeds find broken on a disk that lies.
 fn violations(sabotage: Sabotage) -> Vec<Violation> {
-    let plan = Plan {
+    let broken = (1..=60).filter_map(|seed| run(seed, &plan(sabotage)).err());
+    broken.map(|violation| *violation).collect()
+}
+
+fn plan(sabotage: Sabotage) -> Plan {
+    Plan {
         faults: [Fault::PowerLoss, Fault::Kill].into(),
         sabotage: Some(sabotage),
         ..Plan::default()
-    };
-    let broken = (1..=60).filter_map(|seed| run(seed, &plan).err());
-    broken.map(|violation| *violation).collect()
+    }
 }
 
 #[track_caller]
@@ -69,6 +72,21 @@ fn a_log_that_ends_transactions_in_some_of_their_partitions_is_found() {
     let violations = violations(Sabotage::HalfEndedTransactions);
     // Where the answer was lost with the machine, what is on the disk tells it.
     finds(&violations, &[ANSWERS, TRANSACTIONS]);
+}
+
+#[test]
+fn a_log_that_takes_a_frame_of_before_for_the_next_is_found() {
+    finds(&violations(Sabotage::StaleFrames), &[READS_BACK]);
+}
+
+#[test]
+fn a_log_whose_snapshots_count_too_early_is_found() {
+    finds(&violations(Sabotage::EarlySnapshots), &[OPENS]);
+}
+
+#[test]
+fn a_log_that_appends_a_repeated_batch_again_is_found() {
+    finds(&violations(Sabotage::AcceptedDuplicates), &[ANSWERS]);
 }
 
 #[test]
