@@ -10,6 +10,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cargo xtask sim                           a thousand seeds
   cargo xtask sim --seeds 5000 --from 1001  as many as you like
+  cargo xtask sim --seeds 2000000           a night on every processor
   cargo xtask sim --seed 42                 replays one seed";
 
 /// What to hand to the simulator.

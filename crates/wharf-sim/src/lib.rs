@@ -8,6 +8,7 @@
 mod broker;
 pub mod checkers;
 pub mod model;
+mod network;
 pub mod plan;
 mod report;
 pub mod sabotage;
@@ -23,6 +24,7 @@ pub use report::Report;
 
 use broker::BrokerSimulation;
 use checkers::{Broken, broken};
+use network::NetworkSimulation;
 use simulation::Simulation;
 
 /// A promise that one seed found broken.
@@ -95,6 +97,14 @@ fn simulate(seed: u64, plan: &Plan, report: &mut Report) -> Result<(), Broken> {
     for _ in 0..plan.rounds {
         let outcome = simulation.round();
         *report = of_log;
+        report.add(&simulation.report);
+        outcome?;
+    }
+    let of_both = *report;
+    let mut simulation = NetworkSimulation::start(seed, plan)?;
+    for _ in 0..plan.rounds {
+        let outcome = simulation.round();
+        *report = of_both;
         report.add(&simulation.report);
         outcome?;
     }

@@ -20,6 +20,8 @@ Usage: cargo xtask sim [--seeds N] [--from S]   N seeds from S on (1000 from 1)
 
 /// How many seeds run when nobody says.
 const SEEDS: u64 = 1000;
+/// So many seeds later the run says how far it is.
+const PROGRESS: u64 = 1000;
 /// How many promises found broken are told with an example.
 const TOLD_MAX: usize = 5;
 
@@ -88,6 +90,7 @@ fn run_all(seeds: Seeds, output: &mut impl Write) -> io::Result<ExitCode> {
                         Ok(report) => results.0.add(&report),
                         Err(violation) => results.1.push(*violation),
                     }
+                    say_how_far(index + 1, seeds.count, results.1.len());
                 }
             });
         }
@@ -100,6 +103,14 @@ fn run_all(seeds: Seeds, output: &mut impl Write) -> io::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Progress goes to stderr, and a closed one is not worth stopping for.
+fn say_how_far(done: u64, count: u64, failed: usize) {
+    if done.is_multiple_of(PROGRESS) {
+        let line = format!("… {done} of {count} seeds, {failed} failed\n");
+        io::stderr().write_all(line.as_bytes()).ok();
+    }
 }
 
 fn tell(

@@ -51,6 +51,20 @@ pub struct Report {
     pub registers: u64,
     /// Records compared after restarts of the broker.
     pub records: u64,
+    /// Requests sent over the network.
+    pub requests: u64,
+    /// Connections cut.
+    pub cuts: u64,
+    /// Requests whose answer was lost with a connection.
+    pub answers_lost: u64,
+    /// Batches sent again.
+    pub sent_again: u64,
+    /// Batches acknowledged over the network.
+    pub network_acknowledged: u64,
+    /// Batches fetched over the network.
+    pub fetched: u64,
+    /// Times a member of a group was told what it owns.
+    pub assignments: u64,
 }
 
 impl Report {
@@ -96,6 +110,13 @@ impl Report {
             ("broker calls acknowledged", &mut self.calls_acknowledged),
             ("broker registers compared", &mut self.registers),
             ("broker records compared", &mut self.records),
+            ("network requests", &mut self.requests),
+            ("connections cut", &mut self.cuts),
+            ("answers lost", &mut self.answers_lost),
+            ("batches sent again", &mut self.sent_again),
+            ("batches acknowledged", &mut self.network_acknowledged),
+            ("batches fetched", &mut self.fetched),
+            ("group assignments", &mut self.assignments),
         ]
     }
 }

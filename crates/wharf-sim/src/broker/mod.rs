@@ -313,13 +313,11 @@ pub(crate) fn open(
     let runtime = VirtualRuntime::new(now, random.fork());
     let reader: Reader = log.reader.clone();
     let shared: Arc<dyn wharf_broker::Runtime> = Arc::new(runtime.clone());
-    let opened = Broker::open(
-        Options::default(),
-        log.appender.clone(),
-        reader,
-        &wakeups,
-        shared,
-    );
+    let options = Options {
+        group_initial_rebalance_delay: Duration::from_millis(100),
+        ..Options::default()
+    };
+    let opened = Broker::open(options, log.appender.clone(), reader, &wakeups, shared);
     match opened {
         Ok(broker) => Ok(Node {
             log,

@@ -6,6 +6,7 @@
 
 mod aborted_never_seen;
 mod answers;
+mod commits_grow;
 pub mod damage_is_told;
 mod deleted_stays_deleted;
 mod fail_stop;
@@ -13,10 +14,12 @@ mod no_lost_acknowledgement;
 mod nothing_refused_appears;
 mod offsets_never_go_back;
 mod once_per_sequence;
+mod one_owner;
 mod order;
 mod reads;
 mod restart_changes_nothing;
 mod retention;
+mod sent_again;
 mod transactions_are_whole;
 mod whole_units;
 
@@ -27,11 +30,14 @@ use wharf_log::{PartitionChange, PartitionId, Retention, Unit};
 use wharf_message::Timestamp;
 
 pub use answers::Answers;
+pub use commits_grow::CommitsGrow;
 pub use fail_stop::FailStop;
 pub use once_per_sequence::OncePerSequence;
+pub use one_owner::OneOwner;
 pub use reads::check as read_somewhere;
 pub use restart_changes_nothing::check as restart_changes_nothing;
 pub use retention::Retained;
+pub use sent_again::SentAgain;
 
 use crate::model::{Batch, Model};
 use crate::view::{Stored, View};
