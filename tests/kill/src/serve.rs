@@ -20,21 +20,30 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// The longest reading one partition may take.
 const READ_WITHIN: Duration = Duration::from_secs(120);
 
-/// Committed offsets and topics.
+/// Committed offsets and topics, while transactions go on: those that are pending do not count.
 pub(crate) fn state(shared: &Shared) -> Result<Served> {
+    state_with(shared, "read_uncommitted")
+}
+
+/// `isolation` decides whether the offsets of an open transaction are waited for.
+fn state_with(shared: &Shared, isolation: &str) -> Result<Served> {
     let mut served = Served {
         topics: topics(shared)?,
         ..Served::default()
     };
     for group in [MEMBER, READER, TRANSFORMER] {
-        let consumer: BaseConsumer = shared.config().set("group.id", group).create()?;
+        let consumer: BaseConsumer = shared
+            .config()
+            .set("group.id", group)
+            .set("isolation.level", isolation)
+            .create()?;
         let mut list = TopicPartitionList::new();
         for (topic, partition) in load::places() {
             list.add_partition(topic, partition);
         }
         let answer = consumer
             .committed_offsets(list, WITHIN)
-            .context("committed offsets")?;
+            .with_context(|| format!("the committed offsets of {group}"))?;
         for place in load::places() {
             let found = answer
                 .find_partition(place.0, place.1)
@@ -88,7 +97,7 @@ fn topics(shared: &Shared) -> Result<BTreeMap<String, i64>> {
 
 /// Everything: the state, and every committed record from the first offset to the end.
 pub(crate) fn all(shared: &Shared) -> Result<Served> {
-    let mut served = state(shared)?;
+    let mut served = state_with(shared, "read_committed")?;
     for place in load::places() {
         served.records.insert(place, records(shared, place)?);
     }

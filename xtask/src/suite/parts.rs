@@ -121,6 +121,11 @@ pub(super) const PARTS: &[Part] = &[
         run: kill,
     },
     Part {
+        name: "disk-full",
+        about: "the real binary on a file system that runs full",
+        run: disk_full,
+    },
+    Part {
         name: "demo",
         about: "the demo ends with numbers that add up",
         run: demo,
@@ -242,6 +247,25 @@ fn kill(cx: &Context<'_>) -> Result<Outcome> {
         .arg("--scratch")
         .arg(cx.scratch.join("kill"));
     counted(cx.workspace, &cx.workspace.log("kill"), command)
+}
+
+/// A small file system is mounted for it, which not everybody may do.
+fn disk_full(cx: &Context<'_>) -> Result<Outcome> {
+    let binary = cx.workspace.build_all("disk-full-test")?;
+    let mut command = cx.workspace.command(binary, &[]);
+    command
+        .arg("--wharf")
+        .arg(cx.wharf()?)
+        .arg("--scratch")
+        .arg(cx.scratch.join("disk-full"));
+    let log = cx.workspace.log("disk-full");
+    let outcome = counted(cx.workspace, &log, command)?;
+    let text = fs::read_to_string(&log)?;
+    let skipped = text.lines().find_map(|line| line.strip_prefix("SKIP "));
+    Ok(match skipped {
+        Some(reason) => Outcome::skipped(reason),
+        None => outcome,
+    })
 }
 
 /// The demo's own exit code says whether its numbers add up.

@@ -115,6 +115,8 @@ fn commit(shared: &Shared, producer: &BaseProducer, id: TransactionId) -> KafkaR
         }
         inputs
     };
+    // The reports of its messages must be taken before it can end.
+    producer.flush(STEP_WITHIN)?;
     loop {
         match producer.commit_transaction(STEP_WITHIN) {
             Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
@@ -150,6 +152,7 @@ pub(super) fn write(shared: &Shared, id: usize, mut random: Random) -> Result<()
             producer.poll(Duration::from_millis(random.below(15)));
             if random.below(4) == 0 {
                 note(shared, transaction, Ending::Aborted);
+                producer.flush(STEP_WITHIN)?;
                 producer.abort_transaction(STEP_WITHIN)?;
             } else {
                 commit(shared, &producer, transaction)?;
