@@ -120,14 +120,14 @@ impl Network {
         let ids: Vec<u64> = self.connections.keys().copied().collect();
         for id in ids {
             if let Some(connection) = self.connections.get_mut(&id) {
-                while let Some(one) = connection.requests.pop_front_if(|one| one.0 <= now) {
-                    connection.arrived.push_back(one.1);
+                while let Some(frame) = due(&mut connection.requests, now) {
+                    connection.arrived.push_back(frame);
                 }
             }
             self.serve(id, node, service)?;
             if let Some(connection) = self.connections.get_mut(&id) {
-                while let Some(one) = connection.answers.pop_front_if(|one| one.0 <= now) {
-                    events.push(Event::Answer(connection.client, one.1));
+                while let Some(answer) = due(&mut connection.answers, now) {
+                    events.push(Event::Answer(connection.client, answer));
                 }
             }
             if self.random.one_in(self.cut_one_in) {
@@ -171,9 +171,13 @@ impl Network {
             let work = match service.handle(&cx, frame) {
                 Ok(Outcome::Answer(answer)) => {
                     connection.busy = Some(number);
-                    answer.map(|answer| answer.map(joined)).boxed()
+                    answer
+                        .map(|answer| answer.map(|answer| joined(&answer)))
+                        .boxed()
                 }
-                Ok(Outcome::Queued(answer)) => answer.map(|answer| answer.map(joined)).boxed(),
+                Ok(Outcome::Queued(answer)) => answer
+                    .map(|answer| answer.map(|answer| joined(&answer)))
+                    .boxed(),
                 Ok(Outcome::Silent(work)) => work.map(|done| done.map(|()| None)).boxed(),
                 Err(error) => return broken("a true request is answered", error.to_string()),
             };
@@ -208,7 +212,16 @@ impl Network {
     }
 }
 
-fn joined(response: Response) -> Option<Bytes> {
+/// The next frame, if it has arrived.
+fn due(frames: &mut VecDeque<(i64, Bytes)>, now: i64) -> Option<Bytes> {
+    let arrived = frames.front().is_some_and(|first| first.0 <= now);
+    arrived
+        .then(|| frames.pop_front())
+        .flatten()
+        .map(|first| first.1)
+}
+
+fn joined(response: &Response) -> Option<Bytes> {
     Some(response.parts.concat().into())
 }
 

@@ -152,9 +152,9 @@ impl ProducerClient {
         };
         match answer.error_code {
             0 => {
-                let first = self
-                    .waiting
-                    .pop_front_if(|batch| batch.sequence == sequence);
+                let expected = self.waiting.front();
+                let expected = expected.is_some_and(|batch| batch.sequence == sequence);
+                let first = expected.then(|| self.waiting.pop_front()).flatten();
                 let Some(batch) = first else {
                     let detail = format!("{sequence} was acknowledged before an older one");
                     return broken("units are answered by the rules", detail);

@@ -222,7 +222,7 @@ mod tests {
             records(history, LEFT).insert(1, (5, Some(stamp(1, 0))));
         });
         finds("never to be committed", |history| {
-            end(history, 0, Ending::Open)
+            end(history, 0, Ending::Open);
         });
     }
 
@@ -245,17 +245,17 @@ mod tests {
     #[test]
     fn records_twice_out_of_order_or_of_nobody_are_found() {
         finds("twice", |history| {
-            records(history, LEFT).push((30, Some(stamp(2, 0))))
+            records(history, LEFT).push((30, Some(stamp(2, 0))));
         });
         finds("out of order", |history| {
             let left = records(history, LEFT);
             (left[0].1, left[1].1) = (left[1].1, left[0].1);
         });
         finds("nobody sent", |history| {
-            records(history, LEFT).push((30, None))
+            records(history, LEFT).push((30, None));
         });
         finds("nobody sent", |history| {
-            records(history, LEFT).push((30, Some(stamp(9, 0))))
+            records(history, LEFT).push((30, Some(stamp(9, 0))));
         });
         finds("after", |history| records(history, LEFT)[1].0 = 0);
     }
