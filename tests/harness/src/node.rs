@@ -6,12 +6,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Group;
 
@@ -33,6 +34,8 @@ pub struct Launch {
     pub kafka_listen: String,
     /// More arguments for the command line.
     pub arguments: Vec<String>,
+    /// A program with its arguments that starts the node as its child; none when empty.
+    pub wrapper: Vec<String>,
 }
 
 impl Launch {
@@ -44,6 +47,7 @@ impl Launch {
             log: log.to_owned(),
             kafka_listen: "127.0.0.1:0".to_owned(),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 
@@ -55,8 +59,16 @@ impl Launch {
             .create(true)
             .append(true)
             .open(&self.log)?;
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
         Group::spawn(
-            Command::new(&self.binary)
+            command
                 .arg("serve")
                 .arg("--data")
                 .arg(&self.data)
@@ -95,7 +107,10 @@ impl Launch {
             Some(address) => Ok(address.to_owned()),
             None => bail!("the ready line has no \"{key}\": {line}"),
         };
+        let process = ready.get("pid").and_then(serde_json::Value::as_i64);
+        let process = process.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         Ok(Node {
+            process: process.with_context(|| format!("the ready line has no \"pid\": {line}"))?,
             kafka: address("kafka")?,
             http: address("http")?,
             started_in: began.elapsed(),
@@ -109,6 +124,8 @@ impl Launch {
 #[derive(Debug)]
 pub struct Node {
     group: Group,
+    /// The node's own process, which is a wrapper's child.
+    process: Pid,
     /// The Kafka listener, `host:port`.
     pub kafka: String,
     /// The HTTP listener, `host:port`.
@@ -135,6 +152,24 @@ impl Node {
         }
         self.group.kill()?;
         Ok(())
+    }
+
+    /// Asks the node's own process to stop (SIGTERM), and waits for nothing. The process cannot have
+    /// been reaped yet: its end ends the group's child, and only [`Self::wait`] and its like reap that.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        Ok(kill_process(self.process, Signal::TERM)?)
+    }
+
+    /// Waits until the node has ended by itself; an error when it has not within `patience`.
+    pub fn wait(mut self, patience: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Some(status) = self.group.ended()? {
+                return Ok(status);
+            }
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        bail!("the node had not ended within {patience:?}")
     }
 
     /// Asks the node to stop (SIGTERM) and waits until it has drained.

@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::checker::Served;
 use crate::history::{Place, Stamp};
-use crate::load::{self, MEMBER, READER, Shared, TRANSFORMER};
+use crate::load::{self, MEMBER, MODERN, READER, Shared, TRANSFORMER};
 
 /// The longest one answer may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ fn state_with(shared: &Shared, isolation: &str) -> Result<Served> {
         topics: topics(shared)?,
         ..Served::default()
     };
-    for group in [MEMBER, READER, TRANSFORMER] {
+    for group in [MEMBER, MODERN, READER, TRANSFORMER] {
         let consumer: BaseConsumer = shared
             .config()
             .set("group.id", group)

@@ -14,7 +14,7 @@ use super::compat::{self, PREFIX, Peer};
 use super::{Outcome, counted, features};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
-use crate::{check, fuzz, tidy};
+use crate::{check, fuzz, setup, tidy};
 
 /// One part of the suite.
 pub(super) struct Part {
@@ -121,9 +121,9 @@ pub(super) const PARTS: &[Part] = &[
         run: kill,
     },
     Part {
-        name: "disk-full",
-        about: "the real binary on a file system that runs full",
-        run: disk_full,
+        name: "disk",
+        about: "the real binary on a disk that runs full and on one that fails",
+        run: disk,
     },
     Part {
         name: "demo",
@@ -250,22 +250,20 @@ fn kill(cx: &Context<'_>) -> Result<Outcome> {
 }
 
 /// A small file system is mounted for it, which not everybody may do.
-fn disk_full(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_all("disk-full-test")?;
-    let mut command = cx.workspace.command(binary, &[]);
-    command
-        .arg("--wharf")
-        .arg(cx.wharf()?)
-        .arg("--scratch")
-        .arg(cx.scratch.join("disk-full"));
-    let log = cx.workspace.log("disk-full");
-    let outcome = counted(cx.workspace, &log, command)?;
+fn disk(cx: &Context<'_>) -> Result<Outcome> {
+    if let Err(error) = setup::debian(cx.workspace, "strace", "strace") {
+        return Ok(Outcome::skipped(format!("{error:#}")));
+    }
+    let binary = cx.workspace.build_all("disk-test")?;
+    let mut command = cx.workspace.command(binary, &["--strace", "strace"]);
+    command.arg("--wharf").arg(cx.wharf()?);
+    command.arg("--scratch").arg(cx.scratch.join("disk"));
+    let log = cx.workspace.log("disk");
+    let mut outcome = counted(cx.workspace, &log, command)?;
     let text = fs::read_to_string(&log)?;
-    let skipped = text.lines().find_map(|line| line.strip_prefix("SKIP "));
-    Ok(match skipped {
-        Some(reason) => Outcome::skipped(reason),
-        None => outcome,
-    })
+    let skipped = text.lines().filter_map(|line| line.strip_prefix("SKIP "));
+    outcome.skipped.extend(skipped.map(str::to_owned));
+    Ok(outcome)
 }
 
 /// The demo's own exit code says whether its numbers add up.

@@ -28,6 +28,8 @@ pub(crate) use transactional::{LEDGER, TRANSFORMER, ledger_places};
 pub(crate) const TOPICS: &[(&str, i32)] = &[("orders", 4), ("payments", 2)];
 /// Commits as a member of a group that rebalances after every restart.
 pub(crate) const MEMBER: &str = "kill-member";
+/// The same by the newer protocol (KIP-848), where the broker deals out the partitions.
+pub(crate) const MODERN: &str = "kill-modern";
 /// Commits for partitions that it chose itself.
 pub(crate) const READER: &str = "kill-reader";
 /// The administrator makes at most this many topics.
@@ -114,7 +116,7 @@ pub(crate) fn start(shared: &Shared, seed: u64) -> Vec<JoinHandle<Result<()>>> {
     threads.push(thread::spawn(move || {
         produce(&plain, codecs.len(), None, random)
     }));
-    for group in [MEMBER, READER] {
+    for group in [MEMBER, MODERN, READER] {
         let shared = shared.clone();
         threads.push(thread::spawn(move || consume(&shared, group)));
     }
@@ -238,16 +240,21 @@ fn send(producer: &BaseProducer<Reports>, place: Place, stamp: Stamp) -> Result<
 
 /// Reads everything and commits often, as a member of a group or for itself.
 fn consume(shared: &Shared, group: &'static str) -> Result<()> {
-    let consumer: BaseConsumer = shared
-        .config()
+    let mut config = shared.config();
+    config
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
-        .set("session.timeout.ms", "6000")
-        .set("heartbeat.interval.ms", "500")
-        .set("fetch.wait.max.ms", "50")
-        .create()?;
-    if group == MEMBER {
+        .set("fetch.wait.max.ms", "50");
+    // By the newer protocol the broker says how long a session is.
+    match group {
+        MODERN => config.set("group.protocol", "consumer"),
+        _ => config
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "500"),
+    };
+    let consumer: BaseConsumer = config.create()?;
+    if group != READER {
         let topics: Vec<&str> = TOPICS.iter().map(|(topic, _)| *topic).collect();
         consumer.subscribe(&topics)?;
     } else {

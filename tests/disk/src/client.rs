@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -163,6 +163,21 @@ pub(crate) fn read(address: &str, topic: &str) -> Result<BTreeMap<i64, Option<u6
         }
     }
     bail!("{} messages within {WITHIN:?}", found.len())
+}
+
+/// In the topic `kept`: everything acknowledged is there; whatever else is there was sent.
+pub(crate) fn compare(address: &str, acknowledged: &BTreeMap<i64, u64>) -> Result<()> {
+    let found = read(address, "kept")?;
+    for (offset, number) in acknowledged {
+        let there = found.get(offset);
+        ensure!(
+            there == Some(&Some(*number)),
+            "offset {offset}: {there:?} instead of {number}"
+        );
+    }
+    let stranger = found.iter().find(|(_, number)| number.is_none());
+    ensure!(stranger.is_none(), "{stranger:?} was never sent");
+    Ok(())
 }
 
 /// The status and body of `GET /readyz`.
