@@ -6,7 +6,7 @@ use wharf_sim::{Plan, Report, run};
 fn every_promise_holds_on_every_seed_and_every_fault_occurs() {
     let plan = Plan::default();
     let mut total = Report::default();
-    for seed in 1..=300 {
+    for seed in 1..=120 {
         match run(seed, &plan) {
             Ok(report) => total.add(&report),
             Err(violation) => panic!("{violation}"),
