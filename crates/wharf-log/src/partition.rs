@@ -97,7 +97,9 @@ impl Data {
         Bounds {
             start: self.start,
             end: self.end,
-            stable_end: self.unstable_from().unwrap_or(self.end).max(self.start),
+            stable_end: self
+                .unstable_from()
+                .map_or(self.end, |first| first.min(self.end).max(self.start)),
         }
     }
 

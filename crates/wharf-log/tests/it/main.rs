@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod compaction;
+mod compaction_cases;
 mod corruption;
 mod crash;
 mod damage;

@@ -70,6 +70,8 @@ impl NodeCollector {
             "Record batches moved from the journal to segments",
         );
         counter(encoder, settled, bytes, numbers.settled_bytes)?;
+        let compacted = ("log_compacted", "Segments that compaction has replaced");
+        counter(encoder, compacted, bytes, numbers.compacted_bytes)?;
         let health = reader.health();
         let is = |yes: bool| i64::from(yes);
         for (name, help, value) in [
