@@ -6,7 +6,7 @@ use wharf_log::disk::simulated::Faults;
 use wharf_log::{PartitionId, Unit, batch};
 
 use crate::compaction::{Said, WHILE, World, compacting, filled, readable, record};
-use crate::harness::append_to;
+use crate::harness::{Node, append_to, small};
 
 #[test]
 fn tombstones_and_markers_go_when_their_time_has_come() {
