@@ -345,8 +345,12 @@ fn administer(shared: &Shared, mut random: Random) -> Result<()> {
                 })
             }),
             _ if made > 0 && !shared.history.lock().state.topics[&name].delete_attempted => {
+                // The client library hides errors of single resources: only for a topic that is
+                // certainly there does its answer say something.
+                let there = shared.history.lock().state.topics[&name].retention;
                 raise(shared, &name, |value| {
-                    runtime.block_on(alter(&client, &options, &name, value))
+                    let altered = runtime.block_on(alter(&client, &options, &name, value));
+                    altered && there.acknowledged.is_some()
                 });
             }
             _ => {}
