@@ -254,15 +254,15 @@ fn consume(shared: &Shared, group: &'static str) -> Result<()> {
             .set("heartbeat.interval.ms", "500"),
     };
     let consumer: BaseConsumer = config.create()?;
-    if group != READER {
-        let topics: Vec<&str> = TOPICS.iter().map(|(topic, _)| *topic).collect();
-        consumer.subscribe(&topics)?;
-    } else {
+    if group == READER {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in places() {
             list.add_partition_offset(topic, partition, Offset::Beginning)?;
         }
         consumer.assign(&list)?;
+    } else {
+        let topics: Vec<&str> = TOPICS.iter().map(|(topic, _)| *topic).collect();
+        consumer.subscribe(&topics)?;
     }
     let mut count = 0_u64;
     while !shared.stopped() {
