@@ -238,7 +238,11 @@ impl<'a> Session<'a> {
                 continue;
             }
             match (rounds.values(), &outcome) {
-                (Some(values), _) => self.add(shape, Outcome::Values(values), rounds.note()),
+                (Some(values), Ok(())) => self.add(shape, Outcome::Values(values), rounds.note()),
+                (Some(values), Err(error)) => {
+                    let note = format!("{}; the next one failed: {error:#}", rounds.note());
+                    self.add(shape, Outcome::Values(values), note);
+                }
                 (None, _) if at == FETCH && self.server.protocol != Protocol::Kafka => {
                     self.missing(shape, "only for servers that speak Kafka's protocol");
                 }
