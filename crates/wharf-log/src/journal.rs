@@ -172,6 +172,8 @@ struct Content {
     /// Empty files, already named with the next numbers.
     ready: VecDeque<Arc<JournalFile>>,
     next_number: u64,
+    /// The number of a half made file that could not be removed; 0 when there is none.
+    left: u64,
     /// Which partitions have batches in a file.
     touched: BTreeMap<u64, BTreeSet<PartitionId>>,
     /// Files taken out of use, to be recycled after the next snapshot.
@@ -302,8 +304,15 @@ impl Journal {
     }
 
     fn make(&self) -> io::Result<()> {
-        let number = lock(&self.content).next_number;
+        let (number, is_left) = {
+            let content = lock(&self.content);
+            (content.next_number, content.left == content.next_number)
+        };
         let path = path(number);
+        if is_left {
+            self.disk.remove(&path)?;
+            lock(&self.content).left = 0;
+        }
         let made = self.disk.open(&path, Open::New).and_then(|file| {
             file.preallocate(self.file_bytes)?;
             file.sync()?;
@@ -320,9 +329,9 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                // Nothing was written into it; if it cannot be removed, its number is skipped.
+                // Start-up takes only the last file for half made, so no other may follow it.
                 if self.disk.remove(&path).is_err() {
-                    lock(&self.content).next_number = number + 1;
+                    lock(&self.content).left = number;
                 }
                 Err(error)
             }

@@ -200,11 +200,16 @@ fn walk_journal(
         if from == data.index.len() {
             return true;
         }
+        let seen_to = offset;
         for batch in data.index.range(from..).take(STRIDE) {
             if !visit(batch) {
                 return true;
             }
-            offset = batch.last_offset() + 1;
+            offset = offset.max(batch.last_offset().saturating_add(1));
+        }
+        // Offsets that a damaged snapshot repeats must not keep the walk in one place.
+        if offset == seen_to {
+            return true;
         }
     }
 }

@@ -333,6 +333,7 @@ impl<'a> Replay<'a> {
             self.wipe(&file, from)?;
         }
         let mut active = None;
+        let mut removed = false;
         for (number, file) in self.files {
             self.shared.journal.used_up_to(*number);
             if retired(*number) {
@@ -341,6 +342,9 @@ impl<'a> Replay<'a> {
                 self.shared.journal.adopt(Arc::clone(file));
                 active = Some(Arc::clone(file)).filter(|_| *number == self.cut.file);
             } else if file.bytes == self.shared.options.journal_file_bytes {
+                // A process that was killed while it made the file may not have come to that.
+                let synced = file.file.sync();
+                synced.map_err(|source| failed(&journal::path(*number), source))?;
                 self.shared.journal.adopt_ready(Arc::clone(file));
             } else {
                 // Half made, or made with another size: never used.
@@ -349,7 +353,13 @@ impl<'a> Replay<'a> {
                     .disk
                     .remove(&path)
                     .map_err(|source| failed(&path, source))?;
+                removed = true;
             }
+        }
+        if removed {
+            // Were it to come back after a power loss, it would lie before files made since.
+            let synced = self.shared.disk.sync_dir(journal::DIRECTORY);
+            synced.map_err(|source| failed(journal::DIRECTORY, source))?;
         }
         *lock(&self.shared.cut) = self.cut;
         Ok(End {

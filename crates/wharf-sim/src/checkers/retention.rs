@@ -119,12 +119,26 @@ fn is_due(
             );
         }
         let by_size = retention.bytes.is_some_and(|bytes| after as u64 >= bytes);
-        let by_age = retention
-            .age
-            .is_some_and(|age| now.since(batch.max_time) > age);
+        // A time far ahead of a clock that has jumped back since tells nothing: such a batch goes with
+        // what was appended after it.
+        let later = partition
+            .batches
+            .iter()
+            .filter(|later| later.base >= batch.base);
+        let by_age = retention.age.is_some_and(|age| {
+            let mut later = later.take_while(|later| later.base < start);
+            later.any(|later| now.since(later.max_time) > age)
+        });
         if !by_age && !by_size {
             let base = batch.base;
-            let detail = format!("{id:?}: {base} went with {after} bytes after it: {retention:?}");
+            let times: Vec<_> = partition
+                .batches
+                .iter()
+                .map(|b| (b.base, b.max_time))
+                .collect();
+            let detail = format!(
+                "{id:?}: {base} went with {after} bytes after it, up to {start}, at {now:?}: {retention:?} {times:?}"
+            );
             return broken(PROMISE, detail);
         }
     }
