@@ -63,7 +63,7 @@ impl Slice {
                 if header.record_count > 0 {
                     return None;
                 }
-                end = Some(header.last_offset() + 1);
+                end = Some(header.last_offset().saturating_add(1));
                 rest = rest.get(header.batch_bytes()..).unwrap_or_default();
             }
         }
@@ -87,7 +87,7 @@ impl Slice {
         let mut rest = &self.batches.last()?[..];
         let mut end = None;
         while let Ok(header) = batch::header(rest) {
-            end = Some(header.last_offset() + 1);
+            end = Some(header.last_offset().saturating_add(1));
             rest = rest.get(header.batch_bytes()..).unwrap_or_default();
         }
         end
@@ -193,7 +193,7 @@ impl Reader {
             match slice.empty_until() {
                 // Nothing is left of these batches. Clients that get nothing else ask for more bytes,
                 // so they are passed over as long as something follows.
-                Some(end) if slice.ends_below(end, committed) => next = end,
+                Some(end) if end > next && slice.ends_below(end, committed) => next = end,
                 _ => return Ok(slice),
             }
             passed = Some(slice);
