@@ -225,7 +225,8 @@ fn check(slice: &wharf_log::Slice, offset: i64) {
                 Err(error) => panic!("{offset}: {error}"),
             }
             match next {
-                None => assert!((header.base_offset..=header.last_offset()).contains(&offset)),
+                // It may begin further on: batches that say they are empty are passed over.
+                None => assert!(header.last_offset() >= offset, "offsets go back"),
                 Some(next) => assert!(header.base_offset >= next, "offsets go back"),
             }
             next = Some(header.last_offset() + 1);
