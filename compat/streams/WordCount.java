@@ -6,6 +6,7 @@
 import java.util.Arrays;
 import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.streams.KafkaStreams;
@@ -43,11 +44,15 @@ public final class WordCount {
                 .to(arguments[3], Produced.with(Serdes.String(), Serdes.String()));
 
         CountDownLatch ended = new CountDownLatch(1);
+        CountDownLatch told = new CountDownLatch(1);
         try (KafkaStreams streams = new KafkaStreams(builder.build(), settings)) {
             streams.setStateListener((now, before) -> {
                 System.out.println(now);
                 if (now == KafkaStreams.State.ERROR) {
                     System.exit(1);
+                }
+                if (now == KafkaStreams.State.NOT_RUNNING) {
+                    told.countDown();
                 }
             });
             streams.setUncaughtExceptionHandler(error -> {
@@ -56,6 +61,12 @@ public final class WordCount {
             });
             Runtime.getRuntime().addShutdownHook(new Thread(() -> {
                 streams.close();
+                try {
+                    // The listener hears of the last state after close() has returned.
+                    told.await(10, TimeUnit.SECONDS);
+                } catch (InterruptedException error) {
+                    Thread.currentThread().interrupt();
+                }
                 ended.countDown();
             }));
             streams.start();
