@@ -3,7 +3,7 @@
 import json
 import time
 
-from cases import CODECS, case, equal, fresh, says
+from cases import CODECS, case, equal, fresh, says, until
 from java import TOOLS, Program, file_with, tool
 from show import consume, produce, refused, shows, topic
 
@@ -83,6 +83,42 @@ def records_are_deleted_up_to_an_offset(address):
     shows("all", delete(-1))
     shows("empty", tool("GetOffsetShell", "--bootstrap-server", address, "--topic", name,
                         "--time", "-2"))
+
+
+@case
+def compaction_keeps_the_newest_value_of_each_key(address):
+    name = topic(address, 1, "cleanup.policy=compact", "segment.bytes=1048576", "segment.ms=100",
+                 "max.compaction.lag.ms=100", "min.cleanable.dirty.ratio=0.01",
+                 "delete.retention.ms=0")
+
+    def write(*lines):
+        produce(address, name, lines, "--reader-property", "parse.key=true",
+                "--reader-property", "key.separator=:", "--reader-property", "null.marker=NULL")
+
+    keys = ["a", "b", "c", "d"]
+    for turn in range(4):
+        write(*(f"{key}:{10 * turn + number}" for number in range(10) for key in keys))
+    write("c:NULL", "d:NULL")
+    written = 4 * 10 * len(keys)
+    kept = [f"Offset:{written - 4}\ta\t39", f"Offset:{written - 3}\tb\t39"]
+
+    def first():
+        """The first records there are. The newest one begins a segment, so that those before it
+        may be compacted."""
+        write("newest:x")
+        return consume(address, name, 3, "--formatter-property", "print.offset=true",
+                       "--formatter-property", "print.key=true")
+
+    rows = until(lambda: (found := first())[:2] == kept and "newest" in found[2] and found,
+                 "old values and keys with tombstones are gone", 60)
+    says("first", rows[:2])
+    arguments = ["--bootstrap-server", address, "--topic", name, "--max-messages", 1, "--acks", -1]
+    end = tool("GetOffsetShell", "--bootstrap-server", address, "--topic", name)
+    with Program(TOOLS + "VerifiableProducer", *arguments) as producer:
+        events = [json.loads(line) for line in producer.wait()]
+    says("without a key", [one["exception"] for one in events if "exception" in one])
+    equal("InvalidRecordException" in str(events), True, events)
+    equal(tool("GetOffsetShell", "--bootstrap-server", address, "--topic", name), end, "the end")
 
 
 @case

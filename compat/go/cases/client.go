@@ -34,6 +34,9 @@ const (
 	Cluster      = "cluster"
 )
 
+// Other is the feature of a case that is no row of the table.
+const Other = "other"
+
 // DistinctNulls is lacked by a client that reads null as empty.
 const DistinctNulls = "distinct-nulls"
 

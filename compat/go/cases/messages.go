@@ -19,6 +19,7 @@ const (
 	nonEmptyGroup      = 68
 	groupIDNotFound    = 69
 	fencedInstance     = 82
+	invalidRecord      = 87
 	producerFenced     = 90
 	recordListTooLarge = 18
 )
@@ -42,6 +43,7 @@ var messages = []entry{
 	{Times, "create times are kept and found", createTimes},
 	{AppendTime, "log append time is the broker's clock", appendTime},
 	{Idempotent, "an idempotent producer leaves no gaps", idempotent},
+	{Other, "compaction keeps the newest value of each key", compaction},
 }
 
 func numbered(topic string, partition, count int, form string) []Record {
@@ -194,4 +196,35 @@ func idempotent(r *run) {
 		found := must(r.Read(r.ctx, topic, partition, 0, len(sent), false))
 		equal("values", values(found), values(sent))
 	}
+}
+
+func compaction(r *run) {
+	topic := r.topic(1, map[string]string{
+		"cleanup.policy": "compact", "segment.bytes": "1048576", "segment.ms": "100", "max.compaction.lag.ms": "100",
+		"min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "0",
+	})
+	keyed := func(key string, value []byte) Record {
+		return Record{Topic: topic, Key: []byte(key), Value: value}
+	}
+	var sent []Record
+	for turn := range 10 {
+		for _, key := range []string{"a", "b", "c", "d"} {
+			sent = append(sent, keyed(key, fmt.Append(nil, turn)))
+		}
+	}
+	must(r.Send(r.ctx, Sending{}, sent...))
+	must(r.Send(r.ctx, Sending{}, keyed("c", nil), keyed("d", nil)))
+	form := func(record Record) string {
+		return fmt.Sprintf("%d: %s=%s", record.Offset, record.Key, record.Value)
+	}
+	r.until("old values and keys with tombstones are gone", func() bool {
+		// The newest record begins a segment, so that those before it may be compacted.
+		must(r.Send(r.ctx, Sending{}, keyed("newest", []byte("x"))))
+		first := must(r.Read(r.ctx, topic, 0, 0, 3, false))
+		return form(first[0]) == "36: a=9" && form(first[1]) == "37: b=9" && string(first[2].Key) == "newest"
+	})
+	end := must(r.OffsetAt(r.ctx, topic, 0, Latest))
+	_, err := r.Send(r.ctx, Sending{}, Record{Topic: topic, Value: []byte("x")})
+	r.code("without a key", err, invalidRecord)
+	equal("the end", must(r.OffsetAt(r.ctx, topic, 0, Latest)), end)
 }
