@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use wharf_log::{EndTransaction, PartitionId, TransactionOutcome, Unit};
+use wharf_message::Timestamp;
 
 use super::calls::check_id;
 use super::machine::refusal;
@@ -47,14 +48,14 @@ impl Broker {
         let mut partitions = BTreeSet::new();
         if is_ongoing {
             partitions.extend(self.shared.reader.open_transactions(record.producer.id));
-            partitions.extend(record.partitions);
+            partitions.extend(&record.partitions);
         }
         Ok(TransactionDescription {
             id: id.to_owned(),
             state: record.state,
             producer: record.producer,
             timeout: record.timeout,
-            started_at: is_ongoing.then(|| record.started_at.as_millis()),
+            started_at: record.last_start().map(Timestamp::as_millis),
             partitions: self.names(&partitions),
         })
     }

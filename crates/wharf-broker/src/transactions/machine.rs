@@ -320,6 +320,10 @@ impl Machine {
             return Err(ErrorKind::InvalidTxnState.into());
         }
         let mut next = ended(record, complete, now);
+        if !is_ongoing {
+            // What ends began now, as Kafka has it: nothing tells when the client thinks it did.
+            next.started_at = now;
+        }
         let mut marker = record.producer.epoch;
         if protocol == Protocol::Implicit {
             (marker, next.producer) = bumped(record.producer, fresh)?;

@@ -65,7 +65,8 @@ pub struct TransactionDescription {
     pub producer: ProducerIdentity,
     /// The time-out.
     pub timeout: Duration,
-    /// When the open transaction began, in milliseconds; `None` when none is open.
+    /// When the open transaction began, or the one that ended last, in milliseconds; `None` when
+    /// the producer has begun none since it was initialised.
     pub started_at: Option<i64>,
     /// The partitions of the open transaction, in order.
     pub partitions: Vec<(TopicName, i32)>,

@@ -53,7 +53,8 @@ pub(super) struct Record {
     pub(super) timeout: Duration,
     /// Counts the ends and initialisations; part of the guard.
     pub(super) number: u64,
-    /// When the open transaction began.
+    /// When the open transaction began, or the one that ended last; of no meaning before the first
+    /// one of a producer.
     pub(super) started_at: Timestamp,
     /// When the record changed last.
     pub(super) updated_at: Timestamp,
@@ -71,6 +72,12 @@ impl Record {
         value.put_i16(self.producer.epoch);
         value.put_u64(self.number);
         value.freeze()
+    }
+
+    /// When the open transaction began, or the one that ended last; `None` when the producer has
+    /// begun none since it was initialised.
+    pub(super) fn last_start(&self) -> Option<Timestamp> {
+        (self.state != TransactionState::Empty).then_some(self.started_at)
     }
 
     pub(super) fn encode(&self) -> Bytes {

@@ -29,6 +29,39 @@ fn a_transaction_that_is_open_too_long_is_aborted_also_after_a_restart() {
 }
 
 #[test]
+fn a_transaction_is_described_with_its_start_until_another_begins_also_after_a_restart() {
+    let second = Duration::from_secs(1);
+    let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap();
+    for commits in [true, false] {
+        let mut world = world();
+        let start = |world: &World| {
+            let described = world.broker.describe_transaction(&client(), "one").unwrap();
+            described.started_at
+        };
+        let mut one = Client::start(&world, "one", IMPLICIT);
+        assert_eq!(start(&world), None, "nothing began");
+        world.advance(second);
+        one.write(&world, 0, "a").unwrap();
+        let began = start(&world).unwrap();
+        assert!(began >= START.as_millis() + millis(second));
+        world.advance(second);
+        one.end(&world, commits).unwrap();
+        assert_eq!(start(&world), Some(began));
+        world = world.lose_power();
+        assert_eq!(start(&world), Some(began));
+        world.advance(second);
+        one.end(&world, false).unwrap();
+        let nothing = start(&world).unwrap();
+        assert!(
+            nothing >= began + 2 * millis(second),
+            "the end of nothing is its beginning"
+        );
+        init(&world, "one", None).unwrap();
+        assert_eq!(start(&world), None, "a new producer has begun none");
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_neither_aborts_a_transaction_nor_keeps_it_open() {
     let day: i64 = 24 * 60 * 60 * 1000;
     for jump in [day, -day] {
