@@ -11,6 +11,21 @@ pub struct Error {
     pub kind: ErrorKind,
     /// One sentence for people; may be sent to clients.
     pub message: String,
+    /// The records that a batch was refused for (KIP-467), in order, [`RECORD_ERRORS_MAX`]
+    /// in the answer to a request at most; empty when it is not about single records.
+    pub records: Vec<RecordError>,
+}
+
+/// The most records that the refusals of one request name.
+pub const RECORD_ERRORS_MAX: usize = 1_000;
+
+/// Why a record kept its batch from being appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    /// Its place in the batch, from 0.
+    pub index: i32,
+    /// One sentence for people; may be sent to clients.
+    pub message: String,
 }
 
 /// The kinds of refusal.
@@ -99,6 +114,7 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            records: Vec::new(),
         }
     }
 }

@@ -20,6 +20,7 @@ mod produce;
 mod producers;
 mod quotas;
 mod recompress;
+mod record_checks;
 mod runtime;
 mod sync;
 mod time_index;
@@ -30,7 +31,7 @@ pub use config::{
     ConfigChange, ConfigEntry, ConfigOperation, ConfigSource, TopicConfig, topic_settings_table,
 };
 pub use context::Context;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, RECORD_ERRORS_MAX, RecordError};
 pub use fetch::{Fetch, FetchPartition, FetchSession, Fetched, FetchedPartition};
 pub use ledger::EmbeddedLedger;
 pub use offsets::{

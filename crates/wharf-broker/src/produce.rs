@@ -4,22 +4,18 @@
 //! copied nor re-encoded, unless their topic asks for a codec ([`crate::recompress`]); all units of one request are queued by the call itself, before its
 //! future is first polled.
 
-use std::ops::ControlFlow;
-
 use bytes::Bytes;
 use wharf_log::batch::{self, Header, InvalidBatch};
-use wharf_log::{Append, Clock, CommitError, Durability, PartitionId, Unit};
+use wharf_log::{Append, CommitError, Durability, PartitionId, Unit};
 use wharf_message::Timestamp;
 
 use crate::commit::Outcome;
+use crate::error::RECORD_ERRORS_MAX;
 use crate::transactions::Participation;
 use crate::{
-    Broker, Context, Error, ErrorKind, ProducerIdentity, Protocol, Shared, Topic, TopicConfig,
-    TopicRef, codec, commit,
+    Broker, Context, Error, ErrorKind, ProducerIdentity, Protocol, Shared, Topic, TopicRef, commit,
+    record_checks,
 };
-
-/// The timestamp of a record that has none.
-const NO_TIMESTAMP: i64 = -1;
 
 /// Records for one partition.
 #[derive(Clone, Debug)]
@@ -101,7 +97,15 @@ impl Broker {
 
     fn check_all(&self, cx: &Context, records: Vec<Produce>) -> Vec<Result<Checked, Error>> {
         let now = self.shared.runtime.now();
-        let check = |records| check(&self.shared, cx, records, now);
+        // However many partitions a request names, it is not answered with more.
+        let mut room = RECORD_ERRORS_MAX;
+        let check = |records| {
+            check(&self.shared, cx, records, now).map_err(|mut error| {
+                error.records.truncate(room);
+                room -= error.records.len();
+                error
+            })
+        };
         records.into_iter().map(check).collect()
     }
 
@@ -236,7 +240,6 @@ fn check(
 
 /// Checks a batch as Kafka does: size first, then form, then content.
 fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<Header, Error> {
-    let config = &topic.config;
     check_size(topic, batch)?;
     let header = batch::verify(batch).map_err(|error| invalid_batch(&error))?;
     if header.is_control() {
@@ -245,10 +248,7 @@ fn check_batch(topic: &Topic, batch: &Bytes, now: Timestamp) -> Result<Header, E
             "clients do not write control batches",
         );
     }
-    if config.clock == Clock::CreateTime {
-        check_newest(config, &header, now)?;
-    }
-    check_records(topic, &header, batch, now)?;
+    record_checks::check(topic, &header, batch, now)?;
     Ok(header)
 }
 
@@ -288,56 +288,4 @@ fn invalid_batch(error: &InvalidBatch) -> Error {
         _ => ErrorKind::InvalidRecord,
     };
     Error::new(kind, error.to_string())
-}
-
-/// Checks the newest timestamp as the header states it.
-fn check_newest(config: &TopicConfig, header: &Header, now: Timestamp) -> Result<(), Error> {
-    let newest = Timestamp::from_millis(header.max_timestamp);
-    if newest.since(now) > config.timestamp_after_max {
-        return refuse(
-            ErrorKind::InvalidTimestamp,
-            format!(
-                "the timestamp {newest} is further ahead of the node's clock ({now}) than message.timestamp.after.max.ms allows"
-            ),
-        );
-    }
-    Ok(())
-}
-
-/// Looks at the single records, where a setting of the topic asks for it.
-fn check_records(
-    topic: &Topic,
-    header: &Header,
-    batch: &Bytes,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let config = &topic.config;
-    let before_max = i64::try_from(config.timestamp_before_max.as_millis()).unwrap_or(i64::MAX);
-    let is_bounded = config.clock == Clock::CreateTime && before_max != i64::MAX;
-    if !config.compact && !is_bounded {
-        return Ok(());
-    }
-    let oldest = now.as_millis().saturating_sub(before_max);
-    let refused = codec::glance(header, batch, |record| {
-        if config.compact && !record.has_key {
-            ControlFlow::Break(Error::new(
-                ErrorKind::InvalidRecord,
-                format!(
-                    "a record without a key was sent to {}, which is compacted",
-                    topic.name
-                ),
-            ))
-        } else if is_bounded && record.timestamp != NO_TIMESTAMP && record.timestamp < oldest {
-            ControlFlow::Break(Error::new(
-                ErrorKind::InvalidTimestamp,
-                format!(
-                    "the timestamp {} is further behind the node's clock ({now}) than message.timestamp.before.max.ms allows",
-                    Timestamp::from_millis(record.timestamp)
-                ),
-            ))
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    refused.map_or(Ok(()), Err)
 }

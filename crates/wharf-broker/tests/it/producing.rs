@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use wharf_broker::{
     ConfigChange, ConfigOperation, Context, Error, ErrorKind, Produce, Produced, ProducerIdentity,
-    TopicRef,
+    RECORD_ERRORS_MAX, TopicRef,
 };
 use wharf_log::batch::{Producer, Record, build};
 use wharf_log::disk::simulated::Faults;
@@ -287,6 +287,84 @@ fn records_without_a_key_are_refused_by_a_compacted_topic() {
         kind(produce(&world, batch(&["no key"]))),
         ErrorKind::InvalidRecord
     );
+}
+
+/// Records, each with its time and whether it has a key, in one batch.
+fn records_of(records: &[(i64, bool)]) -> Bytes {
+    let record = |&(millis, has_key): &(i64, bool)| Record {
+        timestamp: Timestamp::from_millis(millis),
+        key: has_key.then(|| Bytes::from_static(b"k")),
+        ..Record::default()
+    };
+    build(&records.iter().map(record).collect::<Vec<_>>(), None)
+}
+
+#[test]
+fn a_refused_batch_names_the_records_that_it_is_refused_for() {
+    let world = World::new();
+    let limits = [
+        ("cleanup.policy", "compact"),
+        ("message.timestamp.before.max.ms", "1000"),
+        ("message.timestamp.after.max.ms", "500"),
+    ];
+    world.topic("orders", 1, &limits);
+    let now = START.as_millis();
+    let (good, keyless) = ((now, true), (now, false));
+    let (old, new) = ((now - 1001, true), (now + 501, true));
+    let named = |records: &[(i64, bool)]| {
+        let error = produce(&world, records_of(records)).unwrap_err();
+        let named: Vec<i32> = error.records.iter().map(|record| record.index).collect();
+        (error.kind, named)
+    };
+    let (record, time) = (ErrorKind::InvalidRecord, ErrorKind::InvalidTimestamp);
+    assert_eq!(named(&[good, keyless, good, keyless]), (record, vec![1, 3]));
+    assert_eq!(named(&[old, good, new]), (time, vec![0, 2]));
+    assert_eq!(
+        named(&[keyless, good, new]),
+        (time, vec![0, 2]),
+        "a wrong time decides"
+    );
+    let both = (now + 501, false);
+    assert_eq!(
+        named(&[both]),
+        (record, vec![0]),
+        "a missing key comes first"
+    );
+    assert!(produce(&world, records_of(&[good, (-1, true)])).is_ok());
+}
+
+#[test]
+fn a_header_that_claims_a_time_its_records_do_not_have_is_refused_and_names_none() {
+    let world = World::new();
+    world.topic("orders", 1, &[("message.timestamp.after.max.ms", "500")]);
+    let now = START.as_millis();
+    let honest = records_of(&[(now, true)]);
+    let lying = forged(&honest, |batch| {
+        batch[35..43].copy_from_slice(&(now + 501).to_be_bytes());
+    });
+    let refused = produce(&world, lying).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InvalidTimestamp);
+    assert_eq!(refused.records, []);
+}
+
+#[test]
+fn the_answers_to_one_request_name_a_bounded_number_of_records() {
+    let world = World::new();
+    world.topic("orders", 2, &[("cleanup.policy", "compact")]);
+    let many = RECORD_ERRORS_MAX - 1;
+    let bad = records_of(&vec![(START.as_millis(), false); many]);
+    let produce = |partition| Produce {
+        topic: TopicRef::Name("orders".to_owned()),
+        partition,
+        records: Some(bad.clone()),
+    };
+    let requests = vec![produce(0), produce(1), produce(0)];
+    let answers = world.run(world.broker.produce(&client(), requests));
+    let named: Vec<usize> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap_err().records.len())
+        .collect();
+    assert_eq!(named, [many, 1, 0]);
 }
 
 #[test]

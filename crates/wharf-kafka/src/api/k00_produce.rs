@@ -7,10 +7,12 @@
 
 use futures_util::FutureExt;
 use kafka_protocol::error::ParseResponseErrorCode;
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use uuid::Uuid;
-use wharf_broker::{Error, ErrorKind, Produce, Produced, Protocol};
+use wharf_broker::{Error, ErrorKind, Produce, Produced, Protocol, RecordError};
 use wharf_log::batch::{Compression, header};
 use wharf_message::Timestamp;
 
@@ -18,7 +20,7 @@ use super::Card;
 use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{BYTES, INT16, INT32, Shape, TEXT, UUID, array};
-use crate::wire::{message, topic_ref};
+use crate::wire::{message, text, topic_ref};
 use crate::{Disconnect, Outcome};
 
 pub(super) static CARD: Card = Card {
@@ -40,8 +42,9 @@ pub(super) static CARD: Card = Card {
             connection. `acks=1` is synced like `acks=all`. From version 12 on a transactional batch \
             adds its partition to the transaction (KIP-890). Single records are looked \
             at where a setting asks for it (`cleanup.policy=compact`, \
-            `message.timestamp.before.max.ms`); what else Kafka would refuse inside a batch, an LZ4 \
-            frame with dependent blocks say, is kept as it came.",
+            `message.timestamp.before.max.ms`), and of those that are refused at most 1,000 are named; \
+            what else Kafka would refuse inside a batch, an LZ4 frame with dependent blocks say, is \
+            kept as it came.",
 };
 
 /// The first version that names topics by id.
@@ -174,6 +177,16 @@ fn answer(index: i32, result: &Result<Produced, Error>, version: i16) -> Partiti
             .with_base_offset(-1)
             .with_log_append_time_ms(-1)
             .with_log_start_offset(-1)
-            .with_error_message((version >= MESSAGES_FROM).then(|| message(error))),
+            .with_error_message((version >= MESSAGES_FROM).then(|| message(error)))
+            .with_record_errors(match version >= MESSAGES_FROM {
+                true => error.records.iter().map(record_error).collect(),
+                false => Vec::new(),
+            }),
     }
+}
+
+fn record_error(error: &RecordError) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage::default()
+        .with_batch_index(error.index)
+        .with_batch_index_error_message(Some(text(error.message.as_str())))
 }

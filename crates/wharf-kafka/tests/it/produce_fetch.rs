@@ -51,6 +51,39 @@ fn what_is_produced_in_every_version_is_fetched_in_every_version() {
 }
 
 #[test]
+fn a_refused_batch_names_its_records_from_the_version_on_that_can() {
+    let node = Node::new();
+    let topic = create(&node, "orders", &[("cleanup.policy", "compact")]);
+    for version in 3..=13 {
+        let answer = produce(&node, version, topic, batch_of(&["one", "two"], None));
+        let code = ResponseError::InvalidRecord.code();
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (code, -1),
+            "v{version}"
+        );
+        let errors = answer.record_errors;
+        assert_eq!(answer.error_message.is_some(), version >= 8, "v{version}");
+        if version < 8 {
+            assert_eq!(errors, [], "v{version}");
+            continue;
+        }
+        let indexes: Vec<i32> = errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(indexes, [0, 1], "v{version}");
+        for error in errors {
+            let message = error.batch_index_error_message.unwrap();
+            assert!(message.contains("key"), "v{version}: {message}");
+        }
+    }
+    let data = fetch(&node, 12, topic, 0);
+    assert_eq!(
+        (data.error_code, data.high_watermark),
+        (0, 0),
+        "nothing of it was appended"
+    );
+}
+
+#[test]
 fn a_fetch_inside_a_batch_answers_the_whole_batch() {
     let node = Node::new();
     let topic = create(&node, "orders", &[]);
