@@ -8,7 +8,9 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
-use crate::{config, consume, demo, explain, group, ingest, produce, serve, topic};
+use crate::{
+    config, consume, demo, explain, group, ingest, produce, quota, serve, topic, transaction,
+};
 
 /// The command did what it was asked.
 pub(crate) const DONE: u8 = 0;
@@ -129,6 +131,12 @@ enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(group::Command),
+    /// List, describe and abort transactions, find those that hang
+    #[command(subcommand)]
+    Transaction(transaction::Command),
+    /// List, set and delete quotas
+    #[command(subcommand)]
+    Quota(quota::Command),
     /// Send the rows of a CSV or JSON Lines file to a topic, each once
     Ingest(ingest::Ingest),
     /// Show or check the configuration
@@ -161,6 +169,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Produce(produce) => produce.run(),
         Command::Consume(consume) => consume.run(),
         Command::Group(command) => group::run(command),
+        Command::Transaction(command) => transaction::run(command),
+        Command::Quota(command) => quota::run(command),
         Command::Ingest(ingest) => ingest.run(),
         Command::Config(command) => config::run(command),
         Command::Explain(arguments) => explain::run(&arguments),
@@ -242,6 +252,8 @@ mod tests {
             .filter_map(|code| wharf_server::page(*code));
         let others = [
             include_str!("../../../docs/how-to/configure.md"),
+            include_str!("../../../docs/how-to/quotas.md"),
+            include_str!("../../../docs/how-to/transactions.md"),
             include_str!("../../../docs/operating/run-a-node.md"),
         ];
         for page in errors.chain(others) {

@@ -189,12 +189,8 @@ fn groups(
     let mut views: Vec<View> = list.groups().iter().map(View::classic).collect();
     let unknown = views.iter().filter(|view| view.state == DEAD);
     let unknown: Vec<String> = unknown.map(|view| view.name.clone()).collect();
-    let mut found = match connection.is_plain() {
-        true => consumer_group::describe(&connection.broker, &unknown),
-        false => Ok(BTreeMap::new()),
-    }
-    .unwrap_or_else(|error| {
-        // Brokers from before the consumer protocol hang up.
+    let mut found = consumer_group::describe(connection, &unknown).unwrap_or_else(|error| {
+        // Brokers from before the consumer protocol do not have it, other connections cannot.
         tracing::debug!(%error, "groups of the consumer protocol cannot be asked for");
         BTreeMap::new()
     });

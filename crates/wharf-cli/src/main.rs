@@ -7,6 +7,7 @@
 mod assignment;
 mod cli;
 mod client;
+mod cluster;
 mod config;
 mod confirm;
 mod consume;
@@ -21,9 +22,12 @@ mod output;
 mod pace;
 mod place;
 mod produce;
+mod quota;
 mod record;
 mod serve;
 mod topic;
+mod transaction;
+mod wire;
 
 use std::process::ExitCode;
 

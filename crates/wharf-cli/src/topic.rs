@@ -1,21 +1,27 @@
 //! `wharf topic`: create, list, describe, alter, delete.
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::IncrementalAlterConfigsRequest;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::admin::{
-    AdminClient, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier,
-    TopicReplication,
+    AdminClient, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::types::RDKafkaErrorCode;
 use serde::Serialize;
+use wharf_message::Code;
+use wharf_server::Problem;
 
 use crate::cli::{Outcome, Usage};
-use crate::client::{Connection, admin_options, pair, partitions, refused, wait};
+use crate::client::{Connection, admin_options, pair, partitions, refused, unknown_topic, wait};
+use crate::cluster::Cluster;
 use crate::output::{self, Format, OutputArguments};
-use crate::{confirm, place};
+use crate::{confirm, place, wire};
 
 /// The verbs of `wharf topic`.
 #[derive(Debug, Subcommand)]
@@ -375,31 +381,71 @@ impl Alter {
         Ok(Outcome::Done)
     }
 
-    /// librdkafka's AlterConfigs replaces all settings, so what is set now is sent along.
+    /// Each setting on its own: what others change at the same time stays.
     fn alter_settings(&self, admin: &AdminClient<DefaultClientContext>) -> anyhow::Result<()> {
-        let current = settings(&self.connection, admin, &self.name)?;
-        let mut wanted: BTreeMap<String, String> = current
-            .into_iter()
-            .filter(|row| row.source == "topic")
-            .filter_map(|row| Some((row.name, row.value?)))
-            .collect();
-        wanted.extend(self.set.iter().cloned());
-        for name in &self.unset {
-            if wanted.remove(name).is_none() {
+        const TOPIC: i8 = 2;
+        const SET: i8 = 0;
+        const DELETE: i8 = 1;
+        if !self.unset.is_empty() {
+            let current = settings(&self.connection, admin, &self.name)?;
+            let is_set = |name: &str| {
+                let mut rows = current.iter();
+                rows.any(|row| row.name == name && row.source == "topic")
+            };
+            if let Some(name) = self.unset.iter().find(|name| !is_set(name)) {
                 return Err(Usage(format!("{name} is not set on {}", self.name)).into());
             }
         }
-        let mut change = AlterConfig::new(ResourceSpecifier::Topic(&self.name));
-        for (name, value) in &wanted {
-            change = change.set(name, value);
-        }
-        let results = wait(admin.alter_configs([&change], &admin_options(self.dry_run)))?
-            .map_err(|error| self.connection.explain(&error))?;
-        for result in results {
-            result.map_err(|(_, code)| refused(&self.name, code))?;
+        let text = |text: &String| StrBytes::from_string(text.clone());
+        let set = self.set.iter().map(|(name, value)| {
+            AlterableConfig::default()
+                .with_name(text(name))
+                .with_config_operation(SET)
+                .with_value(Some(text(value)))
+        });
+        let unset = self.unset.iter().map(|name| {
+            AlterableConfig::default()
+                .with_name(text(name))
+                .with_config_operation(DELETE)
+                .with_value(None)
+        });
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(text(&self.name))
+            .with_configs(set.chain(unset).collect());
+        let request = IncrementalAlterConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_validate_only(self.dry_run);
+        let mut cluster = Cluster::connect(&self.connection)?;
+        for answer in cluster.any()?.ask(&request)?.responses {
+            match ResponseError::try_from_code(answer.error_code) {
+                None => {}
+                Some(ResponseError::UnknownTopicOrPartition) => {
+                    return Err(unknown_topic(&self.name, std::iter::empty()).into());
+                }
+                Some(error) => {
+                    let what = format!("the settings of {:?} were refused", self.name);
+                    let said = answer.error_message.as_deref();
+                    return Err(not_allowed(what, error, said));
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// The broker's refusal of a setting.
+fn not_allowed(what: String, error: ResponseError, said: Option<&str>) -> anyhow::Error {
+    if error != ResponseError::InvalidConfig {
+        return wire::refused(what, error, said);
+    }
+    Problem::new(
+        Code::INVALID_TOPIC_CONFIGURATION,
+        what,
+        said.unwrap_or("a setting is unknown or its value is not allowed"),
+        "`wharf topic describe TOPIC --all` shows every setting there is",
+    )
+    .into()
 }
 
 impl Delete {

@@ -2,9 +2,11 @@
 //!
 //! One file per API key (`api/k00_produce.rs` …). A frame is checked against the shape of its
 //! request before anything is allocated ([`Service::handle`] never panics, never allocates more
-//! than a small multiple of the frame). Versions advertised are versions answered.
+//! than a small multiple of the frame). Versions advertised are versions answered. [`client`] is the
+//! other side, for the few requests that the command line asks.
 
 mod api;
+pub mod client;
 mod compact;
 mod compat;
 mod error;

@@ -6,13 +6,14 @@ use std::process::Stdio;
 use crate::run::{command, run_in};
 use crate::serve::{Served, serve};
 
-struct Shell<'a> {
+/// Commands in one directory, against a node of their own.
+pub(crate) struct Shell<'a> {
     directory: &'a Path,
-    node: Served,
+    pub(crate) node: Served,
 }
 
 impl<'a> Shell<'a> {
-    fn open(directory: &'a Path) -> Self {
+    pub(crate) fn open(directory: &'a Path) -> Self {
         Self {
             directory,
             node: serve(directory, &["--data", "data"], &[]),
@@ -20,13 +21,13 @@ impl<'a> Shell<'a> {
     }
 
     /// Runs a command against the node; the node's address is taken out of what it says.
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let broker = self.node.text("kafka");
         let arguments = [arguments, &["--broker", broker]].concat();
         run_in(self.directory, &arguments).replace(broker, "BROKER")
     }
 
-    fn stdout(&self, arguments: &[&str]) -> String {
+    pub(crate) fn stdout(&self, arguments: &[&str]) -> String {
         let broker = self.node.text("kafka");
         let arguments = [arguments, &["--broker", broker]].concat();
         let output = command(self.directory).args(&arguments).output().unwrap();
@@ -34,8 +35,17 @@ impl<'a> Shell<'a> {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         serde_json::from_str(&self.stdout(&[arguments, &["-o", "json"]].concat())).unwrap()
+    }
+
+    /// What each of the commands says, one below the other.
+    pub(crate) fn diary(&self, commands: &[&str]) -> String {
+        let said = commands.iter().map(|command| {
+            let arguments: Vec<&str> = command.split_whitespace().collect();
+            format!("$ wharf {command}\n{}", self.run(&arguments))
+        });
+        said.collect()
     }
 
     fn file(&self, name: &str, content: &str) {
@@ -75,6 +85,17 @@ fn a_topic_is_created_described_altered_and_deleted() {
         ],
         &["topic", "alter", "orders", "--partitions", "1"],
         &["topic", "alter", "orders", "--unset", "retention.ms"],
+        &["topic", "alter", "orders", "--unset", "retention.ms"],
+        &["topic", "alter", "orders", "--set", "retention.ms=soon"],
+        &[
+            "topic",
+            "alter",
+            "orders",
+            "--set",
+            "retention.ms=1",
+            "--dry-run",
+        ],
+        &["topic", "alter", "ordres", "--set", "retention.ms=1"],
         &["topic", "describe", "orders"],
         &["topic", "describe", "ordres"],
         &["topic", "delete", "orders"],

@@ -4,5 +4,7 @@
 mod basics;
 mod commands;
 mod crowd;
+mod quotas;
 mod run;
 mod serve;
+mod transactions;
