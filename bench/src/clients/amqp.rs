@@ -1,9 +1,7 @@
 //! RabbitMQ with lapin: a durable quorum queue for each partition, persistent messages with
 //! publisher confirms, consumers that acknowledge many at once.
 
-use std::sync::Arc;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
@@ -13,56 +11,39 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::nats::{Received, report};
-use super::window::{Gate, Window};
-use super::{Client, Codec, Consumer, From, Pace, Producer, Topic, WITHIN};
+use super::tasks::{Arrived, Queue, Tasks, report};
+use super::window::Gate;
+use super::{Client, Codec, Consumer, From, Pace, Producer, Topic};
 
-/// How many messages may be under way.
-const UNDER_WAY: u64 = 4_000;
 /// How many deliveries the server sends ahead of acknowledgements.
 const PREFETCH: u16 = 2_000;
 /// Every so many deliveries are acknowledged together.
 const ACKNOWLEDGE: u64 = 500;
-/// How many received messages wait to be looked at.
-const RECEIVED: usize = 20_000;
 /// Messages survive a restart.
 const PERSISTENT: u8 = 2;
 
 /// A connection to a RabbitMQ server.
 pub(crate) struct Amqp {
-    runtime: Arc<Runtime>,
+    tasks: Tasks,
     connection: Connection,
 }
 
 impl Amqp {
     pub(super) fn connect(address: &str) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let tasks = Tasks::new()?;
         let uri = format!("amqp://guest:guest@{address}/%2f");
-        let connection =
-            runtime.block_on(Connection::connect(&uri, ConnectionProperties::default()))?;
-        Ok(Self {
-            runtime: Arc::new(runtime),
-            connection,
-        })
-    }
-
-    /// Waits for something, but not for ever.
-    fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.runtime
-            .block_on(async { timeout(WITHIN, work).await? })
+        let connection = tasks.within(async {
+            Ok(Connection::connect(&uri, ConnectionProperties::default()).await?)
+        })?;
+        Ok(Self { tasks, connection })
     }
 }
 
 impl Client for Amqp {
     fn make(&self, topic: &Topic) -> Result<()> {
-        self.within(async {
+        self.tasks.within(async {
             let channel = self.connection.create_channel().await?;
             let mut kind = FieldTable::default();
             kind.insert(
@@ -83,7 +64,7 @@ impl Client for Amqp {
     }
 
     fn remove(&self, topic: &Topic) -> Result<()> {
-        self.within(async {
+        self.tasks.within(async {
             let channel = self.connection.create_channel().await?;
             for name in topic.parts() {
                 let options = QueueDeleteOptions::default();
@@ -94,22 +75,20 @@ impl Client for Amqp {
     }
 
     fn producer(&self, topic: &Topic, _pace: Pace, _codec: Codec) -> Result<Box<dyn Producer>> {
-        let channel = self.within(async {
+        let channel = self.tasks.within(async {
             let channel = self.connection.create_channel().await?;
             let options = ConfirmSelectOptions::default();
             channel.confirm_select(options).await?;
             Ok(channel)
         })?;
-        let window = Window::new(UNDER_WAY);
-        let (messages, queue) = mpsc::unbounded_channel();
-        let names = topic.parts().collect();
-        self.runtime
-            .spawn(publish(channel, names, queue, window.gate()));
-        Ok(Box::new(AmqpProducer { messages, window }))
+        let queues = topic.parts().collect();
+        Ok(self
+            .tasks
+            .producer(|queue, gate| publish(channel, queues, queue, gate)))
     }
 
     fn consumer(&self, topic: &Topic, _from: From) -> Result<Box<dyn Consumer>> {
-        let (channel, deliveries) = self.within(async {
+        let (channel, deliveries) = self.tasks.within(async {
             let channel = self.connection.create_channel().await?;
             channel
                 .basic_qos(PREFETCH, BasicQosOptions { global: false })
@@ -128,47 +107,45 @@ impl Client for Amqp {
             }
             Ok((channel, deliveries))
         })?;
-        let (arrived, queue) = mpsc::channel(RECEIVED);
-        self.runtime.spawn(async move {
-            let mut deliveries = select_all(deliveries);
-            // Deliveries of several queues arrive in another order than their tags; the channel
-            // takes no tag twice.
-            let (mut highest, mut acknowledged) = (0, 0);
-            let mut unacknowledged = 0;
-            while let Some(delivery) = deliveries.next().await {
-                let payload = match delivery {
-                    Ok(delivery) => {
-                        unacknowledged += 1;
-                        highest = delivery.delivery_tag.max(highest);
-                        if unacknowledged >= ACKNOWLEDGE && highest > acknowledged {
-                            (acknowledged, unacknowledged) = (highest, 0);
-                            let all = BasicAckOptions { multiple: true };
-                            if let Err(error) = channel.basic_ack(highest, all).await {
-                                // Nobody may be waiting any more.
-                                arrived.send(Err(error.into())).await.ok();
-                                return;
-                            }
-                        }
-                        Ok(Bytes::from(delivery.data))
+        Ok(self
+            .tasks
+            .consumer(|arrived| receive(channel, deliveries, arrived)))
+    }
+}
+
+/// Takes deliveries and acknowledges many at once.
+async fn receive(channel: Channel, deliveries: Vec<lapin::Consumer>, arrived: Arrived) {
+    let mut deliveries = select_all(deliveries);
+    // Deliveries of several queues arrive in another order than their tags; the channel takes no tag
+    // twice.
+    let (mut highest, mut acknowledged) = (0, 0);
+    let mut unacknowledged = 0;
+    while let Some(delivery) = deliveries.next().await {
+        let payload = match delivery {
+            Ok(delivery) => {
+                unacknowledged += 1;
+                highest = delivery.delivery_tag.max(highest);
+                if unacknowledged >= ACKNOWLEDGE && highest > acknowledged {
+                    (acknowledged, unacknowledged) = (highest, 0);
+                    let all = BasicAckOptions { multiple: true };
+                    if let Err(error) = channel.basic_ack(highest, all).await {
+                        // Nobody may be waiting any more.
+                        arrived.send(Err(error.into())).await.ok();
+                        return;
                     }
-                    Err(error) => Err(error.into()),
-                };
-                if arrived.send(payload).await.is_err() {
-                    return;
                 }
+                Ok(Bytes::from(delivery.data))
             }
-        });
-        Ok(Box::new(Received::new(Arc::clone(&self.runtime), queue)))
+            Err(error) => Err(error.into()),
+        };
+        if arrived.send(payload).await.is_err() {
+            return;
+        }
     }
 }
 
 /// Publishes in order; confirms are awaited apart, so that nobody waits for one.
-async fn publish(
-    channel: Channel,
-    queues: Vec<String>,
-    mut queue: mpsc::UnboundedReceiver<(usize, Bytes)>,
-    gate: Gate,
-) {
+async fn publish(channel: Channel, queues: Vec<String>, mut queue: Queue, gate: Gate) {
     let (pending, confirms) = mpsc::unbounded_channel();
     tokio::spawn(report(
         confirms,
@@ -197,22 +174,5 @@ async fn publish(
             }
             Err(error) => gate.leave(Err(error.to_string())),
         }
-    }
-}
-
-struct AmqpProducer {
-    messages: mpsc::UnboundedSender<(usize, Bytes)>,
-    window: Window,
-}
-
-impl Producer for AmqpProducer {
-    fn send(&mut self, partition: usize, payload: &[u8]) -> Result<()> {
-        self.window.enter(WITHIN)?;
-        let message = (partition, Bytes::copy_from_slice(payload));
-        self.messages.send(message).context("the client has ended")
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.window.drain(WITHIN)
     }
 }

@@ -8,6 +8,7 @@ mod kafka;
 mod nats;
 pub(crate) mod raw;
 mod redis;
+mod tasks;
 mod window;
 
 use std::time::Duration;
