@@ -5,7 +5,7 @@
 //! A [`Service`] ends with its owner, and with an interrupt.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use harness::Group;
+use harness::{ApacheKafka, Group, free_port};
 
 use crate::workspace::Workspace;
 use crate::{setup, shell};
@@ -23,10 +23,8 @@ Examples:
   cargo xtask services kafka                     Apache Kafka, until Ctrl-C; prints its address
   python3 compat/kcat/run.py 127.0.0.1:PORT      a client's cases against it";
 
-/// The id that the storage is formatted with.
-const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 /// A virtual machine that is quick to start and takes one thread where it can.
-pub(crate) const JAVA: &[&str] = &[
+const JAVA: &[&str] = &[
     "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
     "-Xshare:auto",
@@ -81,41 +79,31 @@ impl Service {
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
-        let port = free_port()?;
-        let properties = include_str!("../services/kafka.properties")
-            .replace("{port}", &port.to_string())
-            .replace("{controller}", &free_port()?.to_string())
-            .replace("{data}", &folder.join("data").display().to_string());
-        let file = folder.join("server.properties");
-        fs::write(&file, properties)?;
-        let log = folder.join("server.log");
-        let java = |arguments: &[&str]| {
-            let mut command = workspace.command("java", JAVA);
-            command.args(["-cp", &classes]).args(arguments).arg(&file);
-            command
+        let kafka = ApacheKafka {
+            classes: &classes,
+            java: JAVA,
+            folder,
+            port: free_port()?,
         };
-        let format = [
-            "kafka.tools.StorageTool",
-            "format",
-            "--standalone",
-            "-t",
-            CLUSTER,
-            "-c",
-        ];
-        if !shell::logged(&mut java(&format), &log, |_| {})?.success() {
+        kafka.configure(include_str!("../services/kafka.properties"), "")?;
+        let log = folder.join("server.log");
+        let mut format = kafka.format();
+        let formatted = shell::logged(format.current_dir(&workspace.root), &log, |_| {})?;
+        if !formatted.success() {
             shell::show_tail(&log);
             bail!("Kafka could not format its storage");
         }
-        Self::spawn(java(&["kafka.Kafka"]), port, log)
+        let mut serve = kafka.serve();
+        Self::spawn(serve.current_dir(&workspace.root), kafka.port, log)
     }
 
-    fn spawn(mut command: Command, port: u16, log: PathBuf) -> Result<Self> {
+    fn spawn(command: &mut Command, port: u16, log: PathBuf) -> Result<Self> {
         let output = fs::File::create(&log)?;
         command.stdout(output.try_clone()?).stderr(output);
         let mut server = Self {
             address: format!("127.0.0.1:{port}"),
             log,
-            group: Group::spawn(&mut command)?,
+            group: Group::spawn(command)?,
         };
         if let Err(error) = server.wait_until_up() {
             shell::show_tail(&server.log);
@@ -182,9 +170,4 @@ pub(crate) fn kafka_classes(workspace: &Workspace) -> Result<String> {
         fs::write(&stamp, wanted)?;
     }
     Ok(format!("{}/*", libraries.display()))
-}
-
-/// A port that was free a moment ago; servers that cannot choose one themselves need it.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -14,14 +14,14 @@ mod wharf;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use harness::Group;
+use harness::{Group, free_port};
 
 pub(crate) use process::{Usage, own_cpu};
 pub(crate) use tools::{Tool, Tools};
@@ -295,11 +295,6 @@ fn group(command: &mut Command, log: &Path) -> Result<Group> {
     command.stdin(Stdio::null());
     command.stdout(output.try_clone()?).stderr(output);
     Group::spawn(command)
-}
-
-/// A port that was free a moment ago; most servers cannot choose one themselves.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 fn wait_until_up(protocol: Protocol, port: u16, group: &mut Group, log: &Path) -> Result<()> {

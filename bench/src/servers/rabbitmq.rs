@@ -4,8 +4,9 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::Result;
+use harness::free_port;
 
-use super::{Plan, Site, free_port};
+use super::{Plan, Site};
 
 pub(super) fn plan(site: &Site<'_>) -> Result<Plan> {
     let mapper = free_port()?.to_string();

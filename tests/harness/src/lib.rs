@@ -5,7 +5,18 @@
 //! here ends a process that it did not start.
 
 mod group;
+mod kafka;
 mod node;
 
+use std::net::TcpListener;
+
+use anyhow::Result;
+
 pub use group::{Group, interrupted, kill_groups_on_interrupt};
+pub use kafka::ApacheKafka;
 pub use node::{Launch, Node};
+
+/// A port that was free a moment ago; most servers of others cannot choose one themselves.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
