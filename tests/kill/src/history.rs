@@ -25,6 +25,18 @@ pub(crate) struct Growing {
     pub(crate) attempted: i64,
 }
 
+impl Growing {
+    /// It is about to be set to this.
+    pub(crate) fn attempt(&mut self, value: i64) {
+        self.attempted = self.attempted.max(value);
+    }
+
+    /// The broker said that it is at least this.
+    pub(crate) fn acknowledge(&mut self, value: i64) {
+        self.acknowledged = self.acknowledged.max(Some(value));
+    }
+}
+
 /// A topic that the administrator made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TopicFacts {
@@ -103,6 +115,17 @@ impl Facts {
             let line = format!("{place:?} offset {offset} was given to {other:?} and to {stamp:?}");
             self.state.violations.push(line);
         }
+    }
+
+    /// The offset of a group.
+    pub(crate) fn committed(&mut self, group: &'static str, place: Place) -> &mut Growing {
+        self.state.committed.entry((group, place)).or_default()
+    }
+
+    /// A consumer was served something at `offset` that nobody sent.
+    pub(crate) fn see_damaged(&mut self, place: Place, offset: i64) {
+        let line = format!("{place:?} offset {offset}: damaged");
+        self.state.violations.push(line);
     }
 
     /// A consumer saw `stamp` at `offset`.

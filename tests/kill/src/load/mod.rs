@@ -20,7 +20,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use crate::history::{Growing, History, Place, Stamp};
+use crate::history::{History, Place, Stamp};
 use crate::random::Random;
 pub(crate) use transactional::{LEDGER, TRANSFORMER, ledger_places};
 
@@ -278,10 +278,7 @@ fn consume(shared: &Shared, group: &'static str) -> Result<()> {
         let mut facts = shared.history.lock();
         match stamp {
             Some(stamp) => facts.see(place, message.offset(), stamp),
-            None => facts
-                .state
-                .violations
-                .push(format!("{place:?} offset {}: damaged", message.offset())),
+            None => facts.see_damaged(place, message.offset()),
         }
         drop(facts);
         count += 1;
@@ -301,20 +298,10 @@ fn commit(
 ) -> Result<()> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(place.0, place.1, Offset::Offset(offset))?;
-    let note = |change: &dyn Fn(&mut Growing)| {
-        change(
-            shared
-                .history
-                .lock()
-                .state
-                .committed
-                .entry((group, place))
-                .or_default(),
-        );
-    };
-    note(&|growing| growing.attempted = growing.attempted.max(offset));
+    let history = &shared.history;
+    history.lock().committed(group, place).attempt(offset);
     if consumer.commit(&list, CommitMode::Sync).is_ok() {
-        note(&|growing| growing.acknowledged = growing.acknowledged.max(Some(offset)));
+        history.lock().committed(group, place).acknowledge(offset);
     }
     Ok(())
 }

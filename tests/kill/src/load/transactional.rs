@@ -106,12 +106,7 @@ fn commit(shared: &Shared, producer: &BaseProducer, id: TransactionId) -> KafkaR
         transaction.ending = Ending::CommitAttempted;
         let inputs = transaction.inputs.clone();
         for input in &inputs {
-            let offset = facts
-                .state
-                .committed
-                .entry((TRANSFORMER, input.place))
-                .or_default();
-            offset.attempted = offset.attempted.max(input.to);
+            facts.committed(TRANSFORMER, input.place).attempt(input.to);
         }
         inputs
     };
@@ -126,12 +121,9 @@ fn commit(shared: &Shared, producer: &BaseProducer, id: TransactionId) -> KafkaR
     let mut facts = shared.history.lock();
     facts.transactions.entry(id).or_default().ending = Ending::Committed;
     for input in &inputs {
-        let offset = facts
-            .state
-            .committed
-            .entry((TRANSFORMER, input.place))
-            .or_default();
-        offset.acknowledged = offset.acknowledged.max(Some(input.to));
+        facts
+            .committed(TRANSFORMER, input.place)
+            .acknowledge(input.to);
     }
     Ok(())
 }
@@ -279,13 +271,8 @@ pub(super) fn watch(shared: &Shared) -> Result<()> {
         let mut facts = shared.history.lock();
         ensure!(message.topic() == LEDGER.0, "another topic was read");
         match stamp {
-            Some(stamp) => {
-                facts.see_committed(place, message.offset(), stamp);
-            }
-            None => facts
-                .state
-                .violations
-                .push(format!("{place:?} offset {}: damaged", message.offset())),
+            Some(stamp) => facts.see_committed(place, message.offset(), stamp),
+            None => facts.see_damaged(place, message.offset()),
         }
     }
     Ok(())
