@@ -136,14 +136,14 @@ impl Reader {
             let unchanged = current(&data)?;
             let nothing_aborted = data.aborted.is_empty();
             drop(data);
-            if unchanged && nothing_aborted {
+            if !unchanged {
+                continue;
+            }
+            if nothing_aborted {
                 return Ok(slice);
             }
-            let Some(end) = slice.end().filter(|_| unchanged) else {
-                if unchanged {
-                    return Ok(slice);
-                }
-                continue;
+            let Some(end) = slice.end() else {
+                return Ok(slice);
             };
             let data = read(&partition.data);
             if current(&data)? {
