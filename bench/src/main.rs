@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Parser};
+use harness::Selection;
 
 use crate::limits::Machine;
 use crate::report::{Named, Report};
@@ -53,15 +54,8 @@ struct Options {
     /// The text that says what bounds each row
     #[arg(long)]
     limits: Option<PathBuf>,
-    /// Short measurements of fewer rows: only to see that everything runs
-    #[arg(long)]
-    quick: bool,
-    /// Only rows whose names start so, such as produce-1k or one
-    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Only these servers, such as wharf,kafka
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// How often the most telling throughputs are measured; the median counts
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
@@ -74,12 +68,17 @@ struct Options {
 }
 
 impl Options {
+    fn is_quick(&self) -> bool {
+        self.selection.quick
+    }
+
     fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+        self.rounds.unwrap_or(if self.is_quick() { 1 } else { 3 })
     }
 
     fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(if self.quick { 0.3 } else { 2.0 })
+        self.seconds
+            .unwrap_or(if self.is_quick() { 0.3 } else { 2.0 })
     }
 
     /// How long one round of a load lasts.
@@ -93,15 +92,13 @@ impl Options {
 
     /// Whether a row is to be measured.
     fn wants(&self, key: &str) -> bool {
-        self.only.is_empty()
-            || self
-                .only
-                .iter()
-                .any(|start| key.starts_with(start.as_str()))
+        let only = &self.selection.only;
+        only.is_empty() || only.iter().any(|start| key.starts_with(start.as_str()))
     }
 
     fn wants_server(&self, server: &Server) -> bool {
-        self.servers.is_empty() || self.servers.iter().any(|key| key == server.key)
+        let servers = &self.selection.servers;
+        servers.is_empty() || servers.iter().any(|key| key == server.key)
     }
 }
 
@@ -189,7 +186,7 @@ fn broker(options: &Options) -> Result<()> {
 /// What the client produces to nobody, for each row of that kind.
 fn ceilings(options: &Options) -> Result<BTreeMap<String, f64>> {
     let mut ceilings = BTreeMap::new();
-    for load in shapes::loads(options.quick) {
+    for load in shapes::loads(options.is_quick()) {
         let key = load.produce().key;
         if options.wants(&key) {
             let speed = session::ceiling(options, load)?;

@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
             say(format!("    warming up: {error:#}"));
         }
         // The most telling rows first: whoever is slow has no time for the others.
-        let (telling, others): (Vec<Load>, Vec<Load>) = shapes::loads(self.options.quick)
+        let (telling, others): (Vec<Load>, Vec<Load>) = shapes::loads(self.options.is_quick())
             .into_iter()
             .partition(|load| load.is_headline());
         for load in telling {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use harness::Group;
+use harness::{Group, Selection};
 use serde_json::{Value, json};
 
 use crate::workspace::Workspace;
@@ -34,15 +34,8 @@ const KLITE: &str = "latest";
 pub(crate) struct Options {
     /// The suite
     suite: Suite,
-    /// Short measurements of fewer rows: only to see that everything runs
-    #[arg(long)]
-    quick: bool,
-    /// Only rows whose names start so, such as produce-1k or one
-    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Only these servers, such as wharf,kafka
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Measure this binary instead of building one
     #[arg(long, value_name = "FILE")]
     wharf: Option<PathBuf>,
@@ -60,13 +53,13 @@ enum Suite {
 impl Options {
     /// Whether this run may write the page in the documentation.
     fn is_whole(&self) -> bool {
-        let is_default = self.wharf.is_none() && self.arguments.is_empty();
-        is_default && !self.quick && self.only.is_empty() && self.servers.is_empty()
+        self.wharf.is_none() && self.arguments.is_empty() && self.selection == Selection::default()
     }
 
     fn wants(&self, server: &str) -> bool {
         let is_chosen = |name: &String| name == server || name.starts_with(&format!("{server}-"));
-        self.servers.is_empty() || self.servers.iter().any(is_chosen)
+        let servers = &self.selection.servers;
+        servers.is_empty() || servers.iter().any(is_chosen)
     }
 }
 
@@ -93,14 +86,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     command.arg("--wharf").arg(wharf).arg("--tools").arg(tools);
     command.arg("--scratch").arg(folder.join("scratch"));
     command.arg("--out").arg(out).arg("--limits").arg(limits);
-    if options.quick {
-        command.arg("--quick");
-    }
-    for (name, values) in [("--only", &options.only), ("--servers", &options.servers)] {
-        if !values.is_empty() {
-            command.arg(name).arg(values.join(","));
-        }
-    }
+    command.args(options.selection.arguments());
     Ok(Group::spawn(command.args(&options.arguments))?
         .wait()?
         .success())

@@ -2,11 +2,13 @@
 //!
 //! Every child runs in a process group of its own. A group is killed when its owner is dropped and
 //! when this process is interrupted, so a failed or cancelled run leaves nothing behind. Nothing
-//! here ends a process that it did not start.
+//! here ends a process that it did not start. Beside that stands what the front door and the programs
+//! that it starts must say alike.
 
 mod group;
 mod kafka;
 mod node;
+mod selection;
 
 use std::net::TcpListener;
 
@@ -15,6 +17,7 @@ use anyhow::Result;
 pub use group::{Group, interrupted, kill_groups_on_interrupt};
 pub use kafka::ApacheKafka;
 pub use node::{Launch, Node};
+pub use selection::Selection;
 
 /// A port that was free a moment ago; most servers of others cannot choose one themselves.
 pub fn free_port() -> Result<u16> {
