@@ -5,14 +5,10 @@
 //! without which hardly anything gets past the first look.
 
 use bytes::Bytes;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ListOffsetsRequest, ProduceRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
 use wharf_log::batch::{self, HEADER_BYTES, Producer, Record};
 use wharf_message::Timestamp;
 
-use crate::requests::send;
+use crate::requests::{produce, search, send};
 use crate::support::{Node, frame};
 
 const REPAIR: u8 = 1;
@@ -55,27 +51,9 @@ pub(crate) fn repair(batch: &mut [u8]) {
 }
 
 fn store_and_search(batch: Bytes) {
-    let topic = || TopicName(StrBytes::from_static_str("fuzzed"));
-    let produce = ProduceRequest::default()
-        .with_acks(-1)
-        .with_timeout_ms(1000)
-        .with_topic_data(vec![
-            TopicProduceData::default()
-                .with_name(topic())
-                .with_partition_data(vec![
-                    PartitionProduceData::default().with_records(Some(batch)),
-                ]),
-        ]);
-    // The newest time (-3) and a time make the broker look into the batch.
-    let search = |time| {
-        ListOffsetsRequest::default().with_topics(vec![
-            ListOffsetsTopic::default()
-                .with_name(topic())
-                .with_partitions(vec![ListOffsetsPartition::default().with_timestamp(time)]),
-        ])
-    };
     let node = Node::new();
-    send(&node, frame(9, &produce));
+    send(&node, frame(9, &produce(batch)));
+    // The newest time (-3) and a time make the broker look into the batch.
     send(&node, frame(7, &search(-3)));
     send(&node, frame(7, &search(5)));
 }

@@ -92,9 +92,35 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
     frames
 }
 
+fn topic() -> TopicName {
+    TopicName(StrBytes::from_static_str("fuzzed"))
+}
+
+/// A batch for the topic.
+pub(crate) fn produce(batch: Bytes) -> ProduceRequest {
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(1000)
+        .with_topic_data(vec![
+            TopicProduceData::default()
+                .with_name(topic())
+                .with_partition_data(vec![
+                    PartitionProduceData::default().with_records(Some(batch)),
+                ]),
+        ])
+}
+
+/// A search of the topic by time.
+pub(crate) fn search(time: i64) -> ListOffsetsRequest {
+    ListOffsetsRequest::default().with_topics(vec![
+        ListOffsetsTopic::default()
+            .with_name(topic())
+            .with_partitions(vec![ListOffsetsPartition::default().with_timestamp(time)]),
+    ])
+}
+
 /// What a client does: makes a topic, produces, fetches, searches, joins a group, commits.
 fn session() -> Vec<Vec<u8>> {
-    let topic = || TopicName(StrBytes::from_static_str("fuzzed"));
     let group = || GroupId(StrBytes::from_static_str("group"));
     let record = Record {
         value: Some(Bytes::from_static(b"value")),
@@ -108,17 +134,6 @@ fn session() -> Vec<Vec<u8>> {
                 .with_replication_factor(1),
         ])
         .with_timeout_ms(1000);
-    let produce = ProduceRequest::default()
-        .with_acks(-1)
-        .with_timeout_ms(1000)
-        .with_topic_data(vec![
-            TopicProduceData::default()
-                .with_name(topic())
-                .with_partition_data(vec![
-                    PartitionProduceData::default()
-                        .with_records(Some(batch::build(&[record], None))),
-                ]),
-        ]);
     let fetch = FetchRequest::default()
         .with_max_bytes(1 << 20)
         .with_topics(vec![
@@ -128,11 +143,6 @@ fn session() -> Vec<Vec<u8>> {
                     FetchPartition::default().with_partition_max_bytes(1 << 20),
                 ]),
         ]);
-    let search = ListOffsetsRequest::default().with_topics(vec![
-        ListOffsetsTopic::default()
-            .with_name(topic())
-            .with_partitions(vec![ListOffsetsPartition::default().with_timestamp(-1)]),
-    ]);
     let join = JoinGroupRequest::default()
         .with_group_id(group())
         .with_session_timeout_ms(10_000)
@@ -153,9 +163,9 @@ fn session() -> Vec<Vec<u8>> {
         ]);
     vec![
         frame(5, &create).to_vec(),
-        frame(9, &produce).to_vec(),
+        frame(9, &produce(batch::build(&[record], None))).to_vec(),
         frame(12, &fetch).to_vec(),
-        frame(7, &search).to_vec(),
+        frame(7, &search(-1)).to_vec(),
         frame(5, &join).to_vec(),
         frame(8, &commit).to_vec(),
     ]
