@@ -25,6 +25,10 @@ pub(super) struct Commit {
 }
 
 impl Commit {
+    pub(super) fn key(&self) -> (String, i32) {
+        (self.topic.clone(), self.partition)
+    }
+
     /// What to write for it once it counts.
     pub(super) fn change(&self, group: &str) -> StateChange {
         StateChange {
@@ -62,7 +66,7 @@ impl Offsets {
     pub(super) fn commit(&mut self, group: &str, commits: &[Commit]) -> Vec<StateChange> {
         let mut changes = Vec::with_capacity(commits.len());
         for commit in commits {
-            let key = (commit.topic.clone(), commit.partition);
+            let key = commit.key();
             changes.extend(self.pending.supersede(group, &key));
             *self.on_the_way.entry(key).or_default() += 1;
             changes.push(commit.change(group));

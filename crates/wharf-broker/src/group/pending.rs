@@ -1,10 +1,11 @@
 //! The offsets of one group that open transactions are going to commit (KIP-447).
 //!
 //! Pure. An offset is pending from the moment its transaction asked for it until the transaction
-//! ends; then it counts or is gone. A later ordinary commit of the same partition wins: the
-//! transaction's offset is pending to the end all the same, but never counts.
+//! ends; then it counts or is gone. Of the commits of a partition the one that was asked for last
+//! wins, as in Kafka: after a later ordinary commit, or once a transaction was committed that asked
+//! later, a transaction's offset is pending to the end all the same, but never counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use wharf_log::StateChange;
@@ -16,21 +17,32 @@ use super::record::OffsetRecord;
 /// What a change of the state takes in a unit beside its own bytes, at most.
 const CHANGE_BYTES_MAX: usize = 64;
 
+/// Topic and partition.
+type Key = (String, i32);
+
 /// The offsets of open transactions, by producer id.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
-    by_producer: BTreeMap<i64, BTreeMap<(String, i32), Entry>>,
+    by_producer: BTreeMap<i64, BTreeMap<Key, Entry>>,
+    /// The producers with an offset of the partition.
+    by_key: BTreeMap<Key, BTreeSet<i64>>,
+    /// When the next commit is asked for, as a number.
+    next: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     /// The last one asked for.
     record: OffsetRecord,
+    /// When that was: later ones have higher numbers.
+    asked: u64,
     /// How many units with it are on their way.
     on_the_way: usize,
     is_durable: bool,
     /// How many ordinary commits came later.
     superseded: usize,
+    /// The commits of other transactions, asked for later, whose end was decided on.
+    overtaken_by: BTreeSet<u64>,
     /// The transaction is ending; whether the offset is going to count.
     counts: Option<bool>,
 }
@@ -40,17 +52,67 @@ impl Pending {
         self.by_producer.is_empty()
     }
 
-    /// Takes an offset found in the log.
-    pub(super) fn recover(&mut self, producer: i64, key: (String, i32), record: OffsetRecord) {
-        let entry = Entry {
-            record,
-            on_the_way: 0,
-            is_durable: true,
-            superseded: 0,
-            counts: None,
-        };
+    /// Takes an offset found in the log; in the order in which they were asked for.
+    pub(super) fn recover(&mut self, producer: i64, key: Key, record: OffsetRecord) {
+        let entry = self.enter(producer, key, record);
+        entry.is_durable = true;
+    }
+
+    /// Takes a commit that is asked for now.
+    fn enter(&mut self, producer: i64, key: Key, record: OffsetRecord) -> &mut Entry {
+        let asked = self.next;
+        self.next += 1;
+        let producers = self.by_key.entry(key.clone()).or_default();
+        producers.insert(producer);
         let entries = self.by_producer.entry(producer).or_default();
-        entries.insert(key, entry);
+        let entry = entries.entry(key).or_insert_with(|| Entry {
+            record: record.clone(),
+            asked,
+            on_the_way: 0,
+            is_durable: false,
+            superseded: 0,
+            overtaken_by: BTreeSet::new(),
+            counts: None,
+        });
+        entry.record = record;
+        entry.asked = asked;
+        entry.superseded = 0;
+        entry.overtaken_by.clear();
+        entry
+    }
+
+    /// Forgets what a producer has for a partition.
+    fn leave(&mut self, producer: i64, key: &Key) {
+        if let Some(entries) = self.by_producer.get_mut(&producer) {
+            entries.remove(key);
+            if entries.is_empty() {
+                self.by_producer.remove(&producer);
+            }
+        }
+        if let Some(producers) = self.by_key.get_mut(key) {
+            producers.remove(&producer);
+            if producers.is_empty() {
+                self.by_key.remove(key);
+            }
+        }
+    }
+
+    fn entry(&mut self, producer: i64, key: &Key) -> Option<&mut Entry> {
+        self.by_producer.get_mut(&producer)?.get_mut(key)
+    }
+
+    /// The producers with an offset of the partition.
+    fn producers_of(&self, key: &Key) -> impl Iterator<Item = i64> {
+        self.by_key.get(key).into_iter().flatten().copied()
+    }
+
+    /// The other producers whose offsets of the partition were asked for before.
+    fn earlier(&self, producer: i64, key: &Key, asked: u64) -> impl Iterator<Item = i64> {
+        self.producers_of(key).filter(move |other| {
+            let entries = self.by_producer.get(other);
+            let entry = entries.and_then(|entries| entries.get(key));
+            *other != producer && entry.is_some_and(|entry| entry.asked < asked)
+        })
     }
 
     /// The producers with offsets here.
@@ -61,27 +123,28 @@ impl Pending {
     /// What the end of a producer's transaction takes in a unit at most, for what is pending here
     /// and these commits.
     pub(super) fn end_bytes(&self, producer: i64, group: &str, commits: &[Commit]) -> usize {
-        let entries = self.by_producer.get(&producer).into_iter().flatten();
-        let pending = entries.map(|((topic, _), entry)| (topic, &entry.record));
-        let coming = commits.iter().map(|commit| (&commit.topic, &commit.record));
-        let of_one = |(topic, record): (&String, &OffsetRecord)| {
-            // Removed under one key, and put with its metadata under another.
-            let key = group.len() + topic.len() + CHANGE_BYTES_MAX;
-            2 * (key + CHANGE_BYTES_MAX) + record.metadata.len()
+        let of_one = |key: &Key, record: &OffsetRecord, asked: u64| {
+            // Removed under one key, also for those that it overtakes, and put with its metadata
+            // under another. Whoever asks later is not overtaken.
+            let change = group.len() + key.0.len() + 2 * CHANGE_BYTES_MAX;
+            let overtaken = self.earlier(producer, key, asked).count();
+            (2 + overtaken) * change + record.metadata.len()
         };
-        pending.chain(coming).map(of_one).sum()
+        let entries = self.by_producer.get(&producer).into_iter().flatten();
+        let pending = entries.map(|(key, entry)| of_one(key, &entry.record, entry.asked));
+        let coming = commits.iter();
+        let coming = coming.map(|commit| of_one(&commit.key(), &commit.record, self.next));
+        pending.chain(coming).sum()
     }
 
-    /// Every partition with a pending offset; some more than once.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (String, i32)> {
-        let entries = self.by_producer.values();
-        entries.flat_map(|entries| entries.keys().cloned())
+    /// Every partition with a pending offset.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.by_key.keys().cloned()
     }
 
     /// Whether an open transaction is going to commit an offset of the partition.
-    pub(super) fn is_pending(&self, key: &(String, i32)) -> bool {
-        let mut entries = self.by_producer.values();
-        entries.any(|entries| entries.contains_key(key))
+    pub(super) fn is_pending(&self, key: &Key) -> bool {
+        self.by_key.contains_key(key)
     }
 
     /// What to write for a transaction's commits; report their end by [`Self::added`].
@@ -91,19 +154,9 @@ impl Pending {
         group: &str,
         commits: &[Commit],
     ) -> Vec<StateChange> {
-        let entries = self.by_producer.entry(producer).or_default();
         let change = |commit: &Commit| {
-            let key = (commit.topic.clone(), commit.partition);
-            let entry = entries.entry(key).or_insert_with(|| Entry {
-                record: commit.record.clone(),
-                on_the_way: 0,
-                is_durable: false,
-                superseded: 0,
-                counts: None,
-            });
-            entry.record = commit.record.clone();
+            let entry = self.enter(producer, commit.key(), commit.record.clone());
             entry.on_the_way += 1;
-            entry.superseded = 0;
             StateChange {
                 key: keys::pending(producer, group, &commit.topic, commit.partition),
                 value: Some(commit.record.encode()),
@@ -114,44 +167,37 @@ impl Pending {
 
     /// These commits are durable now, or were refused.
     pub(super) fn added(&mut self, producer: i64, commits: &[Commit], durable: bool) {
-        let Some(entries) = self.by_producer.get_mut(&producer) else {
-            return;
-        };
         for commit in commits {
-            let key = (commit.topic.clone(), commit.partition);
-            let Some(entry) = entries.get_mut(&key) else {
+            let key = commit.key();
+            let Some(entry) = self.entry(producer, &key) else {
                 continue;
             };
             entry.on_the_way = entry.on_the_way.saturating_sub(1);
             entry.is_durable |= durable;
             if entry.on_the_way == 0 && !entry.is_durable {
-                entries.remove(&key);
+                self.leave(producer, &key);
             }
-        }
-        if entries.is_empty() {
-            self.by_producer.remove(&producer);
         }
     }
 
     /// An ordinary commit of the partition comes after what is pending: what to write with it.
-    pub(super) fn supersede(&mut self, group: &str, key: &(String, i32)) -> Vec<StateChange> {
-        let mut changes = Vec::new();
-        for (producer, entries) in &mut self.by_producer {
-            if let Some(entry) = entries.get_mut(key) {
+    pub(super) fn supersede(&mut self, group: &str, key: &Key) -> Vec<StateChange> {
+        let producers: Vec<i64> = self.producers_of(key).collect();
+        for producer in &producers {
+            if let Some(entry) = self.entry(*producer, key) {
                 entry.superseded += 1;
-                changes.push(StateChange {
-                    key: keys::pending(*producer, group, &key.0, key.1),
-                    value: None,
-                });
             }
         }
-        changes
+        let removed = producers.into_iter();
+        removed
+            .map(|producer| removal(producer, group, key))
+            .collect()
     }
 
     /// An ordinary commit was refused after all.
-    pub(super) fn not_superseded(&mut self, key: &(String, i32)) {
-        for entries in self.by_producer.values_mut() {
-            if let Some(entry) = entries.get_mut(key) {
+    pub(super) fn not_superseded(&mut self, key: &Key) {
+        for producer in self.producers_of(key).collect::<Vec<_>>() {
+            if let Some(entry) = self.entry(producer, key) {
                 entry.superseded = entry.superseded.saturating_sub(1);
             }
         }
@@ -166,16 +212,24 @@ impl Pending {
         is_commit: bool,
     ) -> Vec<StateChange> {
         let mut changes = Vec::new();
+        let mut overtaking = Vec::new();
         let entries = self.by_producer.get_mut(&producer).into_iter().flatten();
-        for ((topic, partition), entry) in entries {
-            let counts = is_commit && entry.superseded == 0;
+        for (key, entry) in entries {
+            let is_last = entry.superseded == 0 && entry.overtaken_by.is_empty();
+            let counts = is_commit && is_last;
             entry.counts = Some(counts);
-            changes.push(StateChange {
-                key: keys::pending(producer, group, topic, *partition),
-                value: None,
-            });
+            changes.push(removal(producer, group, key));
             if counts {
-                changes.push(entry.commit(topic, *partition).change(group));
+                changes.push(entry.commit(key).change(group));
+                overtaking.push((key.clone(), entry.asked));
+            }
+        }
+        for (key, asked) in overtaking {
+            for other in self.earlier(producer, &key, asked).collect::<Vec<_>>() {
+                changes.push(removal(other, group, &key));
+                if let Some(entry) = self.entry(other, &key) {
+                    entry.overtaken_by.insert(asked);
+                }
             }
         }
         changes
@@ -183,51 +237,64 @@ impl Pending {
 
     /// A producer's transaction ended: the offsets that count now.
     pub(super) fn ended(&mut self, producer: i64) -> Vec<Commit> {
-        let entries = self.by_producer.remove(&producer).unwrap_or_default();
-        let counts = entries
-            .into_iter()
-            .filter(|(_, entry)| entry.counts == Some(true));
-        counts
-            .map(|((topic, partition), entry)| entry.commit(&topic, partition))
-            .collect()
+        let entries = self.by_producer.get(&producer).cloned().unwrap_or_default();
+        for key in entries.keys() {
+            self.leave(producer, key);
+        }
+        let counts = entries.iter();
+        let counts = counts.filter(|(_, entry)| entry.counts == Some(true));
+        counts.map(|(key, entry)| entry.commit(key)).collect()
     }
 
     /// The end of a producer's transaction was refused: it is open as before.
     pub(super) fn not_ended(&mut self, producer: i64) {
-        for entry in self
-            .by_producer
-            .get_mut(&producer)
-            .into_iter()
-            .flat_map(BTreeMap::values_mut)
-        {
-            entry.counts = None;
+        let mut overtook = Vec::new();
+        let entries = self.by_producer.get_mut(&producer).into_iter().flatten();
+        for (key, entry) in entries {
+            if entry.counts.take() == Some(true) {
+                overtook.push((key.clone(), entry.asked));
+            }
+        }
+        for (key, asked) in overtook {
+            for other in self.producers_of(&key).collect::<Vec<_>>() {
+                if let Some(entry) = self.entry(other, &key) {
+                    entry.overtaken_by.remove(&asked);
+                }
+            }
         }
     }
 
     /// The keys in the log of what is pending for a partition.
     pub(super) fn keys_in_log(&self, group: &str, topic: &str, partition: i32) -> Vec<Bytes> {
-        let key = (topic.to_owned(), partition);
-        let with = self.by_producer.iter();
-        with.filter(|(_, entries)| entries.contains_key(&key))
-            .map(|(producer, _)| keys::pending(*producer, group, topic, partition))
+        let of = (topic.to_owned(), partition);
+        let producers = self.producers_of(&of);
+        producers
+            .map(|producer| keys::pending(producer, group, topic, partition))
             .collect()
     }
 
     /// What was pending for a partition is gone.
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {
         let key = (topic.to_owned(), partition);
-        self.by_producer.retain(|_, entries| {
-            entries.remove(&key);
-            !entries.is_empty()
-        });
+        for producer in self.producers_of(&key).collect::<Vec<_>>() {
+            self.leave(producer, &key);
+        }
+    }
+}
+
+/// What takes a producer's pending offset out of the log.
+fn removal(producer: i64, group: &str, (topic, partition): &Key) -> StateChange {
+    StateChange {
+        key: keys::pending(producer, group, topic, *partition),
+        value: None,
     }
 }
 
 impl Entry {
-    fn commit(&self, topic: &str, partition: i32) -> Commit {
+    fn commit(&self, (topic, partition): &Key) -> Commit {
         Commit {
-            topic: topic.to_owned(),
-            partition,
+            topic: topic.clone(),
+            partition: *partition,
             record: self.record.clone(),
         }
     }
@@ -307,6 +374,52 @@ mod tests {
     }
 
     #[test]
+    fn of_two_transactions_the_one_that_asked_last_wins_whichever_ends_last() {
+        let asked = |again: bool| {
+            let mut pending = Pending::default();
+            pending.add(2, "g", &[commit(0, 5), commit(1, 5)]);
+            pending.add(1, "g", &[commit(0, 9)]);
+            if again {
+                pending.add(2, "g", &[commit(0, 5)]);
+            }
+            pending
+        };
+        let mut pending = asked(false);
+        let written = pending.ending(1, "g", true);
+        assert_eq!(written.len(), 3, "the other's offset goes with it");
+        assert_eq!(counting(pending.ended(1)), [(0, 9)]);
+        assert!(pending.is_pending(&key(0)), "unstable to the end");
+        assert_eq!(end(&mut pending, 2, true), [(1, 5)]);
+        assert!(pending.is_empty() && pending.keys().next().is_none());
+
+        let mut pending = asked(true);
+        assert_eq!(end(&mut pending, 1, true), [(0, 9)]);
+        assert_eq!(
+            end(&mut pending, 2, true),
+            [(0, 5), (1, 5)],
+            "asked again since"
+        );
+
+        let mut pending = asked(false);
+        assert_eq!(end(&mut pending, 1, false), []);
+        assert_eq!(
+            end(&mut pending, 2, true),
+            [(0, 5), (1, 5)],
+            "the other was aborted"
+        );
+
+        let mut pending = asked(false);
+        pending.ending(1, "g", true);
+        pending.not_ended(1);
+        assert_eq!(
+            end(&mut pending, 2, true),
+            [(0, 5), (1, 5)],
+            "its end was refused"
+        );
+        assert_eq!(end(&mut pending, 1, true), [(0, 9)]);
+    }
+
+    #[test]
     fn an_ordinary_commit_that_comes_later_wins_unless_it_was_refused() {
         let mut pending = Pending::default();
         pending.add(1, "g", &[commit(0, 5), commit(1, 6)]);
@@ -335,8 +448,12 @@ mod tests {
     fn the_end_takes_no_more_than_was_said() {
         let mut pending = Pending::default();
         let commits: Vec<Commit> = (0..50).map(|partition| commit(partition, 5)).collect();
+        for other in 2..9 {
+            pending.add(other, "group", &commits);
+        }
         let said = pending.end_bytes(1, "group", &commits);
         pending.add(1, "group", &commits);
+        pending.add(9, "group", &commits);
         assert_eq!(pending.end_bytes(1, "group", &[]), said);
         let of_change = |change: &StateChange| {
             let value = change.value.as_ref().map_or(0, Bytes::len);

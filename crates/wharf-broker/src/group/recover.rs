@@ -17,6 +17,9 @@ use crate::sync::lock;
 use crate::topics::Topics;
 use crate::{Error, ErrorKind, Options, Runtime};
 
+/// Producer, group, topic and partition.
+type PendingKey = (i64, String, String, i32);
+
 impl Groups {
     /// Reads the groups and their offsets from the log's state.
     pub(crate) fn recover(
@@ -51,11 +54,8 @@ impl Groups {
             group.is_stored = true;
             groups.insert(name, group);
         }
-        for (key, value) in reader.state(keys::PENDING) {
-            let found = keys::parse_pending(&key);
-            let (producer, name, topic, partition) =
-                found.ok_or_else(|| unreadable("transaction's offset", &key))?;
-            let record = OffsetRecord::decode(&value)?;
+        for (of, record) in read_pending(reader)? {
+            let (producer, name, topic, partition) = of;
             let group = groups
                 .entry(name)
                 .or_insert_with(|| Group::new(Protocol::classic(Machine::new(limits, now))));
@@ -126,6 +126,19 @@ fn read_members(reader: &Reader) -> Result<BTreeMap<String, Vec<(String, Member)
             .push((id, Member::decode(&value)?));
     }
     Ok(members)
+}
+
+/// The stored offsets of open transactions, in the order in which they were asked for as far as
+/// their times tell it.
+fn read_pending(reader: &Reader) -> Result<Vec<(PendingKey, OffsetRecord)>, Error> {
+    let mut pending = Vec::new();
+    for (key, value) in reader.state(keys::PENDING) {
+        let found = keys::parse_pending(&key);
+        let of = found.ok_or_else(|| unreadable("transaction's offset", &key))?;
+        pending.push((of, OffsetRecord::decode(&value)?));
+    }
+    pending.sort_by_key(|(_, record)| record.committed_at);
+    Ok(pending)
 }
 
 pub(super) fn unreadable(what: &str, key: &[u8]) -> Error {

@@ -165,9 +165,19 @@ struct Model {
     /// The writes of each partition in order.
     partitions: BTreeMap<i32, Vec<(String, Fate)>>,
     offset: Option<i64>,
-    /// The offset each id's open transaction is going to commit, and whether it counts.
-    pending: [Option<(i64, bool)>; 2],
+    /// The offset each id's open transaction is going to commit.
+    pending: [Option<Asked>; 2],
     counter: u32,
+}
+
+/// An offset that a transaction asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: i64,
+    /// When, counted.
+    when: u32,
+    /// Nobody who asked later has committed.
+    counts: bool,
 }
 
 impl Model {
@@ -182,10 +192,14 @@ impl Model {
                 *write = fate;
             }
         }
-        if let Some((at, true)) = self.pending[id].take()
+        if let Some(asked) = self.pending[id].take()
+            && asked.counts
             && commit
         {
-            self.offset = Some(at);
+            self.offset = Some(asked.at);
+            for other in self.pending.iter_mut().flatten() {
+                other.counts &= other.when > asked.when;
+            }
         }
     }
 
@@ -242,14 +256,21 @@ fn apply(world: &World, model: &mut Model, clients: &mut [[Client; 2]; 2], step:
             if clients[id][0].protocol == EXPLICIT {
                 clients[id][0].add_group(world, "g").unwrap();
             }
+            // A restart tells by the time who asked first.
+            world.advance(Duration::from_millis(1));
             clients[id][0].commit_offset(world, "g", at).unwrap();
-            model.pending[id] = Some((at, true));
+            model.counter += 1;
+            model.pending[id] = Some(Asked {
+                at,
+                when: model.counter,
+                counts: true,
+            });
         }
         Step::Ordinary { at } => {
             commit_offset(world, "g", at).unwrap();
             model.offset = Some(at);
-            for (_, counts) in model.pending.iter_mut().flatten() {
-                *counts = false;
+            for asked in model.pending.iter_mut().flatten() {
+                asked.counts = false;
             }
         }
         Step::End { id, commit } => {

@@ -44,6 +44,32 @@ fn a_later_ordinary_commit_wins_over_an_open_transactions_offset() {
 }
 
 #[test]
+fn of_two_open_transactions_the_offset_that_was_asked_for_last_counts_whichever_ends_last() {
+    // When the node restarts: not at all, before the first end, between the ends.
+    for restart in 0..3 {
+        let mut world = world();
+        // Its producer id is the lower one: ids do not decide.
+        let mut next = Client::start(&world, "next", IMPLICIT);
+        let mut late = Client::start(&world, "late", IMPLICIT);
+        late.commit_offset(&world, "g", 5).unwrap();
+        world.advance(Duration::from_millis(1));
+        next.commit_offset(&world, "g", 9).unwrap();
+        if restart == 1 {
+            world = world.lose_power();
+        }
+        next.end(&world, true).unwrap();
+        assert_eq!(committed(&world, "g"), (9, true), "still one is open");
+        if restart == 2 {
+            world = world.lose_power();
+        }
+        late.end(&world, true).unwrap();
+        assert_eq!(committed(&world, "g"), (9, false), "restart {restart}");
+        let world = world.lose_power();
+        assert_eq!(committed(&world, "g"), (9, false));
+    }
+}
+
+#[test]
 fn a_group_with_pending_offsets_does_not_expire_and_deleting_it_drops_them() {
     let world = world();
     let mut one = Client::start(&world, "one", IMPLICIT);
