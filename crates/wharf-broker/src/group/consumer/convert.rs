@@ -59,7 +59,7 @@ impl ConsumerGroup {
             group.save(id);
             group.renew_session(id, around);
         }
-        group.fingerprint = super::fingerprint(&group.sizes(around.catalog));
+        group.fingerprint = group.look(around.catalog);
         Ok(group)
     }
 

@@ -21,6 +21,7 @@ mod tests;
 mod time;
 mod topics;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ use super::machine::{Expiry, refusal};
 use super::{CommitCall, keys};
 use crate::{Error, ErrorKind, Options};
 use member::{Deadlines, Holders};
-use topics::{Patterns, fingerprint};
+use topics::{Patterns, TopicSize, fingerprint};
 
 /// The limits a group of the consumer protocol lives under; some may be set for a single group.
 #[derive(Clone, Copy, Debug)]
@@ -380,24 +381,23 @@ impl ConsumerGroup {
 
     /// Begins the next epoch: the target is computed anew.
     fn advance(&mut self, catalog: &dyn Catalog) {
-        self.is_changed = true;
-        self.epoch = self.epoch.saturating_add(1);
-        let sizes = self.sizes(catalog);
-        self.fingerprint = fingerprint(&sizes);
-        self.assignor = self.elected();
+        let topics = self.topics(catalog);
+        let sizes = sizes(&topics);
+        let assignor = self.elected();
         let subscribers = self.members.iter().map(|(id, member)| {
-            let names = self.names(member);
-            let topics = names
-                .filter_map(|name| catalog.by_name(name))
-                .map(|topic| topic.id);
+            let found = self.names(member).filter_map(|name| topics.get(name));
             let subscriber = assignor::Subscriber {
                 instance: member.instance.clone(),
-                topics: topics.collect(),
-                current: member.target.clone(),
+                topics: found.map(|topic| topic.id).collect(),
+                current: Cow::Borrowed(&member.target),
             };
             (id.clone(), subscriber)
         });
-        let assignment = assignor::assign(self.assignor, &subscribers.collect(), &sizes);
+        let assignment = assignor::assign(assignor, &subscribers.collect(), &sizes);
+        self.is_changed = true;
+        self.epoch = self.epoch.saturating_add(1);
+        self.fingerprint = fingerprint(&sizes);
+        self.assignor = assignor;
         for (id, target) in assignment {
             if let Some(member) = self.members.get_mut(&id)
                 && member.target != target
@@ -422,15 +422,17 @@ impl ConsumerGroup {
         member.topics.iter().map(String::as_str).chain(by_pattern)
     }
 
-    /// The topics subscribed to that exist.
-    fn sizes(&self, catalog: &dyn Catalog) -> assignor::Sizes {
-        let names: BTreeSet<&str> = self
-            .members
-            .values()
-            .flat_map(|member| self.names(member))
-            .collect();
-        let found = names.into_iter().filter_map(|name| catalog.by_name(name));
-        found.map(|topic| (topic.id, topic.partitions)).collect()
+    /// The topics subscribed to that exist, by name.
+    fn topics(&self, catalog: &dyn Catalog) -> BTreeMap<&str, TopicSize> {
+        let members = self.members.values();
+        let names: BTreeSet<&str> = members.flat_map(|member| self.names(member)).collect();
+        let found = |name| Some((name, catalog.by_name(name)?));
+        names.into_iter().filter_map(found).collect()
+    }
+
+    /// What tells whether those are others than before.
+    fn look(&self, catalog: &dyn Catalog) -> u64 {
+        fingerprint(&sizes(&self.topics(catalog)))
     }
 
     /// Looks whether topics came, went or grew; if any of them is subscribed to, begins an epoch.
@@ -440,7 +442,7 @@ impl ConsumerGroup {
             return;
         }
         self.patterns.refresh(catalog);
-        if !self.members.is_empty() && fingerprint(&self.sizes(catalog)) != self.fingerprint {
+        if !self.members.is_empty() && self.look(catalog) != self.fingerprint {
             self.advance(catalog);
         }
     }
@@ -464,6 +466,12 @@ impl ConsumerGroup {
             .map(|(topic, indexes)| (topic, indexes.iter().copied().collect()))
             .collect()
     }
+}
+
+/// How many partitions each topic has.
+fn sizes(topics: &BTreeMap<&str, TopicSize>) -> assignor::Sizes {
+    let topics = topics.values();
+    topics.map(|topic| (topic.id, topic.partitions)).collect()
 }
 
 fn check_epoch(epoch: i32, member: &Member, call: CommitCall) -> Result<(), Error> {

@@ -18,6 +18,7 @@ impl Partitions {
         self.0.is_empty()
     }
 
+    #[cfg(test)]
     pub(in crate::group) fn len(&self) -> usize {
         self.0.values().map(BTreeSet::len).sum()
     }

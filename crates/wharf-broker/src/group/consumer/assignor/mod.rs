@@ -9,6 +9,7 @@ mod range;
 mod tests;
 mod uniform;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
@@ -20,24 +21,24 @@ pub(crate) const NAMES: [&str; 2] = ["uniform", "range"];
 
 /// What an assignor knows of a member.
 #[derive(Clone, Debug, Default)]
-pub(in crate::group) struct Subscriber {
+pub(in crate::group) struct Subscriber<'a> {
     /// The static instance id.
     pub(in crate::group) instance: Option<String>,
     /// The topics it subscribes to, as far as they exist.
     pub(in crate::group) topics: BTreeSet<Uuid>,
     /// What it was to read so far.
-    pub(in crate::group) current: Partitions,
+    pub(in crate::group) current: Cow<'a, Partitions>,
 }
 
 /// Members by id.
-pub(in crate::group) type Subscribers = BTreeMap<String, Subscriber>;
+pub(in crate::group) type Subscribers<'a> = BTreeMap<String, Subscriber<'a>>;
 /// The number of partitions of every topic that somebody subscribes to.
 pub(in crate::group) type Sizes = BTreeMap<Uuid, i32>;
 /// What each member is to read; every member is in it.
 pub(in crate::group) type Assignment = BTreeMap<String, Partitions>;
 
 /// The assignment by the assignor of this name, which must be one of [`NAMES`].
-pub(in crate::group) fn assign(name: &str, members: &Subscribers, sizes: &Sizes) -> Assignment {
+pub(in crate::group) fn assign(name: &str, members: &Subscribers<'_>, sizes: &Sizes) -> Assignment {
     match name {
         "range" => range::assign(members, sizes),
         _ => uniform::assign(members, sizes),

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use super::{Assignment, Sizes, Subscriber, Subscribers};
 use crate::group::consumer::partitions::Partitions;
 
-pub(super) fn assign(members: &Subscribers, sizes: &Sizes) -> Assignment {
-    let mut ordered: Vec<(&String, &Subscriber)> = members.iter().collect();
+pub(super) fn assign(members: &Subscribers<'_>, sizes: &Sizes) -> Assignment {
+    let mut ordered: Vec<(&String, &Subscriber<'_>)> = members.iter().collect();
     ordered.sort_by_key(|(id, member)| (member.instance.is_none(), &member.instance, *id));
     let mut assignment: Assignment = members
         .keys()

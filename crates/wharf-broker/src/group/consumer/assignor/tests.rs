@@ -16,7 +16,7 @@ fn sizes() -> impl Strategy<Value = Sizes> {
 
 /// Members with random subscriptions and a random past, in which partitions may have two owners,
 /// not exist any more, or not be subscribed to any more.
-fn members(alike: bool) -> impl Strategy<Value = Subscribers> {
+fn members(alike: bool) -> impl Strategy<Value = Subscribers<'static>> {
     let topics = prop::collection::btree_set((0..6_u128).prop_map(topic), 0..5);
     let current = prop::collection::vec(((0..7_u128).prop_map(topic), 0..14_i32), 0..20);
     let member = (topics.clone(), current, prop::option::of("[a-c]"));
@@ -25,7 +25,7 @@ fn members(alike: bool) -> impl Strategy<Value = Subscribers> {
         let member = |(topics, current, instance): (_, Vec<_>, _)| Subscriber {
             instance,
             topics: if alike { same.clone() } else { topics },
-            current: current.into_iter().collect(),
+            current: Cow::Owned(current.into_iter().collect()),
         };
         members
             .into_iter()
@@ -49,7 +49,7 @@ fn loads(assignment: &Assignment) -> Vec<usize> {
 }
 
 /// How many partitions each member keeps of what it had, when it was the only one to have it.
-fn moved(members: &Subscribers, assignment: &Assignment) -> usize {
+fn moved(members: &Subscribers<'_>, assignment: &Assignment) -> usize {
     let kept = members.iter().map(|(id, member)| {
         let now = &assignment[id];
         member.current.without(now).len()
@@ -58,9 +58,9 @@ fn moved(members: &Subscribers, assignment: &Assignment) -> usize {
 }
 
 /// The members after the assignment, ready for the next one.
-fn settled(members: &Subscribers, assignment: &Assignment) -> Subscribers {
+fn settled(members: &Subscribers<'static>, assignment: &Assignment) -> Subscribers<'static> {
     let settled = members.iter().map(|(id, member)| {
-        let current = assignment[id].clone();
+        let current = Cow::Owned(assignment[id].clone());
         (
             id.clone(),
             Subscriber {
@@ -160,12 +160,12 @@ proptest! {
 
 #[test]
 fn range_puts_static_members_first_in_the_order_of_their_instances() {
-    let member = |instance: Option<&str>| Subscriber {
+    let member = |instance: Option<&str>| Subscriber::<'static> {
         instance: instance.map(str::to_owned),
         topics: [topic(1)].into(),
         ..Subscriber::default()
     };
-    let members: Subscribers = [
+    let members: Subscribers<'_> = [
         ("a".to_owned(), member(None)),
         ("b".to_owned(), member(Some("2"))),
         ("c".to_owned(), member(Some("1"))),
