@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use wharf_log::batch::{self, Producer, Record};
 use wharf_log::disk::Disk;
 use wharf_log::disk::real::RealDisk;
@@ -237,4 +238,42 @@ pub(crate) fn remove(partition: u64) -> Unit {
 /// The disk as the log wants it.
 pub(crate) fn shared(disk: &SimulatedDisk) -> Arc<dyn Disk> {
     Arc::new(disk.clone())
+}
+
+/// What becomes of a node between the operations of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Maintain,
+    Stop,
+    Kill,
+    PowerLoss,
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => Just(Event::Maintain),
+        1 => Just(Event::Stop),
+        1 => Just(Event::Kill),
+        1 => Just(Event::PowerLoss),
+    ]
+}
+
+impl Event {
+    /// Lets it happen to a node with [`small`] files; one that ended is opened again.
+    pub(crate) fn happen(self, disk: SimulatedDisk, mut node: Node) -> (SimulatedDisk, Node) {
+        let disk = match self {
+            Self::Maintain => {
+                node.log.maintenance.run(&keep_all(), node.now);
+                return (disk, node);
+            }
+            Self::Stop => {
+                node.stop();
+                disk
+            }
+            Self::Kill => disk.kill(),
+            Self::PowerLoss => disk.crash(),
+        };
+        let node = Node::open(&shared(&disk), small());
+        (disk, node)
+    }
 }

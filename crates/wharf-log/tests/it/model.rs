@@ -8,7 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use wharf_log::{CommitError, PartitionId};
 
-use crate::harness::{Node, advance, append, create, keep_all, remove, shared, small};
+use crate::harness::{
+    Event, Node, advance, append, create, event, keep_all, remove, shared, small,
+};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -24,10 +26,7 @@ enum Operation {
         percent: i64,
     },
     Remove(u64),
-    Maintain,
-    Stop,
-    Kill,
-    PowerLoss,
+    Event(Event),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -41,10 +40,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (partition(), 0..=100_i64)
             .prop_map(|(partition, percent)| Operation::Advance { partition, percent }),
         1 => partition().prop_map(Operation::Remove),
-        4 => Just(Operation::Maintain),
-        1 => Just(Operation::Stop),
-        1 => Just(Operation::Kill),
-        1 => Just(Operation::PowerLoss),
+        7 => event().prop_map(Operation::Event),
     ]
 }
 
@@ -166,21 +162,11 @@ proptest! {
                     model.partitions.remove(&id);
                     node.commit(remove(id)).unwrap();
                 },
-                Operation::Maintain => {
-                    node.log.maintenance.run(&keep_all(), node.now);
-                }
-                Operation::Stop => {
-                    node.stop();
-                    node = Node::open(&shared(&disk), small());
-                    assert_eq!(node.log.recovery.frames_replayed, 0);
-                }
-                Operation::Kill => {
-                    disk = disk.kill();
-                    node = Node::open(&shared(&disk), small());
-                }
-                Operation::PowerLoss => {
-                    disk = disk.crash();
-                    node = Node::open(&shared(&disk), small());
+                Operation::Event(event) => {
+                    (disk, node) = event.happen(disk, node);
+                    if event == Event::Stop {
+                        assert_eq!(node.log.recovery.frames_replayed, 0);
+                    }
                 }
             }
         }

@@ -8,7 +8,9 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use wharf_log::{Aborted, PartitionId, TransactionOutcome, Unit};
 
-use crate::harness::{Node, advance, append, append_to, keep_all, remove, shared, small};
+use crate::harness::{
+    Event, Node, advance, append, append_to, event, keep_all, remove, shared, small,
+};
 use crate::transactions::{committed, end, transactional, unit_of};
 
 const PARTITIONS: u64 = 3;
@@ -31,10 +33,7 @@ enum Operation {
         percent: i64,
     },
     Remove(u64),
-    Maintain,
-    Stop,
-    Kill,
-    PowerLoss,
+    Event(Event),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -55,10 +54,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (partition(), 0..=100_i64)
             .prop_map(|(partition, percent)| Operation::Advance { partition, percent }),
         1 => partition().prop_map(Operation::Remove),
-        4 => Just(Operation::Maintain),
-        1 => Just(Operation::Stop),
-        1 => Just(Operation::Kill),
-        1 => Just(Operation::PowerLoss),
+        7 => event().prop_map(Operation::Event),
     ]
 }
 
@@ -277,23 +273,11 @@ proptest! {
                         node.commit(remove(partition)).unwrap();
                     }
                 }
-                Operation::Maintain => {
-                    node.log.maintenance.run(&keep_all(), node.now);
-                }
-                Operation::Stop => {
-                    node.stop();
-                    node = Node::open(&shared(&disk), small());
-                    model.check(&node);
-                }
-                Operation::Kill => {
-                    disk = disk.kill();
-                    node = Node::open(&shared(&disk), small());
-                    model.check(&node);
-                }
-                Operation::PowerLoss => {
-                    disk = disk.crash();
-                    node = Node::open(&shared(&disk), small());
-                    model.check(&node);
+                Operation::Event(event) => {
+                    (disk, node) = event.happen(disk, node);
+                    if event != Event::Maintain {
+                        model.check(&node);
+                    }
                 }
             }
         }
