@@ -200,12 +200,7 @@ mod tests {
         let node = limited();
         let mut told = 0;
         for api in APIS {
-            for version in api
-                .card
-                .answered
-                .clone()
-                .filter(|version| api.codec_reads(*version))
-            {
+            for version in api.codec_versions() {
                 let request = frame(
                     api,
                     version,

@@ -53,6 +53,12 @@ impl Api {
     pub(crate) fn codec_reads(&self, version: i16) -> bool {
         self.codec.contains(&version)
     }
+
+    /// The answered versions that the message crate reads.
+    pub(crate) fn codec_versions(&self) -> impl Iterator<Item = i16> {
+        let answered = self.card.answered.clone();
+        answered.filter(|version| self.codec_reads(*version))
+    }
 }
 
 /// The API with this key.

@@ -148,22 +148,6 @@ fn produce_requests_keep_their_order_before_anyone_waits_for_them() {
 }
 
 #[test]
-fn acks_zero_answers_nothing_and_still_writes() {
-    let node = Node::new();
-    let topic = create(&node, "orders", &[]);
-    for version in 3..=13 {
-        let request = produce_request(version, topic, 0, batch_of(&["a"], None)).with_acks(0);
-        assert_eq!(
-            node.send(frame(version, &request)).unwrap(),
-            None,
-            "v{version}"
-        );
-    }
-    let one = produce_request(13, topic, 0, batch_of(&["a"], None)).with_acks(1);
-    assert_eq!(produce_with(&node, 13, &one).base_offset, 11);
-}
-
-#[test]
 fn acks_zero_that_failed_ends_the_connection() {
     let node = Node::new();
     let request = produce_request(9, nowhere(), 0, batch_of(&["a"], None)).with_acks(0);
