@@ -9,12 +9,13 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt};
-use wharf_broker::group::{CommitCall, CommitOffset, ConsumerHeartbeat, Member};
+use wharf_broker::group::{CommitCall, CommitOffset, ConsumerHeartbeat};
 use wharf_broker::{Broker, Options, Runtime, TopicRef, Wakeups};
 use wharf_log::Log;
 use wharf_log::disk::simulated::{Faults, SimulatedDisk};
 use wharf_message::Timestamp;
 
+use super::groups::simple;
 use super::support::{START, client, creation};
 
 /// Far more than the work takes; only a standstill takes longer.
@@ -70,15 +71,6 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
             Poll::Ready(value) => return value,
             Poll::Pending => thread::park(),
         }
-    }
-}
-
-fn simple(group: &str) -> Member {
-    Member {
-        group: group.to_owned(),
-        generation: -1,
-        member: String::new(),
-        instance: None,
     }
 }
 

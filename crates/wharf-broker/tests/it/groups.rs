@@ -1,4 +1,5 @@
-//! Groups over the log: waiting calls, time, and what survives the loss of power.
+//! Groups over the log: waiting calls, time, and what survives the loss of power. What they commit is
+//! in [`super::group_offsets`].
 
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub(super) fn offset(topic: &str, partition: i32, offset: i64) -> CommitOffset {
     }
 }
 
-fn leaving(member: &str) -> Leaving {
+pub(super) fn leaving(member: &str) -> Leaving {
     Leaving {
         member: member.to_owned(),
         instance: None,
@@ -76,7 +77,7 @@ fn leaving(member: &str) -> Leaving {
 }
 
 type Joining = Running<Result<Joined, JoinRefused>>;
-type Results = Vec<Result<(), Error>>;
+pub(super) type Results = Vec<Result<(), Error>>;
 
 fn start_join(world: &World, join: Join) -> Joining {
     let broker = world.broker.clone();
@@ -108,7 +109,7 @@ pub(super) fn one_member(world: &World) -> Joined {
     one_member_of(world, SESSION)
 }
 
-fn one_member_of(world: &World, session_timeout: Duration) -> Joined {
+pub(super) fn one_member_of(world: &World, session_timeout: Duration) -> Joined {
     let join = Join {
         session_timeout,
         ..join("g", "")
@@ -154,19 +155,7 @@ pub(super) fn committed(
     found.into_iter().next().unwrap().unwrap()
 }
 
-fn all_committed(world: &World, group: &str) -> Vec<(String, i32, i64)> {
-    let found = world
-        .broker
-        .committed_offsets(&client(), group, None, None)
-        .unwrap();
-    let plain = |one: Result<CommittedOffset, Error>| {
-        let one = one.unwrap();
-        (one.topic, one.partition, one.offset)
-    };
-    found.into_iter().map(plain).collect()
-}
-
-fn kind<T>(result: Result<T, Error>) -> ErrorKind {
+pub(super) fn kind<T>(result: Result<T, Error>) -> ErrorKind {
     result.err().map(|error| error.kind).expect("a refusal")
 }
 
@@ -184,15 +173,6 @@ pub(super) fn state(world: &World, group: &str) -> &'static str {
 fn delete_group(world: &World, group: &'static str) -> Result<(), Error> {
     let broker = world.broker.clone();
     world.run(async move { broker.delete_group(&client(), group).await })
-}
-
-fn delete_offsets(world: &World, topics: &[&str]) -> Result<Results, Error> {
-    let partitions = topics
-        .iter()
-        .map(|topic| ((*topic).to_owned(), 0))
-        .collect();
-    let broker = world.broker.clone();
-    world.run(async move { broker.delete_offsets(&client(), "g", partitions).await })
 }
 
 #[test]
@@ -320,163 +300,6 @@ fn the_last_member_that_falls_silent_leaves_an_empty_group_that_is_forgotten_lat
 }
 
 #[test]
-fn an_offset_is_answered_and_shown_only_after_the_sync() {
-    let world = World::new();
-    world.topic("orders", 1, &[]);
-    world.hold_commits(true);
-    let running = start_commit(&world, &simple("g"), vec![offset("orders", 0, 7)]);
-    world.settle();
-    assert!(!running.is_done());
-    assert_eq!(committed(&world, "g", "orders", 0).offset, -1);
-    world.hold_commits(false);
-    assert_eq!(kinds(world.finish(&running).unwrap()), [None]);
-    assert_eq!(committed(&world, "g", "orders", 0).offset, 7);
-}
-
-#[test]
-fn an_offset_is_committed_even_if_the_caller_goes_away() {
-    let world = World::new();
-    world.topic("orders", 1, &[]);
-    world.hold_commits(true);
-    let running = start_commit(&world, &simple("g"), vec![offset("orders", 0, 7)]);
-    world.settle();
-    drop(running);
-    world.hold_commits(false);
-    world.settle();
-    assert_eq!(committed(&world, "g", "orders", 0).offset, 7);
-}
-
-#[test]
-fn committed_offsets_survive_the_loss_of_power_with_everything_that_belongs_to_them() {
-    let mut world = World::new();
-    let topic = world.topic("orders", 3, &[]);
-    for round in 1..=3_i64 {
-        let by_id = CommitOffset {
-            topic: TopicRef::Id(topic.id),
-            ..offset("", 1, round * 10)
-        };
-        let offsets = vec![offset("orders", 0, round), by_id];
-        assert_eq!(
-            kinds(commit(&world, &simple("g"), offsets).unwrap()),
-            [None, None]
-        );
-        world = world.lose_power();
-        let expected = CommittedOffset {
-            topic: "orders".to_owned(),
-            topic_id: Some(topic.id),
-            partition: 0,
-            offset: round,
-            leader_epoch: 3,
-            metadata: "näme".to_owned(),
-            is_unstable: false,
-        };
-        assert_eq!(committed(&world, "g", "orders", 0), expected);
-        let all = [
-            ("orders".to_owned(), 0, round),
-            ("orders".to_owned(), 1, round * 10),
-        ];
-        assert_eq!(all_committed(&world, "g"), all);
-    }
-}
-
-#[test]
-fn what_was_not_committed_is_offset_minus_one() {
-    let world = World::new();
-    world.topic("orders", 1, &[]);
-    for (group, topic) in [("nobody", "orders"), ("nobody", "missing")] {
-        let found = committed(&world, group, topic, 0);
-        assert_eq!(
-            (found.offset, found.leader_epoch, found.metadata.as_str()),
-            (-1, -1, "")
-        );
-    }
-    assert!(all_committed(&world, "nobody").is_empty());
-    let unknown = [(TopicRef::Id(uuid::Uuid::from_u128(1)), 0)];
-    let found = world
-        .broker
-        .committed_offsets(&client(), "g", None, Some(&unknown))
-        .unwrap();
-    assert_eq!(
-        found[0].as_ref().unwrap_err().kind,
-        ErrorKind::UnknownTopicId
-    );
-}
-
-#[test]
-fn each_offset_of_a_commit_is_judged_for_itself() {
-    let world = World::new();
-    world.topic("orders", 1, &[]);
-    let long = CommitOffset {
-        metadata: Some("m".repeat(5000)),
-        ..offset("orders", 0, 1)
-    };
-    let offsets = vec![
-        offset("missing", 0, 1),
-        offset("orders", 1, 1),
-        long,
-        offset("orders", 0, 2),
-    ];
-    let results = commit(&world, &simple("g"), offsets).unwrap();
-    let unknown = Some(ErrorKind::UnknownTopicOrPartition);
-    assert_eq!(
-        kinds(results),
-        [
-            unknown,
-            unknown,
-            Some(ErrorKind::OffsetMetadataTooLarge),
-            None
-        ]
-    );
-    assert_eq!(all_committed(&world, "g"), [("orders".to_owned(), 0, 2)]);
-}
-
-#[test]
-fn a_commit_by_a_stranger_is_refused_as_a_whole() {
-    let world = World::new();
-    world.topic("orders", 1, &[]);
-    let stranger = Member {
-        generation: 1,
-        member: "m".to_owned(),
-        ..simple("g")
-    };
-    let one = || vec![offset("orders", 0, 1)];
-    assert_eq!(
-        kind(commit(&world, &stranger, one())),
-        ErrorKind::GroupIdNotFound
-    );
-    let joined = one_member(&world);
-    assert_eq!(
-        kind(commit(&world, &stranger, one())),
-        ErrorKind::UnknownMemberId
-    );
-    assert_eq!(
-        kind(commit(&world, &simple("g"), one())),
-        ErrorKind::UnknownMemberId
-    );
-    let own = member("g", &joined);
-    assert_eq!(kinds(commit(&world, &own, one()).unwrap()), [None]);
-    let stale = Member {
-        generation: 0,
-        ..own.clone()
-    };
-    assert_eq!(
-        kind(commit(&world, &stale, one())),
-        ErrorKind::IllegalGeneration
-    );
-    let fetch = |member| {
-        world
-            .broker
-            .committed_offsets(&client(), "g", Some(member), None)
-    };
-    assert_eq!(fetch(&own).unwrap().len(), 1);
-    assert_eq!(
-        fetch(&stale).unwrap().len(),
-        1,
-        "as in Kafka, only commits are checked"
-    );
-}
-
-#[test]
 fn members_go_on_after_a_restart_without_a_rebalance() {
     let world = World::new();
     world.topic("orders", 1, &[]);
@@ -557,103 +380,6 @@ fn a_group_on_its_way_out_answers_nobody() {
     commit(&world, &simple("g"), vec![offset("orders", 0, 6)]).unwrap();
     let world = world.restart();
     assert_eq!(committed(&world, "g", "orders", 0).offset, 6);
-}
-
-#[test]
-fn offsets_of_topics_that_members_read_cannot_be_deleted() {
-    let world = World::new();
-    world.topic("orders", 1, &[]);
-    world.topic("other", 1, &[]);
-    assert_eq!(
-        kind(delete_offsets(&world, &["orders"])),
-        ErrorKind::GroupIdNotFound
-    );
-    let own = member("g", &one_member(&world));
-    commit(
-        &world,
-        &own,
-        vec![offset("orders", 0, 5), offset("other", 0, 6)],
-    )
-    .unwrap();
-    let results = delete_offsets(&world, &["orders", "other", "missing"]).unwrap();
-    let subscribed = Some(ErrorKind::GroupSubscribedToTopic);
-    assert_eq!(
-        kinds(results),
-        [subscribed, None, Some(ErrorKind::UnknownTopicOrPartition)]
-    );
-    let world = world.restart();
-    assert_eq!(all_committed(&world, "g"), [("orders".to_owned(), 0, 5)]);
-}
-
-#[test]
-fn a_topic_takes_its_offsets_with_it() {
-    let world = World::new();
-    world.topic("orders", 1, &[]);
-    world.topic("other", 1, &[]);
-    let offsets = vec![offset("orders", 0, 5), offset("other", 0, 6)];
-    commit(&world, &simple("g"), offsets).unwrap();
-    let broker = world.broker.clone();
-    let orders = TopicRef::Name("orders".to_owned());
-    world
-        .run(async move { broker.delete_topic(&client(), &orders).await })
-        .unwrap();
-    assert_eq!(committed(&world, "g", "orders", 0).offset, -1);
-    world.settle();
-    assert_eq!(world.broker.group_counts().offsets, 1);
-    world.topic("orders", 1, &[]);
-    assert_eq!(committed(&world, "g", "orders", 0).offset, -1);
-    let world = world.restart();
-    assert_eq!(all_committed(&world, "g"), [("other".to_owned(), 0, 6)]);
-}
-
-#[test]
-fn offsets_expire_a_while_after_the_group_became_empty_and_the_group_with_them() {
-    let world = World::with(Options {
-        offsets_retention: DAY * 7,
-        ..Options::default()
-    });
-    world.topic("orders", 1, &[]);
-    let joined = one_member_of(&world, HALF_AN_HOUR);
-    let own = member("g", &joined);
-    commit(&world, &own, vec![offset("orders", 0, 5)]).unwrap();
-    for _ in 0..8 * 24 * 3 {
-        world.advance(HALF_AN_HOUR * 2 / 3);
-        world.broker.heartbeat(&client(), &own).unwrap();
-    }
-    assert_eq!(
-        committed(&world, "g", "orders", 0).offset,
-        5,
-        "members keep their offsets"
-    );
-    world
-        .broker
-        .leave_group(&client(), "g", vec![leaving(&joined.member)])
-        .unwrap();
-    world.advance(DAY * 6);
-    let world = world.lose_power();
-    assert_eq!(committed(&world, "g", "orders", 0).offset, 5);
-    world.advance(DAY);
-    assert_eq!(committed(&world, "g", "orders", 0).offset, -1);
-    assert!(world.broker.list_groups(&client()).is_empty());
-    assert!(
-        !world.runtime.has_timers(),
-        "an idle node waits for nothing"
-    );
-    let world = world.restart();
-    assert!(world.broker.list_groups(&client()).is_empty());
-}
-
-#[test]
-fn a_commit_may_ask_for_a_shorter_retention() {
-    let world = World::new();
-    world.topic("orders", 2, &[]);
-    let short = CommitOffset {
-        retention: Some(DAY),
-        ..offset("orders", 0, 5)
-    };
-    commit(&world, &simple("g"), vec![short, offset("orders", 1, 6)]).unwrap();
-    world.advance(DAY * 2);
-    assert_eq!(all_committed(&world, "g"), [("orders".to_owned(), 1, 6)]);
 }
 
 #[test]

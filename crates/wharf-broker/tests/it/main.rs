@@ -8,6 +8,7 @@ mod fetch_threads;
 mod fetching;
 mod group_faults;
 mod group_migration;
+mod group_offsets;
 mod group_threads;
 mod groups;
 mod ledger;

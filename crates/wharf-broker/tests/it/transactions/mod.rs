@@ -10,7 +10,7 @@ mod time;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wharf_broker::group::{CommitCall, CommitOffset, Member};
+use wharf_broker::group::{CommitCall, CommitOffset};
 use wharf_broker::{
     Error, ErrorKind, FetchedPartition, InitTransactions, OffsetQuery, OffsetQueryAt, Options,
     Produce, Produced, ProducerIdentity, Protocol, TransactionState, TransactionalProducer,
@@ -19,6 +19,7 @@ use wharf_broker::{
 use wharf_log::batch::{HEADER_BYTES, Producer, Record, build_transactional, header, records};
 
 use crate::fetching::{fetch, from, name, request};
+use crate::groups::simple;
 use crate::producing::batch;
 use crate::support::{START, World, client};
 
@@ -158,15 +159,6 @@ fn end(
             .end_transaction(&client(), &caller, commit, protocol)
             .await
     })
-}
-
-fn simple(group: &str) -> Member {
-    Member {
-        group: group.to_owned(),
-        generation: -1,
-        member: String::new(),
-        instance: None,
-    }
 }
 
 fn offset(offset: i64) -> CommitOffset {
