@@ -4,8 +4,6 @@
 //! answer describes the topic with all its settings, from version 7 on with its id. The time-out
 //! of the request is not needed: nothing waits for other nodes.
 
-use std::collections::HashSet;
-
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult,
@@ -17,7 +15,7 @@ use wharf_broker::{Broker, ConfigEntry, CreateTopic, Error, ErrorKind, Topic};
 use super::Card;
 use super::config_resource::source_code;
 use super::in_order::in_order;
-use super::repeated::repeated;
+use super::repeated::named;
 use crate::error::error_code;
 use crate::frame::Call;
 use crate::shape::{BOOL, INT16, INT32, Shape, TEXT, array, items};
@@ -64,15 +62,9 @@ async fn answer(call: Call, request: CreateTopicsRequest) -> CreateTopicsRespons
     let (broker, cx) = (&call.broker, &call.cx);
     let version = call.version();
     let validate_only = request.validate_only;
-    let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
-    let mut refused_once = HashSet::new();
-    let topics = request
-        .topics
-        .into_iter()
-        .filter(|topic| !repeated.contains(&topic.name) || refused_once.insert(topic.name.clone()));
-    let work = topics.map(|topic| {
+    let topics = named(request.topics, |topic| topic.name.clone());
+    let work = topics.map(|(topic, is_repeated)| {
         let name = topic.name.clone();
-        let is_repeated = repeated.contains(&name);
         async move {
             let created = if is_repeated {
                 let message = "the topic is named more than once";

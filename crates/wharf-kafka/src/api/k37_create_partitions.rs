@@ -2,8 +2,6 @@
 //!
 //! A manual assignment must name this node for every partition that is added, and nothing else.
 
-use std::collections::HashSet;
-
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
@@ -11,7 +9,7 @@ use wharf_broker::{Broker, Context, Error, ErrorKind, TopicRef};
 
 use super::Card;
 use super::in_order::in_order;
-use super::repeated::repeated;
+use super::repeated::named;
 use crate::error::code_of;
 use crate::frame::Call;
 use crate::shape::{BOOL, INT32, Shape, TEXT, array, items};
@@ -38,26 +36,18 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 async fn answer(call: Call, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let (broker, cx) = (&call.broker, &call.cx);
     let validate_only = request.validate_only;
-    let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
-    let mut refused_once = HashSet::new();
-    let topics = request
-        .topics
-        .into_iter()
-        .filter(|topic| !repeated.contains(&topic.name) || refused_once.insert(topic.name.clone()));
-    let work = topics.map(|topic| {
-        let is_repeated = repeated.contains(&topic.name);
-        async move {
-            let created = if is_repeated {
-                let message = "the topic is named more than once";
-                Err(Error::new(ErrorKind::InvalidRequest, message))
-            } else {
-                create(broker, cx, &topic, validate_only).await
-            };
-            CreatePartitionsTopicResult::default()
-                .with_name(topic.name)
-                .with_error_code(code_of(&created))
-                .with_error_message(message_of(&created))
-        }
+    let topics = named(request.topics, |topic| topic.name.clone());
+    let work = topics.map(|(topic, is_repeated)| async move {
+        let created = if is_repeated {
+            let message = "the topic is named more than once";
+            Err(Error::new(ErrorKind::InvalidRequest, message))
+        } else {
+            create(broker, cx, &topic, validate_only).await
+        };
+        CreatePartitionsTopicResult::default()
+            .with_name(topic.name)
+            .with_error_code(code_of(&created))
+            .with_error_message(message_of(&created))
     });
     CreatePartitionsResponse::default().with_results(in_order(work).await)
 }

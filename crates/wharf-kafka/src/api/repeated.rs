@@ -10,6 +10,20 @@ pub(super) fn repeated<T: Eq + Hash + Clone>(all: impl Iterator<Item = T>) -> Ha
     all.filter(|one| !seen.insert(one.clone())).collect()
 }
 
+/// Each of `all` once by its name, with whether that stands there again.
+pub(super) fn named<T, N: Eq + Hash + Clone>(
+    all: Vec<T>,
+    name: fn(&T) -> N,
+) -> impl Iterator<Item = (T, bool)> {
+    let repeated = repeated(all.iter().map(name));
+    let mut told = HashSet::new();
+    all.into_iter().filter_map(move |one| {
+        let name = name(&one);
+        let is_repeated = repeated.contains(&name);
+        (!is_repeated || told.insert(name)).then_some((one, is_repeated))
+    })
+}
+
 /// Each partition of each topic once, in the order asked.
 pub(super) fn once<T: Eq + Hash + Clone>(topics: Vec<(T, Vec<i32>)>) -> Vec<(T, Vec<i32>)> {
     let mut seen: HashMap<T, HashSet<i32>> = HashMap::new();
@@ -32,6 +46,12 @@ mod tests {
             HashSet::from([1, 2])
         );
         assert_eq!(repeated([1, 2].into_iter()), HashSet::new());
+    }
+
+    #[test]
+    fn what_is_named_again_is_told_once() {
+        let found: Vec<_> = named(vec![1, 2, 1, 3, 1], |one| *one).collect();
+        assert_eq!(found, [(1, true), (2, false), (3, false)]);
     }
 
     #[test]

@@ -195,6 +195,25 @@ pub(crate) fn body_in(style: Style, shape: &Shape, version: i16, seed: u64) -> V
     author.out
 }
 
+/// Asserts that a codec of our own reads bodies of this version to their last byte, and none that is
+/// cut.
+pub(crate) fn assert_reads_to_the_last_byte<T, E>(
+    shape: &Shape,
+    version: i16,
+    decode: fn(Bytes) -> Result<T, E>,
+) {
+    for seed in 0..40 {
+        let body = Bytes::from(body(shape, version, seed));
+        assert!(decode(body.clone()).is_ok(), "seed {seed}");
+        for end in 0..body.len() {
+            assert!(
+                decode(body.slice(..end)).is_err(),
+                "seed {seed} cut at {end}"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_shape_is_what_the_codec_reads_and_writes_in_every_version() {
     for api in APIS {
