@@ -67,11 +67,12 @@ impl Connection {
         config
     }
 
-    /// Whether the connection is neither encrypted nor authenticated.
-    pub(crate) fn is_plain(&self) -> bool {
+    /// What `-X` says of a setting, under one of its names.
+    pub(crate) fn setting(&self, names: &[&str]) -> Option<&str> {
         let mut settings = self.client_settings.iter().rev();
-        let protocol = settings.find(|(name, _)| name == "security.protocol");
-        protocol.is_none_or(|(_, value)| value.eq_ignore_ascii_case("plaintext"))
+        settings
+            .find(|(name, _)| names.contains(&name.as_str()))
+            .map(|(_, value)| value.as_str())
     }
 
     /// A client of the given kind. A bad `-X` setting is an error of usage.

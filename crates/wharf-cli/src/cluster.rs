@@ -1,8 +1,8 @@
 //! The brokers of a cluster as the requests of [`wire`](crate::wire) need them: any of them, all of
 //! them, a partition's leader, who coordinates a transactional id or a group.
 //!
-//! Works on plain connections only, and says so on others. Whom a broker names is asked next, under
-//! the address that it names.
+//! Works over plain connections, with a user's password where they ask for one (SASL PLAIN), and
+//! says so over others. Whom a broker names is asked next, under the address that it names.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -19,7 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use wharf_server::Problem;
 
 use crate::client::{Connection, PATIENCE, unknown_topic};
-use crate::wire::{Wire, refused};
+use crate::wire::{Login, Wire, refused};
 
 /// How long to wait before what may pass by itself is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -37,31 +37,28 @@ pub(crate) struct Cluster {
     /// The broker that answered first.
     first: String,
     wires: BTreeMap<String, Wire>,
+    login: Option<Login>,
 }
 
 impl Cluster {
     /// Connects to the first of the brokers (separated by commas) that answers.
     pub(crate) fn connect(connection: &Connection) -> Result<Self> {
-        if !connection.is_plain() {
-            return Err(Problem::plain(
-                "this cannot be asked over an encrypted or authenticated connection",
-                "librdkafka has no call for it, and this program's own connections are plain ones",
-                "ask a listener without `security.protocol`, or use Apache Kafka's own tools",
-            )
-            .into());
-        }
-        Self::of(&connection.broker)
+        Self::of(&connection.broker, login(connection)?)
     }
 
-    /// As [`Cluster::connect`], over plain connections.
-    pub(crate) fn of(brokers: &str) -> Result<Self> {
+    /// As [`Cluster::connect`], with what it needs of the connection's settings.
+    pub(crate) fn of(brokers: &str, login: Option<Login>) -> Result<Self> {
         let mut failed = None;
         for address in brokers.split(',').map(str::trim) {
-            match Wire::connect(address) {
+            match Wire::connect(address, login.as_ref()) {
                 Ok(wire) => {
                     let first = address.to_owned();
                     let wires = BTreeMap::from([(first.clone(), wire)]);
-                    return Ok(Self { first, wires });
+                    return Ok(Self {
+                        first,
+                        wires,
+                        login,
+                    });
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -78,7 +75,7 @@ impl Cluster {
     /// The broker at an address.
     pub(crate) fn at(&mut self, address: &str) -> Result<&mut Wire> {
         if !self.wires.contains_key(address) {
-            let wire = Wire::connect(address)?;
+            let wire = Wire::connect(address, self.login.as_ref())?;
             self.wires.insert(address.to_owned(), wire);
         }
         self.wires.get_mut(address).context("it was just put there")
@@ -163,6 +160,27 @@ impl Cluster {
         let address = found.into_keys().next();
         let address = address.context("the broker's answer names no coordinator")?;
         self.at(&address)
+    }
+}
+
+/// Who to log in as, by the settings that librdkafka has for it.
+fn login(connection: &Connection) -> Result<Option<Login>> {
+    let protocol = connection.setting(&["security.protocol"]);
+    let protocol = protocol.unwrap_or("plaintext").to_ascii_lowercase();
+    let mechanism = connection.setting(&["sasl.mechanism", "sasl.mechanisms"]);
+    match (protocol.as_str(), mechanism.unwrap_or_default()) {
+        ("plaintext", _) => Ok(None),
+        ("sasl_plaintext", "PLAIN") => Ok(Some(Login {
+            user: connection.setting(&["sasl.username"]).unwrap_or_default().to_owned(),
+            password: connection.setting(&["sasl.password"]).unwrap_or_default().to_owned(),
+        })),
+        _ => Err(Problem::plain(
+            format!("this cannot be asked with security.protocol={protocol}"),
+            "librdkafka has no call for it, and this program's own connections are not encrypted \
+             and know no mechanism but PLAIN",
+            "ask a listener with plaintext, or sasl_plaintext and PLAIN, or use Apache Kafka's tools",
+        )
+        .into()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! One request at a time, each with a deadline; an answer is bounded, and checked before it is
 //! decoded (`wharf_kafka::client`). Everything that goes wrong is told as a [`Problem`].
 
+use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::RangeInclusive;
@@ -11,8 +12,10 @@ use std::time::Instant;
 use anyhow::Result;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use kafka_protocol::protocol::Request;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
 use wharf_kafka::client::{self, ClientError};
 use wharf_message::Code;
 use wharf_server::Problem;
@@ -24,6 +27,22 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How much memory is taken before as much has come.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// A user with a password (SASL PLAIN).
+#[derive(Clone)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Login")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A connection to one broker that knows which versions of requests it answers.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -34,8 +53,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Connects to `HOST:PORT` and asks for the versions that are spoken there.
-    pub(crate) fn connect(address: &str) -> Result<Self> {
+    /// Connects to `HOST:PORT`, asks for the versions that are spoken there, and logs in.
+    pub(crate) fn connect(address: &str, login: Option<&Login>) -> Result<Self> {
         let stream = open(address).map_err(|error| unreachable(address, &error.to_string()))?;
         let mut wire = Self {
             address: address.to_owned(),
@@ -49,7 +68,29 @@ impl Wire {
             return Err(refused(what, error, None));
         }
         wire.versions = Some(versions);
+        if let Some(login) = login {
+            wire.log_in(login)?;
+        }
         Ok(wire)
+    }
+
+    fn log_in(&mut self, login: &Login) -> Result<()> {
+        let what = format!("{} does not let {:?} in", self.address, login.user);
+        let mechanism = StrBytes::from_static_str("PLAIN");
+        let handshake = SaslHandshakeRequest::default().with_mechanism(mechanism);
+        let answer = self.ask(&handshake)?;
+        if let Some(error) = ResponseError::try_from_code(answer.error_code) {
+            let known: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
+            let said = format!("it knows {} and not PLAIN", known.join(", "));
+            return Err(refused(what, error, Some(&said)));
+        }
+        let token = format!("\0{}\0{}", login.user, login.password);
+        let request = SaslAuthenticateRequest::default().with_auth_bytes(token.into());
+        let answer = self.ask(&request)?;
+        match ResponseError::try_from_code(answer.error_code) {
+            None => Ok(()),
+            Some(error) => Err(refused(what, error, answer.error_message.as_deref())),
+        }
     }
 
     /// Asks in the newest version that both sides have.
@@ -236,8 +277,8 @@ pub(crate) mod fake {
         }
     }
 
-    /// Answers on one connection until it is closed.
-    pub(crate) fn serve(listener: TcpListener, answers: Answers) -> thread::JoinHandle<()> {
+    /// Answers on one connection until it is closed; what was asked on it comes out in the end.
+    pub(crate) fn serve(listener: TcpListener, answers: Answers) -> thread::JoinHandle<Vec<u8>> {
         let keys = answers.0.iter().map(|(key, (version, _))| {
             ApiVersion::default()
                 .with_api_key(*key)
@@ -248,7 +289,7 @@ pub(crate) mod fake {
         let answers = answers.with::<ApiVersionsRequest>(0, &versions);
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("the test connects");
-            let mut length = [0; 4];
+            let (mut length, mut asked) = ([0; 4], Vec::new());
             while stream.read_exact(&mut length).is_ok() {
                 let length = usize::try_from(i32::from_be_bytes(length)).expect("a length");
                 let mut request = vec![0; length];
@@ -262,7 +303,9 @@ pub(crate) mod fake {
                 frame.put_i32(header.get_i32());
                 frame.put_slice(body);
                 stream.write_all(&frame).expect("the test reads");
+                asked.append(&mut request);
             }
+            asked
         })
     }
 }
@@ -271,6 +314,8 @@ pub(crate) mod fake {
 mod tests {
     use std::net::TcpListener;
     use std::thread;
+
+    use kafka_protocol::messages::{SaslAuthenticateResponse, SaslHandshakeResponse};
 
     use super::*;
 
@@ -291,7 +336,7 @@ mod tests {
 
     fn problem_with(bytes: Vec<u8>) -> Problem {
         let (address, server) = saying(bytes);
-        let error = Wire::connect(&address).expect_err("that is no broker");
+        let error = Wire::connect(&address, None).expect_err("that is no broker");
         server.join().expect("the server ended");
         error.downcast().expect("a problem for a person")
     }
@@ -322,13 +367,39 @@ mod tests {
         // Version 0: no error, one key: Produce.
         let none = [&[0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1][..], &[0; 6]].concat();
         let (address, server) = saying(none);
-        let wire = Wire::connect(&address).expect("it tells its versions");
+        let wire = Wire::connect(&address, None).expect("it tells its versions");
         server.join().expect("the server ended");
         let error = wire
             .version::<kafka_protocol::messages::ListTransactionsRequest>()
             .expect_err("it has only Produce");
         let problem: Problem = error.downcast().expect("a problem for a person");
         assert!(problem.why.contains("ListTransactions"), "{problem}");
+    }
+
+    #[test]
+    fn a_user_is_let_in_or_told_why_not() {
+        let login = Login {
+            user: "alice".to_owned(),
+            password: "secret".to_owned(),
+        };
+        assert!(!format!("{login:?}").contains("secret"));
+        let refusal = ResponseError::SaslAuthenticationFailed.code();
+        for (code, let_in) in [(0, true), (refusal, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+            let address = listener.local_addr().expect("it is bound").to_string();
+            let answer = SaslAuthenticateResponse::default().with_error_code(code);
+            let answers = fake::Answers::default()
+                .with::<SaslHandshakeRequest>(1, &SaslHandshakeResponse::default())
+                .with::<SaslAuthenticateRequest>(0, &answer);
+            let server = fake::serve(listener, answers);
+            match Wire::connect(&address, Some(&login)) {
+                Ok(_) => assert!(let_in),
+                Err(error) => assert!(!let_in && error.to_string().contains("alice"), "{error}"),
+            }
+            let asked = server.join().expect("the broker ended");
+            let token = b"\0alice\0secret";
+            assert!(asked.windows(token.len()).any(|bytes| bytes == token));
+        }
     }
 
     #[test]

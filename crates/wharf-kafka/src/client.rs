@@ -12,7 +12,7 @@ use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
 use crate::shape::{
-    BOOL, FLOAT64, Field, INT8, INT16, INT32, INT64, Shape, TEXT, UUID, Walk, array, items,
+    BOOL, BYTES, FLOAT64, Field, INT8, INT16, INT32, INT64, Shape, TEXT, UUID, Walk, array, items,
     structure,
 };
 
@@ -31,7 +31,7 @@ struct Known {
 const ALWAYS: i16 = 0;
 const ASSIGNMENT: Field = structure(&[array(&[UUID, TEXT, items(&INT32)])]);
 
-static KNOWN: [Known; 12] = [
+static KNOWN: [Known; 14] = [
     Known {
         key: 3,
         name: "Metadata",
@@ -56,6 +56,12 @@ static KNOWN: [Known; 12] = [
         answer: Shape::new(3, &[INT32, array(&[TEXT, INT32, TEXT, INT32, INT16, TEXT])]),
     },
     Known {
+        key: 17,
+        name: "SaslHandshake",
+        versions: 1..=1,
+        answer: Shape::rigid(&[INT16, items(&TEXT)]),
+    },
+    Known {
         key: 18,
         name: "ApiVersions",
         versions: 0..=0,
@@ -75,6 +81,12 @@ static KNOWN: [Known; 12] = [
             1,
             &[array(&[INT64, array(&[TEXT, array(&[INT32, INT16])])])],
         ),
+    },
+    Known {
+        key: 36,
+        name: "SaslAuthenticate",
+        versions: 0..=0,
+        answer: Shape::new(2, &[INT16, TEXT, BYTES]),
     },
     Known {
         key: 44,
@@ -279,9 +291,11 @@ mod tests {
         ($call:ident($($argument:expr),*)) => {
             $call::<MetadataRequest>($($argument),*);
             $call::<FindCoordinatorRequest>($($argument),*);
+            $call::<SaslHandshakeRequest>($($argument),*);
             $call::<ApiVersionsRequest>($($argument),*);
             $call::<InitProducerIdRequest>($($argument),*);
             $call::<WriteTxnMarkersRequest>($($argument),*);
+            $call::<SaslAuthenticateRequest>($($argument),*);
             $call::<IncrementalAlterConfigsRequest>($($argument),*);
             $call::<DescribeClientQuotasRequest>($($argument),*);
             $call::<AlterClientQuotasRequest>($($argument),*);

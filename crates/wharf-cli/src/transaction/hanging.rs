@@ -317,7 +317,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let server = serve(listener, answers(address.port()));
-        let mut cluster = Cluster::of(&address.to_string()).expect("it answers");
+        let mut cluster = Cluster::of(&address.to_string(), None).expect("it answers");
         assert_eq!(all_topics(&mut cluster).expect("an answer"), ["invoices"]);
         let topics = ["invoices".to_owned()];
         let found = hanging(&mut cluster, &topics, 2000).expect("answers");
