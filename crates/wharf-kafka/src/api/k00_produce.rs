@@ -60,7 +60,9 @@ const MESSAGES_FROM: i16 = 8;
 
 pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
     let request: ProduceRequest = call.decode()?;
-    let Call { broker, cx, reply, .. } = call;
+    let Call {
+        broker, cx, reply, ..
+    } = call;
     let acks = request.acks;
     let transactional_id = request.transactional_id.clone();
     let protocol = match reply.version >= IMPLICIT_FROM {
@@ -69,12 +71,16 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
     };
     let (records, outline) = outline(request, reply.version);
     let produced = match transactional_id {
-        Some(id) => broker.produce_in_transaction(&cx, &id, protocol, records).left_future(),
+        Some(id) => broker
+            .produce_in_transaction(&cx, &id, protocol, records)
+            .left_future(),
         None => broker.produce(&cx, records).right_future(),
     };
     if acks == 0 {
         let finished = produced.map(move |produced| outline.fill(produced, reply.version));
-        return Ok(Outcome::Silent(finished.map(|answer| unanswered(&answer)).boxed()));
+        return Ok(Outcome::Silent(
+            finished.map(|answer| unanswered(&answer)).boxed(),
+        ));
     }
     let answer = produced.map(move |produced| reply.encode(&outline.fill(produced, reply.version)));
     Ok(Outcome::Queued(answer.boxed()))
@@ -82,10 +88,15 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 /// What becomes of a connection whose producer wants no answer.
 fn unanswered(answer: &ProduceResponse) -> Result<(), Disconnect> {
-    let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let mut partitions = answer
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
     match partitions.find_map(|partition| partition.error_code.err()) {
         None => Ok(()),
-        Some(error) => Err(Disconnect(format!("records sent with acks=0 were refused: {error}"))),
+        Some(error) => Err(Disconnect(format!(
+            "records sent with acks=0 were refused: {error}"
+        ))),
     }
 }
 
@@ -93,7 +104,9 @@ fn unanswered(answer: &ProduceResponse) -> Result<(), Disconnect> {
 fn outline(request: ProduceRequest, version: i16) -> (Vec<Produce>, Outline) {
     let refusal = refusal(&request);
     let mut records = Vec::new();
-    let mut outline = Outline { topics: Vec::with_capacity(request.topic_data.len()) };
+    let mut outline = Outline {
+        topics: Vec::with_capacity(request.topic_data.len()),
+    };
     for topic in request.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for partition in topic.partition_data {
@@ -108,7 +121,11 @@ fn outline(request: ProduceRequest, version: i16) -> (Vec<Produce>, Outline) {
             }
             partitions.push((partition.index, refused));
         }
-        outline.topics.push(Topic { name: topic.name, id: topic.topic_id, partitions });
+        outline.topics.push(Topic {
+            name: topic.name,
+            id: topic.topic_id,
+            partitions,
+        });
     }
     (records, outline)
 }
@@ -154,7 +171,9 @@ impl Outline {
             TopicProduceResponse::default()
                 .with_name(topic.name)
                 .with_topic_id(topic.id)
-                .with_partition_responses(topic.partitions.into_iter().map(&mut partition).collect())
+                .with_partition_responses(
+                    topic.partitions.into_iter().map(&mut partition).collect(),
+                )
         };
         let responses = self.topics.into_iter().map(&mut topic).collect();
         ProduceResponse::default().with_responses(responses)
@@ -162,7 +181,10 @@ impl Outline {
 }
 
 fn lost() -> Result<Produced, Error> {
-    Err(Error::new(ErrorKind::UnknownServerError, "the broker gave no answer for the partition"))
+    Err(Error::new(
+        ErrorKind::UnknownServerError,
+        "the broker gave no answer for the partition",
+    ))
 }
 
 fn answer(index: i32, result: &Result<Produced, Error>, version: i16) -> PartitionProduceResponse {
@@ -171,7 +193,11 @@ fn answer(index: i32, result: &Result<Produced, Error>, version: i16) -> Partiti
         Ok(produced) => answer
             .with_base_offset(produced.base_offset)
             .with_log_append_time_ms(produced.append_time.map_or(-1, Timestamp::as_millis))
-            .with_log_start_offset(if version >= LOG_START_FROM { produced.log_start } else { -1 }),
+            .with_log_start_offset(if version >= LOG_START_FROM {
+                produced.log_start
+            } else {
+                -1
+            }),
         Err(error) => answer
             .with_error_code(error_code(error.kind))
             .with_base_offset(-1)

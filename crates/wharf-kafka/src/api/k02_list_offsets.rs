@@ -61,7 +61,10 @@ async fn answer(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse
         topic.partitions.iter().map(move |partition| async move {
             let index = partition.partition_index;
             if twice.contains(&(topic.name.to_string(), index)) {
-                return Err(Error::new(ErrorKind::InvalidRequest, "the partition is asked for twice"));
+                return Err(Error::new(
+                    ErrorKind::InvalidRequest,
+                    "the partition is asked for twice",
+                ));
             }
             let topic = TopicRef::Name(topic.name.to_string());
             find(call, topic, partition, read_committed).await
@@ -72,7 +75,10 @@ async fn answer(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse
     let mut found = in_order(questions.into_iter()).await.into_iter();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+        let indexes = topic
+            .partitions
+            .iter()
+            .map(|partition| partition.partition_index);
         let partitions = indexes.zip(&mut found);
         let partitions = partitions.map(|(index, found)| listed(call.version(), index, found));
         let partitions = partitions.collect();
@@ -156,7 +162,15 @@ mod tests {
 
     #[test]
     fn special_timestamps_have_a_meaning_from_their_version_on() {
-        for (timestamp, since) in [(5, 1), (-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9), (-6, 11)] {
+        for (timestamp, since) in [
+            (5, 1),
+            (-1, 1),
+            (-2, 1),
+            (-3, 7),
+            (-4, 8),
+            (-5, 9),
+            (-6, 11),
+        ] {
             assert!(question(timestamp, since).is_ok(), "{timestamp}");
             if since > 1 {
                 let refused = question(timestamp, since - 1).expect_err("too early");

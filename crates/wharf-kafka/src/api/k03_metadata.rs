@@ -52,7 +52,10 @@ async fn answer(call: Call, request: MetadataRequest) -> MetadataResponse {
     let topics = match asked_for(&request, call.version()) {
         None => {
             let topics = call.broker.topics();
-            topics.iter().map(|topic| describe(topic, node, asked)).collect()
+            topics
+                .iter()
+                .map(|topic| describe(topic, node, asked))
+                .collect()
         }
         Some(topics) => {
             let create = request.allow_auto_topic_creation;

@@ -63,18 +63,24 @@ fn ranges(error: i16) -> ApiVersionsResponse {
 
 fn with_features(answer: ApiVersionsResponse, version: i16) -> ApiVersionsResponse {
     let lowest = if version >= LEVEL_ZERO_FROM { 0 } else { 1 };
-    let supported = FEATURES.iter().filter(|feature| feature.min >= lowest).map(|feature| {
-        SupportedFeatureKey::default()
-            .with_name(text(feature.name))
-            .with_min_version(feature.min)
-            .with_max_version(feature.max)
-    });
-    let finalized = FEATURES.iter().filter(|feature| feature.level > 0).map(|feature| {
-        FinalizedFeatureKey::default()
-            .with_name(text(feature.name))
-            .with_min_version_level(feature.level)
-            .with_max_version_level(feature.level)
-    });
+    let supported = FEATURES
+        .iter()
+        .filter(|feature| feature.min >= lowest)
+        .map(|feature| {
+            SupportedFeatureKey::default()
+                .with_name(text(feature.name))
+                .with_min_version(feature.min)
+                .with_max_version(feature.max)
+        });
+    let finalized = FEATURES
+        .iter()
+        .filter(|feature| feature.level > 0)
+        .map(|feature| {
+            FinalizedFeatureKey::default()
+                .with_name(text(feature.name))
+                .with_min_version_level(feature.level)
+                .with_max_version_level(feature.level)
+        });
     answer
         .with_supported_features(supported.collect())
         .with_finalized_features(finalized.collect())

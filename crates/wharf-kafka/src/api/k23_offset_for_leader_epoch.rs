@@ -38,7 +38,10 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 fn answer_topic(call: &Call, topic: &OffsetForLeaderTopic) -> OffsetForLeaderTopicResult {
     let name = TopicRef::Name(topic.topic.to_string());
-    let partitions = topic.partitions.iter().map(|partition| end_of(call, &name, partition));
+    let partitions = topic
+        .partitions
+        .iter()
+        .map(|partition| end_of(call, &name, partition));
     OffsetForLeaderTopicResult::default()
         .with_topic(topic.topic.clone())
         .with_partitions(partitions.collect())
@@ -47,8 +50,13 @@ fn answer_topic(call: &Call, topic: &OffsetForLeaderTopic) -> OffsetForLeaderTop
 fn end_of(call: &Call, topic: &TopicRef, partition: &OffsetForLeaderPartition) -> EpochEndOffset {
     let answer = EpochEndOffset::default().with_partition(partition.partition);
     let (current, epoch) = (partition.current_leader_epoch, partition.leader_epoch);
-    match call.broker.epoch_end(&call.cx, topic, partition.partition, current, epoch) {
-        Ok(end) => answer.with_leader_epoch(end.leader_epoch).with_end_offset(end.end_offset),
+    match call
+        .broker
+        .epoch_end(&call.cx, topic, partition.partition, current, epoch)
+    {
+        Ok(end) => answer
+            .with_leader_epoch(end.leader_epoch)
+            .with_end_offset(end.end_offset),
         Err(error) => answer
             .with_error_code(error_code(error.kind))
             .with_leader_epoch(-1)

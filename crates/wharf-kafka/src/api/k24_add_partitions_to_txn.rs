@@ -83,7 +83,11 @@ async fn add(
         },
     };
     let topics = transaction.topics.into_iter();
-    let topics = topics.map(|AddPartitionsToTxnTopic { name, partitions, .. }| (name, partitions));
+    let topics = topics.map(
+        |AddPartitionsToTxnTopic {
+             name, partitions, ..
+         }| (name, partitions),
+    );
     let topics = once(topics.collect());
     let partitions: Vec<(TopicRef, i32)> = topics
         .iter()
@@ -97,7 +101,9 @@ async fn add(
         None if transaction.verify_only => verified(call, &caller, &partitions),
         None => {
             let (broker, cx) = (&call.broker, &call.cx);
-            let added = broker.add_partitions_to_transaction(cx, &caller, &partitions).await;
+            let added = broker
+                .add_partitions_to_transaction(cx, &caller, &partitions)
+                .await;
             let code = added.map_or_else(|error| code(call, error.kind), |()| NONE);
             vec![code; partitions.len()]
         }
@@ -153,7 +159,13 @@ fn verified(
         true => ErrorKind::TransactionAbortable,
         false => ErrorKind::InvalidTxnState,
     };
-    let code_of = |was_added| if was_added { NONE } else { error_code(not_added) };
+    let code_of = |was_added| {
+        if was_added {
+            NONE
+        } else {
+            error_code(not_added)
+        }
+    };
     let (broker, cx) = (&call.broker, &call.cx);
     match broker.verify_partitions_in_transaction(cx, caller, partitions) {
         Ok(verified) => verified.into_iter().map(code_of).collect(),

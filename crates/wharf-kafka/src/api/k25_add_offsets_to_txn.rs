@@ -35,7 +35,10 @@ async fn answer(call: Call, request: AddOffsetsToTxnRequest) -> AddOffsetsToTxnR
         },
     };
     let (broker, cx) = (&call.broker, &call.cx);
-    let added = broker.add_offsets_to_transaction(cx, &caller, &request.group_id).await;
-    let code = |error: wharf_broker::Error| producer_code(error.kind, call.version() >= FENCED_FROM);
+    let added = broker
+        .add_offsets_to_transaction(cx, &caller, &request.group_id)
+        .await;
+    let code =
+        |error: wharf_broker::Error| producer_code(error.kind, call.version() >= FENCED_FROM);
     AddOffsetsToTxnResponse::default().with_error_code(added.map_or_else(code, |()| NONE))
 }

@@ -68,5 +68,7 @@ async fn end(
         false => Protocol::Explicit,
     };
     let (broker, cx) = (&call.broker, &call.cx);
-    broker.end_transaction(cx, &caller, request.committed, protocol).await
+    broker
+        .end_transaction(cx, &caller, request.committed, protocol)
+        .await
 }

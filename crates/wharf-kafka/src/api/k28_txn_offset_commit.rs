@@ -67,28 +67,38 @@ async fn answer(call: Call, request: TxnOffsetCommitRequest) -> TxnOffsetCommitR
             false => NO_GENERATION,
         },
         member: request.member_id.to_string(),
-        instance: request.group_instance_id.map(|instance| instance.to_string()),
+        instance: request
+            .group_instance_id
+            .map(|instance| instance.to_string()),
     };
     let mut asked = Vec::with_capacity(request.topics.len());
     let mut offsets = Vec::new();
     for topic in request.topics {
         let name = TopicRef::Name(topic.name.to_string());
-        let indexes: Vec<i32> =
-            topic.partitions.iter().map(|partition| partition.partition_index).collect();
-        offsets.extend(topic.partitions.into_iter().map(|partition| CommitOffset {
-            topic: name.clone(),
-            partition: partition.partition_index,
-            offset: partition.committed_offset,
-            leader_epoch: partition.committed_leader_epoch,
-            metadata: partition.committed_metadata.map(|metadata| metadata.to_string()),
-            retention: None,
+        let indexes: Vec<i32> = topic
+            .partitions
+            .iter()
+            .map(|partition| partition.partition_index)
+            .collect();
+        offsets.extend(topic.partitions.into_iter().map(|partition| {
+            CommitOffset {
+                topic: name.clone(),
+                partition: partition.partition_index,
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: partition
+                    .committed_metadata
+                    .map(|metadata| metadata.to_string()),
+                retention: None,
+            }
         }));
         asked.push((topic.name, indexes));
     }
     let count = offsets.len();
     let (broker, cx) = (&call.broker, &call.cx);
-    let committed =
-        broker.commit_offsets_in_transaction(cx, &caller, protocol, &member, offsets).await;
+    let committed = broker
+        .commit_offsets_in_transaction(cx, &caller, protocol, &member, offsets)
+        .await;
     let codes: Vec<i16> = match committed {
         Ok(results) => results.iter().map(code_of).collect(),
         Err(error) => vec![error_code(error.kind); count],

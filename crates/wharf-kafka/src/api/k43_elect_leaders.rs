@@ -37,11 +37,19 @@ fn answer(call: &Call, request: ElectLeadersRequest) -> ElectLeadersResponse {
         return response.with_error_code(ResponseError::InvalidRequest.code());
     }
     let asked = request.topic_partitions.unwrap_or_default();
-    let asked = asked.into_iter().map(|topic| (topic.topic, topic.partitions)).collect();
+    let asked = asked
+        .into_iter()
+        .map(|topic| (topic.topic, topic.partitions))
+        .collect();
     let results = once(asked).into_iter().map(|(topic, indexes)| {
         let count = partition_count(&call.broker, &topic);
-        let results = indexes.into_iter().map(|index| result(index, count)).collect();
-        ReplicaElectionResult::default().with_topic(topic).with_partition_result(results)
+        let results = indexes
+            .into_iter()
+            .map(|index| result(index, count))
+            .collect();
+        ReplicaElectionResult::default()
+            .with_topic(topic)
+            .with_partition_result(results)
     });
     response.with_replica_election_results(results.collect())
 }
@@ -54,9 +62,15 @@ fn partition_count(broker: &Broker, name: &str) -> usize {
 fn result(index: i32, count: usize) -> PartitionResult {
     let known = usize::try_from(index).is_ok_and(|index| index < count);
     let (error, message) = if known {
-        (ResponseError::ElectionNotNeeded, "this node leads the partition already")
+        (
+            ResponseError::ElectionNotNeeded,
+            "this node leads the partition already",
+        )
     } else {
-        (ResponseError::UnknownTopicOrPartition, "there is no such partition")
+        (
+            ResponseError::UnknownTopicOrPartition,
+            "there is no such partition",
+        )
     };
     PartitionResult::default()
         .with_partition_id(index)

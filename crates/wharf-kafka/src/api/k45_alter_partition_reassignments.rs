@@ -29,7 +29,11 @@ pub(super) static CARD: Card = Card {
     kips: &[455, 860],
     shape: Shape::new(
         0,
-        &[INT32, BOOL.from(1), array(&[TEXT, array(&[INT32, items(&INT32)])])],
+        &[
+            INT32,
+            BOOL.from(1),
+            array(&[TEXT, array(&[INT32, items(&INT32)])]),
+        ],
     ),
     notes: "To this node: nothing to do. Elsewhere: INVALID_REPLICA_ASSIGNMENT. Cancelling: \
             NO_REASSIGNMENT_IN_PROGRESS.",
@@ -50,13 +54,19 @@ fn answer(
         indexes.map(|partition| (topic.name.clone(), partition.partition_index))
     });
     if let Some((name, index)) = repeated(named).into_iter().next() {
-        let message = format!("partition {index} of {} is named more than once", name.as_str());
+        let message = format!(
+            "partition {index} of {} is named more than once",
+            name.as_str()
+        );
         return AlterPartitionReassignmentsResponse::default()
             .with_allow_replication_factor_change(request.allow_replication_factor_change)
             .with_error_code(ResponseError::InvalidRequest.code())
             .with_error_message(Some(text(message)));
     }
-    let topics = request.topics.into_iter().map(|one| topic(&call.broker, one));
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|one| topic(&call.broker, one));
     let response = AlterPartitionReassignmentsResponse::default()
         .with_error_message(None)
         .with_responses(topics.collect());
@@ -84,7 +94,9 @@ fn topic(broker: &Broker, asked: ReassignableTopic) -> ReassignableTopicResponse
             .with_error_message(refusal.map(|(_, message)| text(message)))
     });
     let partitions = partitions.collect();
-    ReassignableTopicResponse::default().with_name(asked.name).with_partitions(partitions)
+    ReassignableTopicResponse::default()
+        .with_name(asked.name)
+        .with_partitions(partitions)
 }
 
 fn assignment(node: BrokerId, replicas: Option<&[BrokerId]>) -> Refusal {

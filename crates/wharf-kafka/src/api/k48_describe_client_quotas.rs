@@ -57,9 +57,12 @@ fn answer(call: &Call, request: DescribeClientQuotasRequest) -> DescribeClientQu
         }
     };
     let entries = call.broker.quotas(&call.cx);
-    let matching =
-        entries.iter().filter(|entry| matches(&entry.entity, &filters, request.strict));
-    response.with_error_message(None).with_entries(Some(matching.map(described).collect()))
+    let matching = entries
+        .iter()
+        .filter(|entry| matches(&entry.entity, &filters, request.strict));
+    response
+        .with_error_message(None)
+        .with_entries(Some(matching.map(described).collect()))
 }
 
 fn filters(components: &[ComponentData]) -> Result<Vec<Filter>, Error> {
@@ -68,7 +71,10 @@ fn filters(components: &[ComponentData]) -> Result<Vec<Filter>, Error> {
     for component in components {
         let filter = filter(component)?;
         if !seen.insert(filter.kind) {
-            return invalid(format!("{} is asked for more than once", filter.kind.name()));
+            return invalid(format!(
+                "{} is asked for more than once",
+                filter.kind.name()
+            ));
         }
         filters.push(filter);
     }
@@ -80,7 +86,10 @@ fn filters(components: &[ComponentData]) -> Result<Vec<Filter>, Error> {
 
 fn filter(component: &ComponentData) -> Result<Filter, Error> {
     let Some(kind) = Kind::from_name(&component.entity_type) else {
-        return Err(unknown(&component.entity_type, ErrorKind::UnsupportedVersion));
+        return Err(unknown(
+            &component.entity_type,
+            ErrorKind::UnsupportedVersion,
+        ));
     };
     let name = match (component.match_type, &component._match) {
         (EXACT, Some(name)) => Some(quota_name(Some(name))),
@@ -105,7 +114,10 @@ fn matches(entity: &QuotaEntity, filters: &[Filter], strict: bool) -> bool {
         (Some(_), None) => true,
         (Some(name), Some(asked)) => name == asked,
     };
-    let count = Kind::ALL.into_iter().filter(|kind| kind.of(entity).is_some()).count();
+    let count = Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.of(entity).is_some())
+        .count();
     filters.iter().all(has) && (!strict || count == filters.len())
 }
 
@@ -115,10 +127,18 @@ fn described(entry: &QuotaEntry) -> EntryData {
             QuotaName::Default => None,
             QuotaName::Named(name) => Some(text(&**name)),
         };
-        Some(EntityData::default().with_entity_type(text(kind.name())).with_entity_name(name))
+        Some(
+            EntityData::default()
+                .with_entity_type(text(kind.name()))
+                .with_entity_name(name),
+        )
     });
     let values = entry.values.iter().map(|(key, value)| {
-        ValueData::default().with_key(text(key.name())).with_value(*value)
+        ValueData::default()
+            .with_key(text(key.name()))
+            .with_value(*value)
     });
-    EntryData::default().with_entity(entity.collect()).with_values(values.collect())
+    EntryData::default()
+        .with_entity(entity.collect())
+        .with_values(values.collect())
 }

@@ -23,7 +23,10 @@ pub(super) static CARD: Card = Card {
     kips: &[546, 612],
     shape: Shape::new(
         1,
-        &[array(&[array(&[TEXT, TEXT]), array(&[TEXT, FLOAT64, BOOL])]), BOOL],
+        &[
+            array(&[array(&[TEXT, TEXT]), array(&[TEXT, FLOAT64, BOOL])]),
+            BOOL,
+        ],
     ),
     notes: "`producer_byte_rate`, `consumer_byte_rate`, `request_percentage` of users and client \
             ids, `connection_creation_rate` of addresses. `controller_mutation_rate` is refused.",
@@ -36,7 +39,10 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 /// An entity's parts in a stable order, to find it named twice.
 fn parts(asked: &Asked) -> Vec<(String, Option<String>)> {
     let part = |part: &kafka_protocol::messages::alter_client_quotas_request::EntityData| {
-        (part.entity_type.to_string(), part.entity_name.as_ref().map(ToString::to_string))
+        (
+            part.entity_type.to_string(),
+            part.entity_name.as_ref().map(ToString::to_string),
+        )
     };
     let mut parts: Vec<_> = asked.entity.iter().map(part).collect();
     parts.sort();
@@ -74,12 +80,22 @@ async fn alter(
     asked: &Asked,
     validate_only: bool,
 ) -> Result<(), Error> {
-    let names = asked.entity.iter().map(|part| (&part.entity_type, part.entity_name.as_ref()));
+    let names = asked
+        .entity
+        .iter()
+        .map(|part| (&part.entity_type, part.entity_name.as_ref()));
     let entity = entity(names)?;
     let changes: Vec<_> = asked
         .ops
         .iter()
-        .map(|change| (change.key.to_string(), (!change.remove).then_some(change.value)))
+        .map(|change| {
+            (
+                change.key.to_string(),
+                (!change.remove).then_some(change.value),
+            )
+        })
         .collect();
-    broker.alter_quotas(cx, &entity, &changes, validate_only).await
+    broker
+        .alter_quotas(cx, &entity, &changes, validate_only)
+        .await
 }

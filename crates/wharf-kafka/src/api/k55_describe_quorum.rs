@@ -63,7 +63,9 @@ fn answer(call: &Call, request: DescribeQuorumRequest) -> DescribeQuorumResponse
 fn metadata(call: &Call) -> PartitionData {
     let node = BrokerId(call.broker.options().node_id);
     let end = i64::try_from(call.broker.reader().sequence()).unwrap_or(i64::MAX);
-    let voter = ReplicaState::default().with_replica_id(node).with_log_end_offset(end);
+    let voter = ReplicaState::default()
+        .with_replica_id(node)
+        .with_log_end_offset(end);
     PartitionData::default()
         .with_partition_index(METADATA.1)
         .with_error_code(NONE)
@@ -86,7 +88,9 @@ fn unknown(request: DescribeQuorumRequest) -> DescribeQuorumResponse {
                 .with_high_watermark(-1)
         });
         let partitions = partitions.collect();
-        TopicData::default().with_topic_name(topic.topic_name).with_partitions(partitions)
+        TopicData::default()
+            .with_topic_name(topic.topic_name)
+            .with_partitions(partitions)
     });
     DescribeQuorumResponse::default().with_topics(topics.collect())
 }

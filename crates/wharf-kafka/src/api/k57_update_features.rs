@@ -25,7 +25,11 @@ pub(super) static CARD: Card = Card {
     kips: &[584, 778],
     shape: Shape::new(
         0,
-        &[INT32, array(&[TEXT, INT16, BOOL.to(0), INT8.from(1)]), BOOL.from(1)],
+        &[
+            INT32,
+            array(&[TEXT, INT16, BOOL.to(0), INT8.from(1)]),
+            BOOL.from(1),
+        ],
     ),
     notes: "A level in use may be set again. Any other is refused with INVALID_UPDATE_VERSION: \
             levels belong to the version of Wharf.",
@@ -48,12 +52,17 @@ fn answer(call: &Call, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse
             .with_error_code(error.code())
             .with_error_message(Some(text(message)))
     };
-    if let Some(twice) = repeated(updates.iter().map(|one| &one.feature)).into_iter().next() {
+    if let Some(twice) = repeated(updates.iter().map(|one| &one.feature))
+        .into_iter()
+        .next()
+    {
         let message = format!("the feature {:?} is named more than once", shown(twice));
         return refuse(ResponseError::InvalidRequest, message);
     }
-    let refusals: Vec<_> =
-        updates.into_iter().map(|one| (refusal(&one, call.version()), one.feature)).collect();
+    let refusals: Vec<_> = updates
+        .into_iter()
+        .map(|one| (refusal(&one, call.version()), one.feature))
+        .collect();
     if call.version() > RESULTS_TO {
         let first = refusals.into_iter().find_map(|(refusal, _)| refusal);
         return first.map_or(response, |message| {
@@ -61,7 +70,9 @@ fn answer(call: &Call, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse
         });
     }
     let results = refusals.into_iter().map(|(refusal, feature)| {
-        let error = refusal.as_ref().map_or(NONE, |_| ResponseError::InvalidUpdateVersion.code());
+        let error = refusal
+            .as_ref()
+            .map_or(NONE, |_| ResponseError::InvalidUpdateVersion.code());
         UpdatableFeatureResult::default()
             .with_feature(feature)
             .with_error_code(error)

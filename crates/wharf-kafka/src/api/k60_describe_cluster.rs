@@ -29,7 +29,10 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
     call.answer_now(answer)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature of every answer")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of every answer"
+)]
 fn answer(call: &Call, request: DescribeClusterRequest) -> DescribeClusterResponse {
     let response = DescribeClusterResponse::default();
     let refusal = match request.endpoint_type {

@@ -47,7 +47,10 @@ fn answer(call: &Call, request: DescribeTransactionsRequest) -> DescribeTransact
 fn described(state: TransactionState, found: TransactionDescription) -> TransactionState {
     let mut topics = BTreeMap::<String, Vec<i32>>::new();
     for (topic, partition) in found.partitions {
-        topics.entry(topic.as_str().to_owned()).or_default().push(partition);
+        topics
+            .entry(topic.as_str().to_owned())
+            .or_default()
+            .push(partition);
     }
     let topics = topics.into_iter().map(|(topic, partitions)| {
         TopicData::default()

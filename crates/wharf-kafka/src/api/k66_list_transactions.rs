@@ -26,12 +26,7 @@ pub(super) static CARD: Card = Card {
     kips: &[664, 994, 1152],
     shape: Shape::new(
         0,
-        &[
-            items(&TEXT),
-            items(&INT64),
-            INT64.from(1),
-            TEXT.from(2),
-        ],
+        &[items(&TEXT), items(&INT64), INT64.from(1), TEXT.from(2)],
     ),
     notes: "",
 };
@@ -70,14 +65,17 @@ fn answer(call: &Call, request: ListTransactionsRequest) -> ListTransactionsResp
     let none_passes = known.is_empty() && !unknown.is_empty();
     let states: HashSet<&str> = known.iter().map(StrBytes::as_str).collect();
     let producers: HashSet<i64> = request.producer_id_filters.iter().map(|id| id.0).collect();
-    let longer_than = u64::try_from(request.duration_filter).ok().map(Duration::from_millis);
+    let longer_than = u64::try_from(request.duration_filter)
+        .ok()
+        .map(Duration::from_millis);
     let listed = call.broker.list_transactions(&call.cx).into_iter();
     let listed = listed.filter(|one| {
         let passes_state = states.is_empty() || states.contains(one.state.name());
         let passes_producer = producers.is_empty() || producers.contains(&one.producer);
-        let passes_age =
-            longer_than.is_none_or(|wanted| one.age.is_some_and(|age| age > wanted));
-        let passes_name = pattern.as_ref().is_none_or(|pattern| pattern.is_match(one.id.as_bytes()));
+        let passes_age = longer_than.is_none_or(|wanted| one.age.is_some_and(|age| age > wanted));
+        let passes_name = pattern
+            .as_ref()
+            .is_none_or(|pattern| pattern.is_match(one.id.as_bytes()));
         !none_passes && passes_state && passes_producer && passes_age && passes_name
     });
     let listed = listed.map(|one| {

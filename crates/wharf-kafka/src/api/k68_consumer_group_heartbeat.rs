@@ -75,11 +75,15 @@ fn heartbeat(request: ConsumerGroupHeartbeatRequest, version: i16) -> ConsumerHe
             .ok()
             .map(Duration::from_millis),
         topics: topics.map(|topics| topics.iter().map(|topic| topic.to_string()).collect()),
-        pattern: request.subscribed_topic_regex.map(|pattern| pattern.to_string()),
+        pattern: request
+            .subscribed_topic_regex
+            .map(|pattern| pattern.to_string()),
         assignor: request.server_assignor.map(|assignor| assignor.to_string()),
         owned: owned.map(|owned| {
             let topics = owned.into_iter();
-            topics.map(|topic| (topic.topic_id, topic.partitions)).collect()
+            topics
+                .map(|topic| (topic.topic_id, topic.partitions))
+                .collect()
         }),
     }
 }

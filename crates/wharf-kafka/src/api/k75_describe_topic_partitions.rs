@@ -38,17 +38,18 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
 
 type Found = (String, Result<Arc<Topic>, Error>);
 
-fn answer(
-    call: &Call,
-    request: DescribeTopicPartitionsRequest,
-) -> DescribeTopicPartitionsResponse {
+fn answer(call: &Call, request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut left = limit.clamp(1, PARTITIONS_MAX);
     let start = request
         .cursor
         .map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index))
         .unwrap_or_default();
-    let names = request.topics.iter().map(|topic| topic.name.to_string()).collect();
+    let names = request
+        .topics
+        .iter()
+        .map(|topic| topic.name.to_string())
+        .collect();
     let Ok(start_index) = usize::try_from(start.1) else {
         return refuse_all(names);
     };
@@ -78,10 +79,15 @@ fn answer(
 fn topics_from(call: &Call, names: BTreeSet<String>, start: &str) -> Vec<Found> {
     let mut found: Vec<Found> = if names.is_empty() {
         let all = call.broker.topics().into_iter();
-        all.map(|topic| (topic.name.to_string(), Ok(topic))).collect()
+        all.map(|topic| (topic.name.to_string(), Ok(topic)))
+            .collect()
     } else {
         let one = |name: String| (name.clone(), call.broker.topic(&TopicRef::Name(name)));
-        names.into_iter().filter(|name| name.as_str() >= start).map(one).collect()
+        names
+            .into_iter()
+            .filter(|name| name.as_str() >= start)
+            .map(one)
+            .collect()
     };
     found.retain(|(name, _)| name.as_str() >= start);
     found.sort_by(|(a, _), (b, _)| a.cmp(b));
