@@ -19,7 +19,7 @@ use wharf_message::Timestamp;
 
 use crate::frame::{self, ENDED_MAX, Entry, Identity, Origin};
 use crate::journal::JournalFile;
-use crate::plan::{Plan, Planned};
+use crate::plan::{Plan, Planned, Room};
 use crate::queue::Waiting;
 use crate::shared::{Cut, Effect, Shared, count};
 use crate::sync::{read, write};
@@ -148,11 +148,13 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let (planned, mut group) = plan_group(&shared, waiting, now);
         let mut result = self.commit(planned, &group, now, false);
-        if matches!(result, Err(Failure::Full)) {
-            // Units that append are refused; what frees space goes on, into the reserve.
-            let (planned, replanned) = plan_without_appends(&shared, group, now);
-            group = replanned;
-            result = self.commit(planned, &group, now, true);
+        // First what frees space goes on, into the reserve; at last what needs no space at all.
+        for room in [Room::Reserve, Room::None] {
+            if matches!(result, Err(Failure::Full)) {
+                let (planned, replanned) = plan_into(&shared, room, group, now);
+                group = replanned;
+                result = self.commit(planned, &group, now, true);
+            }
         }
         answer(&shared, group, result.as_ref().err());
     }
@@ -399,14 +401,10 @@ fn plan_group(
     (plan.finish(), group)
 }
 
-/// Whether a unit adds batches to partitions.
-fn appends(unit: &Unit) -> bool {
-    !unit.appends.is_empty() || !unit.transactions.is_empty()
-}
-
-/// Plans a group again without the units that append.
-fn plan_without_appends(
+/// Plans a group again for a full disk.
+fn plan_into(
     shared: &Shared,
+    room: Room,
     group: Vec<Judged>,
     now: Timestamp,
 ) -> (Planned, Vec<Judged>) {
@@ -414,8 +412,7 @@ fn plan_without_appends(
     let judge = |judged: Judged| {
         let outcome = match judged.outcome {
             Err(error @ CommitError::TooLarge { .. }) => Err(error),
-            _ if appends(&judged.unit) => Err(CommitError::DiskFull),
-            _ => plan.admit(&judged.unit),
+            _ => plan.admit_into(room, &judged.unit),
         };
         Judged { outcome, ..judged }
     };

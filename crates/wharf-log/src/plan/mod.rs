@@ -90,6 +90,15 @@ pub(crate) struct Plan<'a> {
     pieces: Vec<Piece>,
 }
 
+/// What is left of a full disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What is kept for units that free space: none for batches.
+    Reserve,
+    /// Nothing.
+    None,
+}
+
 /// What a planned group writes.
 #[derive(Debug)]
 pub(crate) struct Planned {
@@ -130,8 +139,40 @@ impl<'a> Plan<'a> {
 
     /// Judges a unit and, when it passes, adds it to the group.
     pub(crate) fn admit(&mut self, unit: &Unit) -> Result<Committed, CommitError> {
+        self.admit_if(unit, |_entries| Ok(()))
+    }
+
+    /// The same on a full disk. A batch that its producer sends again needs no room; where there is
+    /// none for another, that is why its unit is refused, whatever else is wrong with it: what it
+    /// follows may have been refused for the same reason.
+    pub(crate) fn admit_into(&mut self, room: Room, unit: &Unit) -> Result<Committed, CommitError> {
+        let needs_more = |entry: &Entry| match room {
+            Room::Reserve => matches!(entry, Entry::Append(_)),
+            Room::None => true,
+        };
+        let outcome = self.admit_if(unit, |entries| match entries.iter().any(needs_more) {
+            true => Err(CommitError::DiskFull),
+            false => Ok(()),
+        });
+        let appends = !unit.appends.is_empty() || !unit.transactions.is_empty();
+        outcome.map_err(|error| match appends || room == Room::None {
+            true => CommitError::DiskFull,
+            false => error,
+        })
+    }
+
+    /// Judges a unit; `may` is asked about what it adds to the frame.
+    fn admit_if(
+        &mut self,
+        unit: &Unit,
+        may: impl FnOnce(&[Entry]) -> Result<(), CommitError>,
+    ) -> Result<Committed, CommitError> {
         let (entries, pieces) = (self.entries.len(), self.pieces.len());
         let outcome = self.try_admit(unit);
+        let outcome = outcome.and_then(|committed| {
+            may(&self.entries[entries..])?;
+            Ok(committed)
+        });
         if outcome.is_err() {
             self.entries.truncate(entries);
             self.pieces.truncate(pieces);

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use wharf_log::batch::Producer;
 use wharf_log::disk::simulated::Faults;
 use wharf_log::{CommitError, Health, StateChange, Unit};
 
-use crate::harness::{Node, advance, append, keep_all, remove, shared, small};
+use crate::harness::{Node, advance, append, append_to, batch_of, keep_all, remove, shared, small};
 
 fn limit(bytes: Option<u64>) -> Faults {
     Faults {
@@ -59,6 +60,62 @@ fn appends_are_refused_while_reads_and_deletions_go_on_and_it_ends_by_itself() {
     assert_eq!(node.log.reader.health(), Health::Writable);
     let node = Node::open(&shared(&disk), small());
     assert_eq!(node.end(1), count + 1);
+}
+
+/// The batch of a producer that begins with this sequence.
+fn sequenced(sequence: i32, value: &str) -> Unit {
+    let producer = Producer {
+        id: 7,
+        epoch: 0,
+        sequence,
+    };
+    Unit {
+        appends: vec![append_to(1, batch_of(&[value], Some(producer), 1_000_000))],
+        ..Unit::default()
+    }
+}
+
+#[test]
+fn a_batch_sent_again_is_answered_on_a_full_disk_whatever_comes_with_it() {
+    let (disk, mut node) = Node::simulated(1, small());
+    node.create(1);
+    let first = node.commit(sequenced(0, "first")).unwrap().appends[0];
+    let large = "v".repeat(20_000);
+    disk.set_faults(limit(Some(700_000)));
+    fill_up(&mut node);
+    let state = |bytes: usize| Unit {
+        state: vec![StateChange {
+            key: "k".into(),
+            value: Some(vec![0; bytes].into()),
+        }],
+        ..Unit::default()
+    };
+    // With units that go into the reserve, and until that is full, too.
+    let mut reserve_was_full = false;
+    for _ in 0..100 {
+        let end = node.end(1);
+        let units = vec![
+            sequenced(0, "first"),
+            sequenced(1, &large),
+            sequenced(2, "behind what is refused"),
+            state(1_000),
+            sequenced(0, "first"),
+        ];
+        let outcomes = node.commit_all(units);
+        for again in [&outcomes[0], &outcomes[4]] {
+            let again = again.as_ref().unwrap().appends[0];
+            assert!(again.duplicate);
+            assert_eq!(again.base_offset, first.base_offset);
+        }
+        assert_eq!(outcomes[1], Err(CommitError::DiskFull));
+        assert_eq!(outcomes[2], Err(CommitError::DiskFull));
+        assert_eq!(node.end(1), end, "nothing was appended");
+        reserve_was_full |= outcomes[3] == Err(CommitError::DiskFull);
+    }
+    assert!(reserve_was_full);
+    disk.set_faults(limit(None));
+    node.now = node.now.after(Duration::from_secs(1));
+    assert!(!node.commit(sequenced(1, &large)).unwrap().appends[0].duplicate);
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Answers {
     ) -> Result<(), Broken> {
         let bytes: usize = unit.appends.iter().map(|append| append.batch.len()).sum();
         match answer {
-            Err(CommitError::DiskFull) if disk_may_be_full => return Ok(()),
+            Err(CommitError::DiskFull) if disk_may_be_full => return needs_room(model, unit, now),
             Err(CommitError::TooLarge { .. }) if bytes > self.unit_bytes_max / 2 => return Ok(()),
             Ok(_) if bytes > self.unit_bytes_max => {
                 return broken(PROMISE, format!("a unit of {bytes} bytes was accepted"));
@@ -47,6 +47,25 @@ impl Answers {
                 describe(unit)
             ),
         )
+    }
+}
+
+/// Of a unit that a full disk refused: batches that are all there already need no room.
+fn needs_room(model: &Model, unit: &Unit, now: Timestamp) -> Result<(), Broken> {
+    if unit.appends.is_empty() || !unit.state.is_empty() || !unit.partitions.is_empty() {
+        return Ok(());
+    }
+    match model.clone().apply(unit, now) {
+        Ok(Committed { appends, ended }) if ended.is_empty() => {
+            match appends.iter().all(|one| one.duplicate) {
+                true => broken(
+                    PROMISE,
+                    format!("for want of room refused: {}", describe(unit)),
+                ),
+                false => Ok(()),
+            }
+        }
+        _ => Ok(()),
     }
 }
 

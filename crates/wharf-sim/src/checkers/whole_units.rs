@@ -47,13 +47,14 @@ pub(super) fn check(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usiz
 
 fn take_in(model: &mut Model, unsettled: &Unsettled, on_full_disk: bool) {
     let unit = &unsettled.unit;
-    // The end of a transaction appends its markers.
-    let appends = !unit.appends.is_empty() || !unit.transactions.is_empty();
-    let no_space = on_full_disk && unsettled.disk_may_be_full && appends;
-    if !unsettled.refused && !no_space {
-        // Refused by the rules, it leaves the model as it is.
-        let _refused = model.apply(unit, unsettled.tried_at).is_err();
+    if unsettled.refused {
+        return;
     }
+    if on_full_disk && unsettled.disk_may_be_full && model.adds_batches(unit, unsettled.tried_at) {
+        return;
+    }
+    // Refused by the rules, it leaves the model as it is.
+    let _refused = model.apply(unit, unsettled.tried_at).is_err();
 }
 
 /// Compares everything but the records.

@@ -171,6 +171,20 @@ impl Model {
         Ok(committed)
     }
 
+    /// Whether `unit` would pass, and needs room for batches: its own that are not there already,
+    /// or the markers of a transaction that it ends.
+    pub fn adds_batches(&self, unit: &Unit, now: Timestamp) -> bool {
+        if unit.appends.is_empty() && unit.transactions.is_empty() {
+            return false;
+        }
+        match self.clone().apply(unit, now) {
+            Ok(committed) => {
+                !committed.ended.is_empty() || committed.appends.iter().any(|one| !one.duplicate)
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Takes over that records before `start` went by retention.
     pub fn adopt_start(&mut self, id: PartitionId, start: i64) {
         if let Some(partition) = self.partitions.get_mut(&id) {

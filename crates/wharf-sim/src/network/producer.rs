@@ -152,11 +152,10 @@ impl ProducerClient {
         };
         match answer.error_code {
             0 => {
-                let place = self.waiting.iter().position(|b| b.sequence == sequence);
-                // A full disk refuses a batch that was sent again even where it had been appended;
-                // the one behind it may have its place all the same. Without a refusal it may not.
-                let place = place.filter(|&place| place == 0 || self.again);
-                let Some(batch) = place.and_then(|place| self.waiting.remove(place)) else {
+                let expected = self.waiting.front();
+                let expected = expected.is_some_and(|batch| batch.sequence == sequence);
+                let first = expected.then(|| self.waiting.pop_front()).flatten();
+                let Some(batch) = first else {
                     let detail = format!("{sequence} was acknowledged before an older one");
                     return broken("units are answered by the rules", detail);
                 };
