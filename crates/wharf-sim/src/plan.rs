@@ -73,6 +73,8 @@ pub(crate) struct Mix {
     pub(crate) maintenance_percent: u32,
     /// Of 100 partitions, so many have a retention.
     pub(crate) retention_percent: u32,
+    /// Of 100 of those, so many are compacted.
+    pub(crate) compaction_percent: u32,
     /// Of 100 idempotent producers, so many write in transactions.
     pub(crate) transactional_percent: u32,
     /// The largest record value.
@@ -95,6 +97,7 @@ impl Mix {
             buffered_percent: *pick(&[0, 0, 5, 50], random),
             maintenance_percent: *pick(&[2, 10, 30], random),
             retention_percent: *pick(&[0, 30, 80], random),
+            compaction_percent: *pick(&[0, 50, 100], random),
             transactional_percent: *pick(&[0, 50, 100], random),
             value_bytes_max: *pick(&[16, 200, 3_000], random),
             burst_max: *pick(&[1, 4, 12], random),
@@ -111,6 +114,7 @@ fn draw_options(random: &mut Random) -> Options {
         index_batches_max: *pick(&[5, 50, 100_000], random),
         open_segments_max: *pick(&[1, 3, 64], random),
         producers_per_partition_max: 5_000,
+        compaction_keys_max: *pick(&[3, 12, 1_000_000], random),
         secret: 0x5EC7_E700,
         producer_expiry: Duration::from_secs(7 * 24 * 60 * 60),
         ..Options::default()

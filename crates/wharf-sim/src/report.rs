@@ -33,6 +33,12 @@ pub struct Report {
     pub orderly_stops: u64,
     /// Times retention moved a start.
     pub retention_moves: u64,
+    /// Times that compaction replaced segments.
+    pub compactions: u64,
+    /// Bytes of the segments that were replaced.
+    pub compacted_bytes: u64,
+    /// Offsets found without their record after a restart, because compaction took it away.
+    pub compacted_records: u64,
     /// Bytes settled into segments.
     pub settled_bytes: u64,
     /// Frames written.
@@ -101,6 +107,9 @@ impl Report {
             ("deaths in recovery", &mut self.deaths_in_recovery),
             ("orderly stops", &mut self.orderly_stops),
             ("retention moves", &mut self.retention_moves),
+            ("compactions", &mut self.compactions),
+            ("compacted bytes", &mut self.compacted_bytes),
+            ("records compacted away", &mut self.compacted_records),
             ("settled bytes", &mut self.settled_bytes),
             ("frames", &mut self.frames),
             ("views compared", &mut self.views),

@@ -8,10 +8,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use wharf_log::batch;
+use wharf_log::batch::{self, Compression};
 use wharf_log::disk::simulated::Random;
 use wharf_log::disk::{Disk, DiskFile, Entry, Open};
-use wharf_log::{Reader, Unit};
+use wharf_log::{Codec, Reader, Unit};
 
 /// What frames of the journal are multiples of.
 const BLOCK: u64 = 4096;
@@ -45,6 +45,55 @@ pub enum Sabotage {
     /// The log appends a repeated batch again. (It is handed over without its producer; the checkers
     /// know the original.)
     AcceptedDuplicates,
+    /// Compaction takes all keys of a length for the same one, so that it drops the newest records of
+    /// the others. (It is handed other keys than there are when it decodes a batch.)
+    MixedKeys,
+    /// The segments that compaction replaces go before the new one is known durably. (They go as soon as
+    /// the new one's name is.)
+    EarlyRemovals,
+}
+
+/// What compaction is handed of a batch: its records, each key made of nothing but zeros.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MixedKeys;
+
+impl Codec for MixedKeys {
+    fn decompress(&self, _compression: Compression, input: &Bytes) -> io::Result<Bytes> {
+        let mut mixed = BytesMut::from(&input[..]);
+        let mut at = 0;
+        while at < input.len() {
+            let bytes = varint(input, &mut at);
+            let end = at + usize::try_from(bytes).unwrap_or(0);
+            at += 1;
+            let _time_and_offset = (varint(input, &mut at), varint(input, &mut at));
+            let key_bytes = usize::try_from(varint(input, &mut at)).unwrap_or(0);
+            let key = &mut mixed[at..at + key_bytes];
+            // Not those of markers.
+            if key.starts_with(b"k") {
+                key.fill(0);
+            }
+            at = end;
+        }
+        Ok(mixed.freeze())
+    }
+
+    fn compress(&self, _compression: Compression, input: &Bytes) -> io::Result<Bytes> {
+        Ok(input.clone())
+    }
+}
+
+/// The number at `at`, which moves on.
+fn varint(input: &[u8], at: &mut usize) -> i64 {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = input[*at];
+        *at += 1;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 /// Takes the producer out of batches that were appended before. Returns whether there was one.
@@ -140,6 +189,24 @@ impl LyingDisk {
     }
 }
 
+impl LyingDisk {
+    /// Removes the segments whose next generation is there.
+    fn remove_replaced(&self, directory: &str) -> io::Result<()> {
+        let names = self.disk.list(directory)?.into_iter();
+        let names: Vec<String> = names.map(|entry| entry.name).collect();
+        for name in names.iter().filter_map(|name| name.strip_suffix(".log")) {
+            let (base, generation) = name.split_once('-').unwrap_or((name, "0"));
+            let next = u32::from_str_radix(generation, 16).map_or(0, |number| number + 1);
+            let next = format!("{base}-{next:08x}.log");
+            if names.contains(&next) {
+                self.disk.remove(&format!("{directory}/{name}.log"))?;
+                self.disk.sync_dir(directory)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Disk for LyingDisk {
     fn open(&self, path: &str, mode: Open) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
@@ -172,7 +239,11 @@ impl Disk for LyingDisk {
         if self.shared.sabotage == Sabotage::IgnoredDirectorySyncs {
             return Ok(());
         }
-        self.disk.sync_dir(path)
+        self.disk.sync_dir(path)?;
+        if self.shared.sabotage == Sabotage::EarlyRemovals && path.starts_with("segments/") {
+            self.remove_replaced(path)?;
+        }
+        Ok(())
     }
 }
 

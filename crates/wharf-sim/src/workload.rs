@@ -20,6 +20,8 @@ use crate::plan::{Mix, pick};
 
 /// How many keys the key-value state has at most.
 const KEYS: u64 = 24;
+/// How many bytes of a value say where it comes from.
+const ORIGIN_BYTES: usize = 24;
 /// How many batches a client could send again.
 const SENT_MAX: usize = 8;
 
@@ -45,6 +47,8 @@ pub(crate) struct Workload {
     next_partition: u64,
     /// Partitions somebody asked to remove: their numbers are not used again.
     removed: BTreeSet<PartitionId>,
+    /// Partitions whose records have keys, and among them tombstones.
+    compacted: BTreeSet<PartitionId>,
     /// Batches whose outcome their clients never learnt; sent again first.
     retries: VecDeque<Append>,
 }
@@ -68,8 +72,14 @@ impl Workload {
             next_operation: 1,
             next_partition: 1,
             removed: BTreeSet::new(),
+            compacted: BTreeSet::new(),
             retries: VecDeque::new(),
         }
+    }
+
+    /// The partition is going to be compacted.
+    pub(crate) fn compacts(&mut self, id: PartitionId) {
+        self.compacted.insert(id);
     }
 
     /// The next unit, with its number.
@@ -282,7 +292,10 @@ impl Workload {
 
     fn append(&mut self, model: &Model, mix: &Mix, origin: (u64, u64), now: Timestamp) -> Append {
         let partition = self.partition(model);
-        let records = self.records(mix, origin, now);
+        let mut records = self.records(mix, origin, now);
+        if self.compacted.contains(&partition) {
+            records.iter_mut().for_each(|record| self.compact(record));
+        }
         let clock = if self.random.percent(15) {
             Clock::LogAppendTime
         } else {
@@ -335,6 +348,19 @@ impl Workload {
             client.sent.pop_front();
         }
         append
+    }
+
+    /// Makes a record one of a compacted partition.
+    fn compact(&mut self, record: &mut Record) {
+        let keys = *pick(&[3, KEYS], &mut self.random);
+        let has_key = !self.random.percent(2);
+        record.key = has_key.then(|| Bytes::from(format!("k{}", self.random.below(keys))));
+        if has_key && self.random.percent(20) {
+            // It can still be traced.
+            let origin = record.value.take();
+            let origin = origin.map(|value| value.slice(..ORIGIN_BYTES.min(value.len())));
+            record.headers = vec![(Bytes::from_static(b"origin"), origin)];
+        }
     }
 
     fn records(&mut self, mix: &Mix, origin: (u64, u64), now: Timestamp) -> Vec<Record> {

@@ -4,15 +4,21 @@
 use std::collections::BTreeMap;
 
 use wharf_log::{PartitionId, ReadError, Reader};
+use wharf_message::Timestamp;
 
-use super::{Broken, broken, difference};
+use super::{Broken, Judge, Written, broken, difference};
 use crate::model::{Batch, Model};
-use crate::view::split;
+use crate::view::{Cut, Stored};
 
 const PROMISE: &str = "damage is told, never served, hidden or deleted";
 
-/// Checks a log that was opened on a damaged disk.
-pub fn check(must: &Model, reader: &Reader) -> Result<(), Broken> {
+/// Checks a log that was opened on a damaged disk at `now`.
+pub fn check(
+    must: &Model,
+    written: &Written,
+    reader: &Reader,
+    now: Timestamp,
+) -> Result<(), Broken> {
     let damaged = reader.damaged();
     // What cannot even be read as a frame may have held anything.
     let anything = damaged.iter().any(|range| range.partition.is_none());
@@ -31,8 +37,9 @@ pub fn check(must: &Model, reader: &Reader) -> Result<(), Broken> {
             }
             _ => {}
         }
+        let judge = written.judge(*id, partition.start, i64::MAX, now);
         for batch in &partition.batches {
-            if let Some(found) = missing(*id, batch, partition.start, reader)
+            if let Some(found) = missing(*id, batch, partition.start, judge.as_ref(), reader)
                 && !anything
             {
                 return broken(
@@ -57,16 +64,27 @@ pub fn check(must: &Model, reader: &Reader) -> Result<(), Broken> {
 }
 
 /// What a read found instead of the batch or the word that it is damaged.
-fn missing(id: PartitionId, batch: &Batch, start: i64, reader: &Reader) -> Option<String> {
+fn missing(
+    id: PartitionId,
+    batch: &Batch,
+    start: i64,
+    judge: Option<&Judge<'_>>,
+    reader: &Reader,
+) -> Option<String> {
     let offset = batch.base.max(start);
     match reader.read(id, offset, 1, true) {
         Err(ReadError::Damaged(_)) => None,
         Err(error) => Some(format!("{error:?}")),
-        Ok(slice) => match split(&slice, offset, 1) {
+        Ok(slice) => match Cut::of(judge.is_some()).split(&slice, offset, 1) {
             Err(broken) => Some(broken.detail),
-            Ok(found) => match found.first() {
-                None => Some("nothing".to_owned()),
-                Some(stored) => difference(batch, stored),
+            Ok(found) => match (judge, found.first()) {
+                (None, None) => Some("nothing".to_owned()),
+                (None, Some(stored)) => difference(batch, stored),
+                (Some(judge), found) => {
+                    let here =
+                        |one: &&Stored| one.has_records() && one.header.base_offset <= offset;
+                    judge.difference(batch, found.filter(here))
+                }
             },
         },
     }

@@ -2,11 +2,13 @@
 //!
 //! They compare a [`View`] of what is readable with what was answered ([`Evidence`]). Each stands
 //! alone: none relies on another one having run, so that each can be shown to find its own kind of
-//! damage. docs/specs/delivery.md lists them.
+//! damage. Only what compaction took away by right is put back first, by the checker of compaction.
+//! docs/specs/delivery.md lists them.
 
 mod aborted_never_seen;
 mod answers;
 mod commits_grow;
+mod compaction;
 pub mod damage_is_told;
 mod deleted_stays_deleted;
 mod fail_stop;
@@ -31,6 +33,7 @@ use wharf_message::Timestamp;
 
 pub use answers::Answers;
 pub use commits_grow::CommitsGrow;
+pub use compaction::{Judge, Written};
 pub use fail_stop::FailStop;
 pub use once_per_sequence::OncePerSequence;
 pub use one_owner::OneOwner;
@@ -85,6 +88,8 @@ pub struct Evidence<'a> {
     pub refused: &'a BTreeSet<Bytes>,
     /// The partitions whose start retention may have moved.
     pub retained: &'a BTreeMap<PartitionId, Retention>,
+    /// What was written to the partitions that are compacted.
+    pub written: &'a Written,
     /// The time of the check.
     pub now: Timestamp,
 }
@@ -122,6 +127,7 @@ impl Evidence<'_> {
 /// Checks everything a view must show, and finds out which units with an unknown outcome made it.
 /// Returns the model of what is there, and how many of them were taken in.
 pub fn check_view(evidence: &Evidence<'_>, view: &View) -> Result<(Model, usize), Broken> {
+    let view = &*compaction::check(evidence, view)?;
     no_lost_acknowledgement::check(evidence, view)?;
     offsets_never_go_back::check(evidence, view)?;
     deleted_stays_deleted::check(evidence, view)?;

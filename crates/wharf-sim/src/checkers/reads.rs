@@ -5,14 +5,20 @@ use wharf_log::disk::simulated::Random;
 use wharf_log::{PartitionId, ReadError, Reader, TimedBatch};
 use wharf_message::Timestamp;
 
-use super::{Broken, broken, difference};
+use super::{Broken, Judge, Written, broken, difference};
 use crate::model::{Batch, Model, Partition};
-use crate::view::{Stored, split};
+use crate::view::{Cut, Stored, read_batches};
 
 const PROMISE: &str = "a read returns what was asked for";
 
-/// Reads at a random place and searches for a random time.
-pub fn check(model: &Model, reader: &Reader, random: &mut Random) -> Result<(), Broken> {
+/// Reads at a random place and searches for a random time, at `now`.
+pub fn check(
+    model: &Model,
+    written: &Written,
+    reader: &Reader,
+    random: &mut Random,
+    now: Timestamp,
+) -> Result<(), Broken> {
     let Some((id, partition)) = model
         .partitions
         .iter()
@@ -20,13 +26,21 @@ pub fn check(model: &Model, reader: &Reader, random: &mut Random) -> Result<(), 
     else {
         return Ok(());
     };
-    read_at(*id, partition, reader, random)?;
-    search(*id, partition, reader, random)
+    let Partition { start, end, .. } = *partition;
+    let judge = written.judge(*id, start, end, now);
+    read_at(*id, partition, judge.as_ref(), reader, random)?;
+    match judge {
+        // What is left cannot be told without reading all of it.
+        Some(_) if random.one_in(4) => search_what_is_left(*id, reader, random),
+        Some(_) => Ok(()),
+        None => search(*id, partition, reader, random),
+    }
 }
 
 fn read_at(
     id: PartitionId,
     partition: &Partition,
+    judge: Option<&Judge<'_>>,
     reader: &Reader,
     random: &mut Random,
 ) -> Result<(), Broken> {
@@ -46,7 +60,15 @@ fn read_at(
             format!("{id:?}: {offset} was read, outside {start}..={end}"),
         );
     }
-    let found = split(&slice, offset, bytes_max)?;
+    let mut found = Cut::of(judge.is_some()).split(&slice, offset, bytes_max)?;
+    if let Some(judge) = judge {
+        let until = found.last().map(|last| last.header.last_offset() + 1);
+        found.retain(Stored::has_records);
+        match judge.restore(offset, until.unwrap_or(offset), found.into_iter()) {
+            Ok((whole, _gone)) => found = whole,
+            Err(wrong) => return broken(PROMISE, format!("{id:?} at {offset}: {wrong}")),
+        }
+    }
     let mut expected = partition
         .batches
         .iter()
@@ -97,10 +119,41 @@ fn search(
     )
 }
 
+/// As [`search`], in a partition that is compacted.
+fn search_what_is_left(
+    id: PartitionId,
+    reader: &Reader,
+    random: &mut Random,
+) -> Result<(), Broken> {
+    let Some(bounds) = reader.bounds(id) else {
+        return broken(PROMISE, format!("{id:?} is gone"));
+    };
+    let left = read_batches(reader, id, bounds, random, Cut::Compacted)?;
+    let newest = left.iter().map(|one| one.header.max_timestamp).max();
+    let at_least = |time: i64| left.iter().find(|one| one.header.max_timestamp >= time);
+    let first = newest.and_then(at_least);
+    let found = timed(reader.batch_of_max_time(id))?;
+    let mut searches = vec![(newest, first, found)];
+    if let Some(some) = left.get(random.index(left.len().max(1))) {
+        let time = some.header.max_timestamp + i64::try_from(random.below(3)).unwrap_or(0) - 1;
+        let found = timed(reader.batch_at_time(id, Timestamp::from_millis(time)))?;
+        searches.push((Some(time), at_least(time), found));
+    }
+    for (time, first, found) in searches {
+        if first != found.as_ref() {
+            let base = |one: &Stored| one.header.base_offset;
+            let (due, found) = (first.map(base), found.as_ref().map(base));
+            let detail = format!("{id:?}: a search for {time:?} found {found:?}, not {due:?}");
+            return broken(PROMISE, detail);
+        }
+    }
+    Ok(())
+}
+
 fn timed(found: Result<Option<TimedBatch>, ReadError>) -> Result<Option<Stored>, Broken> {
     match found {
         Ok(None) => Ok(None),
-        Ok(Some(TimedBatch { batch: bytes })) => match wharf_log::batch::verify(&bytes) {
+        Ok(Some(TimedBatch { batch: bytes })) => match wharf_log::batch::verify_stored(&bytes) {
             Ok(header) => Ok(Some(Stored { header, bytes })),
             Err(error) => broken(PROMISE, format!("a search found a bad batch: {error}")),
         },

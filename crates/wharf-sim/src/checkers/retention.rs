@@ -1,11 +1,12 @@
 //! Promise: retention deletes only what is due, oldest first, and whole batches.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use wharf_log::{CommitError, Committed, PartitionChange, PartitionId, Reader, Retention, Unit};
 use wharf_message::Timestamp;
 
-use super::{Broken, Evidence, broken};
+use super::{Broken, Evidence, Judge, Written, broken};
 use crate::model::{Batch, Model, Partition};
 
 pub(super) const PROMISE: &str = "retention deletes only what is due";
@@ -15,6 +16,8 @@ pub(super) const PROMISE: &str = "retention deletes only what is due";
 pub struct Retained<'a> {
     /// The partitions that have a retention.
     pub settings: &'a BTreeMap<PartitionId, Retention>,
+    /// What was written to the partitions that are compacted.
+    pub written: &'a Written,
     /// The latest time there was.
     pub now: Timestamp,
 }
@@ -75,7 +78,9 @@ impl Retained<'_> {
             return Ok(());
         };
         if start > partition.start {
-            is_due(id, partition, start, retention, self.now)?;
+            let (written, now) = (self.written, self.now);
+            let judge = written.judge(id, partition.start, partition.end, now);
+            is_due(id, partition, start, retention, judge.as_ref(), now)?;
             model.adopt_start(id, start);
             moved.insert(id, start);
         }
@@ -92,17 +97,20 @@ pub(super) fn adopt_view(
 ) -> Result<(), Broken> {
     let retained = Retained {
         settings: evidence.retained,
+        written: evidence.written,
         now: evidence.now,
     };
     retained.adopt_start(model, id, start, &mut BTreeMap::new())
 }
 
-/// Checks that a start may move to `start` at `now`.
+/// Checks that a start may move to `start` at `now`; a compacted partition's batches age as its judge
+/// says.
 fn is_due(
     id: PartitionId,
     partition: &Partition,
     start: i64,
     retention: &Retention,
+    judge: Option<&Judge<'_>>,
     now: Timestamp,
 ) -> Result<(), Broken> {
     let mut after: usize = partition.batches.iter().map(Batch::size).sum();
@@ -127,7 +135,7 @@ fn is_due(
             .filter(|later| later.base >= batch.base);
         let by_age = retention.age.is_some_and(|age| {
             let mut later = later.take_while(|later| later.base < start);
-            later.any(|later| now.since(later.max_time) > age)
+            later.any(|later| is_older(later, age, judge, now))
         });
         if !by_age && !by_size {
             let base = batch.base;
@@ -143,4 +151,13 @@ fn is_due(
         }
     }
     Ok(())
+}
+
+/// Whether a batch's records are older than `age`; those that compaction has taken away have none.
+fn is_older(batch: &Batch, age: Duration, judge: Option<&Judge<'_>>, now: Timestamp) -> bool {
+    let time = match judge {
+        Some(judge) => judge.time_of(batch),
+        None => Some(batch.max_time),
+    };
+    time.is_none_or(|time| now.since(time) > age)
 }

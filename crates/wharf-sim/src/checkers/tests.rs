@@ -120,6 +120,7 @@ fn check_with(unit: Option<Unit>, change: impl FnOnce(&mut View)) -> Result<usiz
         unsettled: open.as_slice(),
         refused: &[body(&batch_of("refused", 6, 1))].into(),
         retained: &BTreeMap::new(),
+        written: &Written::default(),
         now: NOW,
     };
     check_view(&evidence, &view)
@@ -360,6 +361,7 @@ fn retention_that_deletes_what_is_not_due_is_found() {
             unsettled: &[],
             refused: &BTreeSet::new(),
             retained: &[(ID, retention)].into(),
+            written: &Written::default(),
             now: NOW.after(Duration::from_secs(10)),
         };
         check_view(&evidence, &view)

@@ -17,7 +17,7 @@ use wharf_kafka::{Endpoint, Service};
 use wharf_log::disk::simulated::{Faults, Random, SimulatedDisk};
 
 use crate::broker::{self, EPOCH, Node, client};
-use crate::checkers::{Broken, broken};
+use crate::checkers::{Broken, Written, broken};
 use crate::plan::{Fault, Mix, Plan, pick};
 use crate::report::Report;
 use crate::view::View;
@@ -232,7 +232,7 @@ impl NetworkSimulation {
 
     fn check(&mut self) -> Result<(), Broken> {
         let broker = &self.node.broker;
-        let view = View::read(&self.node.log.reader, &mut self.random)?;
+        let view = View::read(&self.node.log.reader, &mut self.random, &Written::default())?;
         let topic = broker.topic(&TopicRef::Name(TOPIC.to_owned()));
         for partition in 0..PARTITIONS {
             let at = usize::try_from(partition).unwrap_or(0);

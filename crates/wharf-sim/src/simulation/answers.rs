@@ -49,7 +49,8 @@ impl Simulation {
         let unit = &submitted.unit;
         let tried_at = submitted.tried_at.unwrap_or(self.now);
         let retained = Retained {
-            settings: &self.settings.0,
+            settings: &self.settings.retentions,
+            written: &self.written,
             now: self.latest,
         };
         let moved = retained.adopt_answer(&mut self.model, unit, answer)?;
@@ -61,6 +62,7 @@ impl Simulation {
             self.disk_may_be_full,
             tried_at,
         )?;
+        self.written.learn(&self.model);
         match answer {
             Ok(committed) => self.note_committed(unit, committed)?,
             Err(error) => {
@@ -141,7 +143,8 @@ impl Simulation {
     }
     pub(super) fn adopt_retention(&mut self) -> Result<(), Broken> {
         let retained = Retained {
-            settings: &self.settings.0,
+            settings: &self.settings.retentions,
+            written: &self.written,
             now: self.latest,
         };
         let moved = retained.adopt(&mut self.model, &self.log.reader)?;

@@ -68,7 +68,7 @@ impl Simulation {
             Ok(log) => {
                 self.report.opened_damaged += 1;
                 self.log = log;
-                damage_is_told::check(&must, &self.log.reader)
+                damage_is_told::check(&must, &self.written, &self.log.reader, self.latest)
             }
         }
     }

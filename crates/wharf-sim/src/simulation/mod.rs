@@ -15,17 +15,19 @@ use bytes::Bytes;
 use wharf_log::disk::Disk;
 use wharf_log::disk::simulated::{Faults, Random, SimulatedDisk};
 use wharf_log::{
-    CommitError, Committed, Done, Health, Log, Observer, PartitionId, Policy, Retention, Unit,
+    Codec, CommitError, Committed, Compaction, Done, Health, Log, NoCodec, Observer,
+    PartitionChange, PartitionId, Policy, Retention, Unit,
 };
 use wharf_message::Timestamp;
 
 use crate::checkers::{
-    Answers, Broken, Evidence, FailStop, OncePerSequence, body, broken, check_view, read_somewhere,
+    Answers, Broken, Evidence, FailStop, OncePerSequence, Written, body, broken, check_view,
+    read_somewhere,
 };
 use crate::model::Model;
 use crate::plan::{Fault, Mix, Plan, pick};
 use crate::report::Report;
-use crate::sabotage::{Sabotage, forget_producers, half_end, sabotaged};
+use crate::sabotage::{MixedKeys, Sabotage, forget_producers, half_end, sabotaged};
 use crate::view::View;
 use crate::workload::Workload;
 use restart::unsettled;
@@ -64,11 +66,23 @@ impl Observer for Callbacks {
 
 /// The settings of partitions.
 #[derive(Debug, Default)]
-struct Settings(BTreeMap<PartitionId, Retention>);
+struct Settings {
+    retentions: BTreeMap<PartitionId, Retention>,
+    /// Whether compaction takes all keys for the same one.
+    mixes_keys: bool,
+}
 
 impl Policy for Settings {
     fn retention(&self, partition: PartitionId) -> Option<Retention> {
-        self.0.get(&partition).cloned()
+        self.retentions.get(&partition).cloned()
+    }
+
+    fn codec(&self) -> &dyn Codec {
+        if self.mixes_keys {
+            &MixedKeys
+        } else {
+            &NoCodec
+        }
     }
 }
 
@@ -103,6 +117,8 @@ pub(crate) struct Simulation {
     /// Batches that were sent: how many of their sendings have no outcome, and whether one had.
     bodies: BTreeMap<Bytes, (u32, bool)>,
     refused: BTreeSet<Bytes>,
+    /// What compaction may take away.
+    written: Written,
     once: OncePerSequence,
     fail_stop: FailStop,
     answers: Answers,
@@ -129,7 +145,10 @@ impl Simulation {
             disk,
             log,
             callbacks,
-            settings: Settings::default(),
+            settings: Settings {
+                mixes_keys: plan.sabotage == Some(Sabotage::MixedKeys),
+                ..Settings::default()
+            },
             now,
             latest: now,
             durable: model.clone(),
@@ -138,6 +157,7 @@ impl Simulation {
             pending: VecDeque::new(),
             bodies: BTreeMap::new(),
             refused: BTreeSet::new(),
+            written: Written::default(),
             once: OncePerSequence::default(),
             fail_stop: FailStop::default(),
             answers: Answers { unit_bytes_max },
@@ -203,6 +223,7 @@ impl Simulation {
         if self.random.percent(80) {
             self.commit()?;
         }
+        let compacted = self.report.compactions;
         if self.random.percent(self.mix.maintenance_percent) {
             let steps = if self.random.coin() {
                 1
@@ -218,8 +239,15 @@ impl Simulation {
         if self.disk_failed && self.mix.buffered_percent > 0 {
             return Ok(());
         }
-        read_somewhere(&self.model, &self.log.reader, &mut self.random)?;
-        if self.random.percent(4) {
+        read_somewhere(
+            &self.model,
+            &self.written,
+            &self.log.reader,
+            &mut self.random,
+            self.latest,
+        )?;
+        let compacts = self.report.compactions > compacted;
+        if self.random.percent(if compacts { 50 } else { 4 }) {
             self.commit()?;
             if !self.disk.is_off() {
                 self.check_running()?;
@@ -277,11 +305,8 @@ impl Simulation {
     fn submit(&mut self) {
         let (operation, unit) = self.workload.next(&self.model, &self.mix, self.now);
         for change in &unit.partitions {
-            if let wharf_log::PartitionChange::Create(id) = change
-                && self.random.percent(self.mix.retention_percent)
-            {
-                let retention = draw_retention(&mut self.random);
-                self.settings.0.entry(*id).or_insert(retention);
+            if let PartitionChange::Create(id) = change {
+                self.draw_settings(*id);
             }
         }
         for append in &unit.appends {
@@ -320,6 +345,22 @@ impl Simulation {
         });
     }
 
+    /// A partition is made: by its first settings it is kept for as long as it lives.
+    fn draw_settings(&mut self, id: PartitionId) {
+        if self.settings.retentions.contains_key(&id)
+            || !self.random.percent(self.mix.retention_percent)
+        {
+            return;
+        }
+        let compacts = self.random.percent(self.mix.compaction_percent);
+        let retention = draw_retention(compacts, &mut self.random);
+        if let Some(compaction) = retention.compaction {
+            self.written.compacts(id, compaction);
+            self.workload.compacts(id);
+        }
+        self.settings.retentions.insert(id, retention);
+    }
+
     fn commit(&mut self) -> Result<(), Broken> {
         for submitted in &mut self.pending {
             if submitted.tried_at.is_none() {
@@ -344,8 +385,13 @@ impl Simulation {
     }
 
     fn maintain(&mut self, steps: u32) -> Result<(), Broken> {
+        self.written.worked(self.now);
         for step in 1.. {
+            let before = self.log.reader.statistics().compacted_bytes;
             let more = self.log.maintenance.run(&self.settings, self.now);
+            let replaced = self.log.reader.statistics().compacted_bytes - before;
+            self.report.compactions += u64::from(replaced > 0);
+            self.report.compacted_bytes += replaced;
             if self.disk.is_off() {
                 return Ok(());
             }
@@ -360,13 +406,14 @@ impl Simulation {
     }
     /// Compares everything readable with every answer so far, while the node runs.
     fn check_running(&mut self) -> Result<(), Broken> {
-        let view = View::read(&self.log.reader, &mut self.random)?;
+        let view = View::read(&self.log.reader, &mut self.random, &self.written)?;
         let unsettled = unsettled(self.pending.iter());
         let evidence = Evidence {
             must: &self.model,
             unsettled: &unsettled,
             refused: &self.refused,
-            retained: &self.settings.0,
+            retained: &self.settings.retentions,
+            written: &self.written,
             now: self.latest,
         };
         check_view(&evidence, &view)?;
@@ -393,14 +440,25 @@ fn open(
         Err(error) => broken("a log opens after any crash", format!("{error:?}")),
     }
 }
-fn draw_retention(random: &mut Random) -> Retention {
+
+fn draw_retention(compacts: bool, random: &mut Random) -> Retention {
+    // Most of what is compacted is deleted by nothing else.
+    let deletes = !compacts || random.percent(30);
     Retention {
-        bytes: random.coin().then(|| random.between(1_000, 40_000)),
-        age: random
-            .coin()
-            .then(|| Duration::from_secs(random.between(10, 300))),
+        bytes: (deletes && random.coin()).then(|| random.between(1_000, 40_000)),
+        age: (deletes && random.coin()).then(|| Duration::from_secs(random.between(10, 300))),
         segment_bytes: random.between(2_000, 30_000),
         segment_age: Duration::from_secs(random.between(5, 600)),
-        compaction: None,
+        compaction: compacts.then(|| draw_compaction(random)),
+    }
+}
+
+fn draw_compaction(random: &mut Random) -> Compaction {
+    let mut seconds = |choices: &[u64]| Duration::from_secs(*pick(choices, random));
+    Compaction {
+        min_lag: seconds(&[0, 0, 5, 100]),
+        delete_retention: seconds(&[0, 30, 200, 3_600]),
+        max_lag: Some(seconds(&[1, 20, 200])).filter(|_| random.percent(70)),
+        dirty_ratio: *pick(&[0.0, 0.3, 0.7], random),
     }
 }

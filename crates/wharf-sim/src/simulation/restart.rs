@@ -60,7 +60,7 @@ impl Simulation {
             Err(error) => return broken("an orderly restart changes nothing", error.to_string()),
         }
         self.report.orderly_stops += 1;
-        View::read(&self.log.reader, &mut self.random).map(Some)
+        View::read(&self.log.reader, &mut self.random, &self.written).map(Some)
     }
 
     /// Opens the log again; the machine may die while it recovers.
@@ -111,7 +111,7 @@ impl Simulation {
         } else {
             (&self.model, unsettled(pending.iter()))
         };
-        let view = View::read(&self.log.reader, &mut self.random)?;
+        let view = View::read(&self.log.reader, &mut self.random, &self.written)?;
         if let Some(before) = before {
             restart_changes_nothing(before, &view, &self.log.recovery)?;
         }
@@ -119,13 +119,16 @@ impl Simulation {
             must,
             unsettled: &open,
             refused: &self.refused,
-            retained: &self.settings.0,
+            retained: &self.settings.retentions,
+            written: &self.written,
             now: self.latest,
         };
         let (model, kept) = check_view(&evidence, &view)?;
+        self.report.compacted_records += view.compacted_records(&self.written);
         let last_kept = kept.checked_sub(1).map(|last| open[last].operation);
         self.report.units_kept_unanswered += u64::try_from(kept).unwrap_or(0);
         self.report.units_lost_unanswered += u64::try_from(open.len() - kept).unwrap_or(0);
+        self.written.restarted(&model);
         self.durable = model.clone();
         self.model = model;
         self.start_again(&answered, &pending, last_kept);

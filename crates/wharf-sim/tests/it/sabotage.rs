@@ -8,6 +8,7 @@ use wharf_sim::{Plan, Violation, run};
 
 const ANSWERS: &str = "units are answered by the rules";
 const TRANSACTIONS: &str = "a transaction ends in all its partitions or in none";
+const COMPACTION: &str = "compaction keeps the newest value of every key";
 const LOST: &str = "no acknowledged record is lost";
 const OPENS: &str = "a log opens after any crash";
 const READS: &str = "a read returns what was asked for";
@@ -87,6 +88,21 @@ fn a_log_whose_snapshots_count_too_early_is_found() {
 #[test]
 fn a_log_that_appends_a_repeated_batch_again_is_found() {
     finds(&violations(Sabotage::AcceptedDuplicates), &[ANSWERS]);
+}
+
+#[test]
+fn a_compaction_that_drops_the_newest_record_of_a_key_is_found() {
+    let violations = violations(Sabotage::MixedKeys);
+    finds(&violations, &[COMPACTION]);
+    let told = violations
+        .iter()
+        .filter(|one| one.detail.contains("is the newest of its key"));
+    assert!(told.count() > 0, "{violations:?}");
+}
+
+#[test]
+fn a_compaction_that_removes_segments_before_the_new_one_counts_is_found() {
+    finds(&violations(Sabotage::EarlyRemovals), &[READS_BACK]);
 }
 
 #[test]
