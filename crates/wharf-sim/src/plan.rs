@@ -117,7 +117,6 @@ fn draw_options(random: &mut Random) -> Options {
         compaction_keys_max: *pick(&[3, 12, 1_000_000], random),
         secret: 0x5EC7_E700,
         producer_expiry: Duration::from_secs(7 * 24 * 60 * 60),
-        ..Options::default()
     }
 }
 

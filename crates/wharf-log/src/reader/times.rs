@@ -5,10 +5,12 @@
 
 use std::io;
 
+use bytes::Bytes;
 use wharf_message::Timestamp;
 
 use super::{ReadError, Reader, TimedBatch};
 use crate::PartitionId;
+use crate::batch;
 use crate::partition::{BatchRef, Partition, Segment};
 use crate::sync::read;
 
@@ -171,11 +173,11 @@ impl Reader {
     fn batch(&self, partition: &Partition, offset: i64) -> Result<Option<TimedBatch>, ReadError> {
         let offset = offset.max(read(&partition.data).start);
         let slice = self.read(partition.id, offset, 0, true)?;
-        Ok(slice
-            .batches
-            .into_iter()
-            .next()
-            .map(|batch| TimedBatch { batch }))
+        // What compaction has emptied, with nothing behind it, holds no record of any time.
+        let has_records =
+            |bytes: &Bytes| batch::header(bytes).is_ok_and(|one| one.record_count > 0);
+        let found = slice.batches.into_iter().next().filter(has_records);
+        Ok(found.map(|batch| TimedBatch { batch }))
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use wharf_log::disk::simulated::Faults;
 use wharf_log::{PartitionId, Unit, batch};
+use wharf_message::Timestamp;
 
 use crate::compaction::{Said, WHILE, World, compacting, filled, readable, record};
 use crate::harness::{Node, append_to, small};
@@ -139,6 +140,27 @@ fn a_reader_is_never_given_nothing_but_emptied_batches_while_records_follow() {
         let header = batch::header(&slice.unwrap().batches[0]).unwrap();
         assert_eq!((header.base_offset, header.record_count), (199, 1));
     }
+}
+
+#[test]
+fn a_search_by_time_finds_nothing_where_compaction_has_left_nothing() {
+    let mut world = World::new(1, small());
+    let policy = compacting(|settings| settings.delete_retention = Duration::ZERO);
+    world.append(&[(1, false)], false);
+    world.append(&[(2, true)], true);
+    world.end(false);
+    for _ in 0..3 {
+        world.node.now = world.node.now.after(WHILE);
+        world.node.maintain(&policy);
+    }
+    let reader = &world.node.log.reader;
+    let slice = reader.read(PartitionId(1), 0, 1, true).unwrap();
+    assert_eq!(batch::header(&slice.batches[0]).unwrap().record_count, 0);
+    let found = reader.batch_of_max_time(PartitionId(1));
+    assert!(found.unwrap().is_none());
+    let before_all = Timestamp::from_millis(-1);
+    let found = reader.batch_at_time(PartitionId(1), before_all);
+    assert!(found.unwrap().is_none());
 }
 
 #[test]

@@ -34,6 +34,11 @@ const OPENS: &str = "a log opens after any crash";
 const HOUR_MS: u64 = 3_600_000;
 pub(crate) const EPOCH: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+/// The time of records in transactions. These begin late when an earlier one is still being ended; a
+/// clock that is set back meanwhile must not make them records of the future. Nor must they be old
+/// enough for the default retention.
+const A_DAY_BEFORE: Timestamp = Timestamp::from_millis(EPOCH.as_millis() - 24 * 3_600_000);
+
 /// Calls by number with their outcomes, as the tasks leave them.
 type Outcomes = Arc<Mutex<Vec<(u64, Outcome)>>>;
 
@@ -180,7 +185,7 @@ impl BrokerSimulation {
                 group: format!("g{}", self.random.below(4)),
                 id: format!("x{}", self.random.below(3)),
                 number,
-                time: self.now(),
+                time: A_DAY_BEFORE,
                 commit: self.random.percent(70),
                 is_explicit: self.random.coin(),
             }),
