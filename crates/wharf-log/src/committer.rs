@@ -22,17 +22,14 @@ use crate::journal::JournalFile;
 use crate::plan::{Plan, Planned, Room};
 use crate::queue::Waiting;
 use crate::shared::{Cut, Effect, Shared, count};
-use crate::sync::{read, write};
+use crate::sync::write;
 use crate::{
-    CommitError, Committed, Done, Durability, Health, Observer, Options, PartitionId, Unit,
+    Attendance, CommitError, Committed, Done, Durability, Health, Observer, Options, PartitionId,
+    Unit, Waiter,
 };
 
 /// How long the committer waits before it asks a full disk again.
 const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
-/// The committer waits when this many times the files that may wait for settling do.
-const FILES_MAX_FACTOR: usize = 3;
-/// How long it waits for settling before it goes on for one turn.
-const LAG_WAIT: Duration = Duration::from_secs(1);
 /// The most that is kept free at the end of a journal file for units that free space.
 const RESERVE_BYTES_MAX: u64 = 1 << 20;
 
@@ -112,19 +109,25 @@ impl Committer {
         }
     }
 
-    /// Blocks until units are queued (true) or the log is closed and drained (false). When settling
-    /// lags far behind, it blocks until that has caught up, at most a second: so the journal's size is
-    /// bounded as long as settling goes on at all, and grows slowly when it does not.
+    /// What the committer's thread waits on, while others may commit in its place.
+    pub fn waiter(&self) -> Waiter {
+        Waiter::new(Arc::clone(&self.shared))
+    }
+
+    /// Blocks as [`Waiter::wait`] does.
     pub fn wait(&self) -> bool {
-        let any = self.shared.queue.wait();
-        if any {
-            let shared = &self.shared;
-            let files_max = shared.options.journal_files_max * FILES_MAX_FACTOR + 1;
-            shared.journal.wait_for_room(files_max, LAG_WAIT, || {
-                !shared.queue.is_closed() && *read(&shared.health) == Health::Writable
-            });
+        self.waiter().wait()
+    }
+
+    /// Commits what is queued, in the thread that has queued it and without waking another one; the
+    /// caller lets go of `attendance` by this. When settling lags behind it is left to the thread
+    /// that waits. Returns the number of units answered.
+    pub fn run_attended(&mut self, attendance: Attendance, now: Timestamp) -> usize {
+        if attendance.has_room() && attendance.leave() > 0 {
+            self.run_pending(now)
+        } else {
+            0
         }
-        any
     }
 
     /// Commits everything queued so far, as one group or several; returns the number of units

@@ -356,6 +356,11 @@ impl Journal {
         self.retired.notify_all();
     }
 
+    /// Whether at most `files_max` files hold frames.
+    pub(crate) fn has_room(&self, files_max: usize) -> bool {
+        lock(&self.content).files.len() <= files_max
+    }
+
     /// Waits until at most `files_max` files hold frames, for `limit` at most, and only as long as
     /// `helps` says that it may come to that.
     pub(crate) fn wait_for_room(

@@ -18,6 +18,7 @@
 //!
 //! What is on disk is specified in `docs/specs/disk-format.md`.
 
+mod attendance;
 pub mod batch;
 mod committer;
 mod compact;
@@ -44,6 +45,7 @@ mod unit;
 mod walk;
 mod writer;
 
+pub use attendance::{Attendance, Waiter};
 pub use committer::Committer;
 pub use maintenance::Maintenance;
 pub use reader::{
@@ -208,7 +210,8 @@ pub trait Policy: Send + Sync {
     }
 }
 
-/// Told about commits, in commit order, from the committer's thread. Must return quickly.
+/// Told about commits, in commit order, from the committer's thread (the one that commits at the
+/// moment). Must return quickly.
 pub trait Observer: Send + Sync {
     /// New batches of these partitions became readable.
     fn appended(&self, partitions: &[PartitionId]);
@@ -273,7 +276,7 @@ pub enum OpenError {
 pub struct Log {
     /// Takes units from any thread.
     pub appender: Appender,
-    /// Writes and syncs; owned by one thread.
+    /// Writes and syncs; in one thread at a time.
     pub committer: Committer,
     /// Reads from any thread.
     pub reader: Reader,
@@ -322,6 +325,12 @@ impl Appender {
                 done(Err(CommitError::Closed));
             }
         }
+    }
+
+    /// Until the attendance ends, submitting does not wake who waits in [`Waiter::wait`]: either
+    /// [`Committer::run_attended`] commits what was submitted, or dropping it wakes them.
+    pub fn attend(&self) -> Attendance {
+        Attendance::new(Arc::clone(&self.shared))
     }
 
     /// The most bytes a unit may take; larger ones are refused with [`CommitError::TooLarge`]. Half

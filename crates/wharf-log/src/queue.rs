@@ -1,7 +1,9 @@
 //! The queue between those who submit units and the committer.
 //!
-//! Invariants: units leave in the order in which they came; after `close` none gets in. How much
-//! may wait here is the caller's business (the server bounds requests in flight by connection).
+//! Invariants: units leave in the order in which they came; after `close` none gets in; whatever
+//! waits has been announced to the committer's thread, or somebody is attending who will announce
+//! it. How much may wait here is the caller's business (the server bounds requests in flight by
+//! connection).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,6 +19,8 @@ pub(crate) type Waiting = (Unit, Done);
 struct Content {
     waiting: VecDeque<Waiting>,
     closed: bool,
+    /// How many threads look after what waits, so that nobody needs to be woken for it.
+    attending: usize,
 }
 
 /// See the module.
@@ -40,9 +44,30 @@ impl Queue {
             return Err(units);
         }
         content.waiting.extend(units);
+        let attended = content.attending > 0;
         drop(content);
-        self.changed.notify_one();
+        if !attended {
+            self.changed.notify_one();
+        }
         Ok(())
+    }
+
+    /// From now on nobody is woken for new units, until [`Self::leave`].
+    pub(crate) fn attend(&self) {
+        lock(&self.content).attending += 1;
+    }
+
+    /// Ends an [`Self::attend`]. Returns how many units wait; with `wake`, the committer's thread is
+    /// woken for them.
+    pub(crate) fn leave(&self, wake: bool) -> usize {
+        let mut content = lock(&self.content);
+        content.attending -= 1;
+        let count = content.waiting.len();
+        drop(content);
+        if wake && count > 0 {
+            self.changed.notify_one();
+        }
+        count
     }
 
     pub(crate) fn close(&self) {

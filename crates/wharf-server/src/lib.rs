@@ -6,6 +6,7 @@
 //! both within their limits.
 
 mod clock;
+mod commits;
 pub mod config;
 mod data;
 mod flag;

@@ -96,7 +96,7 @@ impl Node {
         )?;
         let (failed_tx, failed) = watch::channel(false);
         let threads = LogThreads::start(log, broker.clone(), &failed_tx, data.lock);
-        let threads = threads.map_err(|error| {
+        let (threads, commits) = threads.map_err(|error| {
             let fix = "check the limits of the process";
             Problem::plain("a thread could not be started", error.to_string(), fix)
         })?;
@@ -111,6 +111,7 @@ impl Node {
         }));
         let listener = kafka::Listener {
             handler: Box::new(Service::new(broker.clone(), endpoint(&config, kafka))),
+            commits: Some(commits),
             socket: kafka_socket,
             limits: config.connection_limits(),
             budget_bytes: config.kafka.in_flight_size_max.as_usize(),

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use wharf_broker::Broker;
-use wharf_log::{Appender, Log};
+use wharf_log::{Appender, Log, Maintenance, Policy};
 
 use crate::clock;
+use crate::commits::Commits;
 use crate::health::HealthLog;
 
 /// How often retention is looked at when nothing else calls for maintenance.
@@ -47,9 +48,15 @@ impl Drop for Stop {
 }
 
 /// Tells the node when the thread that holds it unwinds.
-struct Alarm(watch::Sender<bool>);
+pub(crate) struct Alarm<'a>(&'a watch::Sender<bool>);
 
-impl Drop for Alarm {
+impl<'a> Alarm<'a> {
+    pub(crate) fn new(failed: &'a watch::Sender<bool>) -> Self {
+        Self(failed)
+    }
+}
+
+impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.send_replace(true);
@@ -58,63 +65,51 @@ impl Drop for Alarm {
 }
 
 impl LogThreads {
-    /// Starts both. `failed` becomes true if one of them panics; `kept` is dropped when both have
-    /// ended.
+    /// Starts both; the committer's thread is the one that runs the [`Commits`] returned. `failed`
+    /// becomes true if one of them panics; `kept` is dropped when both have ended. Call within the
+    /// runtime that serves the connections.
     pub(crate) fn start(
         log: Log,
         broker: Broker,
         failed: &watch::Sender<bool>,
         kept: impl Send + 'static,
-    ) -> io::Result<Self> {
-        let Log {
-            appender,
-            mut committer,
-            mut maintenance,
-            ..
-        } = log;
-        let requested = Arc::new(AtomicBool::new(false));
+    ) -> io::Result<(Self, Arc<Commits>)> {
         let policy = broker.retention_policy();
         let health = Arc::new(HealthLog::new(broker));
-        let maintained = Arc::clone(&health);
+        let appender = log.appender;
+        let commits = Arc::new(Commits::new(
+            log.committer,
+            appender.clone(),
+            Arc::clone(&health),
+            failed.clone(),
+        ));
+        let requested = Arc::new(AtomicBool::new(false));
         let stop = Stop {
             appender,
             requested: Arc::clone(&requested),
         };
-        let alarm = Alarm(failed.clone());
+        let running = Arc::clone(&commits);
         let committer = Builder::new()
             .name("wharf-commit".to_owned())
-            .spawn(move || {
-                let _alarm = alarm;
-                while committer.wait() {
-                    committer.run_pending(clock::now());
-                    health.look();
-                }
-            })?;
-        let alarm = Alarm(failed.clone());
+            .spawn(move || running.run())?;
+        let mut maintaining = Maintaining {
+            maintenance: log.maintenance,
+            policy,
+            health,
+            requested,
+        };
+        let failed = failed.clone();
         let maintenance = Builder::new()
             .name("wharf-maintain".to_owned())
             .spawn(move || {
-                let (_alarm, _kept) = (alarm, kept);
-                let stopping = || requested.load(Ordering::Acquire);
-                while !stopping() {
-                    let more = maintenance.run(&policy, clock::now());
-                    maintained.look();
-                    maintained.look_for_damage();
-                    if !more && !stopping() {
-                        let full = maintained.is_full();
-                        maintenance.wait(if full {
-                            DISK_FULL_INTERVAL
-                        } else {
-                            MAINTENANCE_INTERVAL
-                        });
-                    }
-                }
+                let (_alarm, _kept) = (Alarm::new(&failed), kept);
+                maintaining.run();
                 committer
                     .join()
                     .map_err(|panic| panicked("committing", panic))?;
-                maintenance.finish(clock::now())
+                maintaining.maintenance.finish(clock::now())
             })?;
-        Ok(Self { stop, maintenance })
+        Ok((Self { stop, maintenance }, commits))
     }
 
     /// Closes the log and waits for both; maintenance is last, so its snapshot covers every
@@ -124,6 +119,34 @@ impl LogThreads {
         self.maintenance
             .join()
             .map_err(|panic| panicked("maintenance", panic))?
+    }
+}
+
+/// What the maintenance thread works with.
+struct Maintaining<P> {
+    maintenance: Maintenance,
+    policy: P,
+    health: Arc<HealthLog>,
+    requested: Arc<AtomicBool>,
+}
+
+impl<P: Policy> Maintaining<P> {
+    /// Maintains until the node stops.
+    fn run(&mut self) {
+        let requested = Arc::clone(&self.requested);
+        let stopping = || requested.load(Ordering::Acquire);
+        while !stopping() {
+            let more = self.maintenance.run(&self.policy, clock::now());
+            self.health.look();
+            self.health.look_for_damage();
+            if !more && !stopping() {
+                self.maintenance.wait(if self.health.is_full() {
+                    DISK_FULL_INTERVAL
+                } else {
+                    MAINTENANCE_INTERVAL
+                });
+            }
+        }
     }
 }
 

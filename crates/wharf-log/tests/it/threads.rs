@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use wharf_log::{Done, Log, Options, PartitionId, Reader};
+use wharf_log::{Appender, Committer, Done, Log, Options, PartitionId, Reader, Unit};
 
 use crate::harness::{Node, append, keep_all, small, split, temporary};
 
 const PARTITIONS: u64 = 4;
 const UNITS: i64 = 400;
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Reads a partition to `end`, checking that offsets follow each other.
 fn follow(reader: &Reader, partition: u64, end: i64) {
@@ -143,4 +145,66 @@ fn the_committer_goes_on_when_settling_does_not_or_the_log_is_closed() {
     assert!(node.log.committer.wait(), "slowly, but it goes on");
     node.log.appender.close();
     assert!(node.log.committer.wait());
+}
+
+/// Runs the committer in a thread of its own, shared as a server shares it, while `work` runs.
+fn beside_a_waiting_thread(node: Node, work: impl FnOnce(&Appender, &Mutex<Committer>)) {
+    let now = node.now;
+    let committer = Mutex::new(node.log.committer);
+    let appender = node.log.appender;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let waiter = committer.lock().unwrap().waiter();
+            while waiter.wait() {
+                committer.lock().unwrap().run_pending(now);
+            }
+        });
+        work(&appender, &committer);
+        appender.close();
+    });
+}
+
+/// A unit that appends to the first partition, and the thread in which it is answered.
+fn traced() -> ((Unit, Done), mpsc::Receiver<thread::ThreadId>) {
+    let (sender, answered) = mpsc::channel();
+    let done: Done = Box::new(move |outcome| {
+        outcome.unwrap();
+        sender.send(thread::current().id()).unwrap();
+    });
+    ((append(0, &["one"]), done), answered)
+}
+
+#[test]
+fn whoever_attends_commits_what_it_submits_in_its_own_thread() {
+    let (_directory, disk) = temporary();
+    let mut node = Node::open(&disk, small());
+    node.create(0);
+    let now = node.now;
+    beside_a_waiting_thread(node, |appender, committer| {
+        let attendance = appender.attend();
+        let (unit, answered) = traced();
+        appender.submit(vec![unit]);
+        assert_eq!(committer.lock().unwrap().run_attended(attendance, now), 1);
+        assert_eq!(answered.recv_timeout(LIMIT), Ok(thread::current().id()));
+        // The waiting thread is woken as before.
+        let (unit, answered) = traced();
+        appender.submit(vec![unit]);
+        assert_ne!(answered.recv_timeout(LIMIT), Ok(thread::current().id()));
+    });
+}
+
+#[test]
+fn what_is_submitted_under_an_attendance_that_is_given_up_is_committed_by_the_waiting_thread() {
+    let (_directory, disk) = temporary();
+    let mut node = Node::open(&disk, small());
+    node.create(0);
+    beside_a_waiting_thread(node, |appender, _committer| {
+        let (first, second) = (appender.attend(), appender.attend());
+        let (unit, answered) = traced();
+        appender.submit(vec![unit]);
+        drop(first);
+        drop(second);
+        let thread = answered.recv_timeout(LIMIT).unwrap();
+        assert_ne!(thread, thread::current().id());
+    });
 }

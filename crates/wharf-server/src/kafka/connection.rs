@@ -25,6 +25,7 @@ use wharf_kafka::{Disconnect, Outcome, Response, Service};
 
 use super::frames::{FrameReader, ReadError, send, transfer_time};
 use super::throttle::{Charged, Metering, Timed};
+use crate::commits::Commits;
 use crate::flag::raised;
 use crate::metrics::{Counted, KafkaMetrics};
 
@@ -35,6 +36,8 @@ const FETCH: &str = "Fetch";
 /// How many bytes of answers a connection may leave unsent before its next request is worked on. One
 /// answer may be larger; it is then the only one.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
+/// Larger requests are not worth waiting for in the connection's own thread.
+const ALONE_BYTES_MAX: usize = 64 << 10;
 /// Requests up to this size are decoded without asking: what they become is small, too.
 const SMALL_FRAME_BYTES: usize = 1024;
 
@@ -104,6 +107,7 @@ impl Handler for Service {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) handler: Box<dyn Handler>,
+    pub(super) commits: Option<Arc<Commits>>,
     pub(super) limits: Limits,
     /// Bytes of requests the node may still take in.
     pub(super) budget: Arc<Semaphore>,
@@ -188,12 +192,10 @@ async fn read_all(
     let unsent = Arc::new(Semaphore::new(UNSENT_BYTES_MAX));
     let mut muted: Option<Instant> = None;
     loop {
-        if let Some(until) = muted.take() {
-            tokio::select! {
-                biased;
-                () = given_up(&mut stop, &answers, &mut frames) => return Ok(()),
-                () = sleep_until(until) => {}
-            }
+        if let Some(until) = muted.take()
+            && !pause(until, &mut stop, &answers, &mut frames).await
+        {
+            return Ok(());
         }
         let received = tokio::select! {
             biased;
@@ -209,7 +211,8 @@ async fn read_all(
         let since = Instant::now();
         let in_flight = shared.metrics.received(request, frame.len());
         let meter = shared.handler.meter(context, &frame);
-        let outcome = shared.handler.handle(context, frame)?;
+        let alone = frames.is_drained() && answers.capacity() == answers.max_capacity();
+        let outcome = handle(shared, context, frame, alone)?;
         let (work, wait) = match outcome {
             Outcome::Answer(answer) => {
                 let answer = Timed::new(answer, since.elapsed());
@@ -259,6 +262,38 @@ async fn read_all(
         if answers.send(pending).await.is_err() {
             return Ok(());
         }
+    }
+}
+
+/// Takes one frame. When the peer waits for nothing else, what it appends is committed here and now
+/// if that is worth it: the answer is then ready before anybody asks for it.
+fn handle(
+    shared: &Shared,
+    context: &Context,
+    frame: Bytes,
+    alone: bool,
+) -> Result<Outcome, Disconnect> {
+    let worth_it = alone && frame.len() <= ALONE_BYTES_MAX;
+    let commits = shared.commits.as_ref().filter(|_| worth_it);
+    let attended = commits.and_then(|commits| commits.attend());
+    let outcome = shared.handler.handle(context, frame);
+    if let Some(attended) = attended {
+        attended.commit();
+    }
+    outcome
+}
+
+/// Waits until `until`; false when there is no use in going on.
+async fn pause(
+    until: Instant,
+    stop: &mut watch::Receiver<bool>,
+    answers: &mpsc::Sender<Pending>,
+    frames: &mut FrameReader,
+) -> bool {
+    tokio::select! {
+        biased;
+        () = given_up(stop, answers, frames) => false,
+        () = sleep_until(until) => true,
     }
 }
 

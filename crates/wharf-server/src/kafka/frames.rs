@@ -115,6 +115,11 @@ impl FrameReader {
         Ok(self.buffer.split_to(length).freeze())
     }
 
+    /// Whether nothing of a further frame has been read.
+    pub(super) fn is_drained(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Reads what is there, waiting until `deadline` for something; false at the end, `None` when
     /// nothing came. Memory is reserved only when there is something to put into it.
     async fn fill(&mut self, room: usize, deadline: Instant) -> io::Result<Option<bool>> {

@@ -12,6 +12,7 @@ use wharf_broker::Context;
 use wharf_message::Principal;
 
 use super::connection::{self, Ended, Handler, Limits, Shared};
+use crate::commits::Commits;
 use crate::flag::raised;
 use crate::metrics::KafkaMetrics;
 
@@ -26,6 +27,8 @@ const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) handler: Box<dyn Handler>,
+    /// What commits in the place of the committer's thread, if anything.
+    pub(crate) commits: Option<Arc<Commits>>,
     pub(crate) limits: Limits,
     /// How many bytes of requests all connections together may hold, and again as many of what
     /// they are decoded into.
@@ -42,6 +45,7 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
     let Listener {
         socket,
         handler,
+        commits,
         limits,
         budget_bytes,
         connections_max,
@@ -51,6 +55,7 @@ pub(crate) async fn serve(listener: Listener, stop: watch::Receiver<bool>) {
     let budget_bytes = budget_bytes.min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
         handler,
+        commits,
         limits,
         budget: Arc::new(Semaphore::new(budget_bytes)),
         decoded: Arc::new(Semaphore::new(budget_bytes)),

@@ -179,6 +179,7 @@ impl Setup {
         let listener = Listener {
             socket,
             handler: Box::new(double),
+            commits: None,
             limits: self.limits,
             budget_bytes: self.budget_bytes,
             connections_max: self.connections_max,
