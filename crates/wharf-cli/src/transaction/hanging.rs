@@ -188,7 +188,16 @@ fn hanging(cluster: &mut Cluster, topics: &[String], latest: i64) -> anyhow::Res
     }
     open.retain(|one| one.last_write <= latest);
     let known = known_to_coordinators(cluster, &open)?;
-    open.retain(|one| !known.contains(&(one.producer, one.topic.clone(), one.partition)));
+    let unknown = |one: &Open| !known.contains(&(one.producer, one.topic.clone(), one.partition));
+    open.retain(unknown);
+    // What ended between the two questions is none.
+    let topics: BTreeSet<String> = open.iter().map(|one| one.topic.clone()).collect();
+    let mut still = BTreeSet::new();
+    for topic in &topics {
+        let open = open_transactions(cluster, topic, None)?.into_iter();
+        still.extend(open.map(|one| (one.producer, one.topic, one.partition, one.start)));
+    }
+    open.retain(|one| still.contains(&(one.producer, one.topic.clone(), one.partition, one.start)));
     Ok(open)
 }
 
