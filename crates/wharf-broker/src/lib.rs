@@ -115,6 +115,9 @@ pub struct Options {
     /// The most bytes that all open connections together should be answered at once; each may
     /// have its share of it ([`Broker::share_fetches`]).
     pub fetches_bytes_max: usize,
+    /// What a fetch finds in one partition on the disk is read while it is being sent when it is at
+    /// least so large.
+    pub stretch_bytes_min: usize,
 }
 
 impl Default for Options {
@@ -148,6 +151,7 @@ impl Default for Options {
             fetch_sessions_max: 1000,
             fetch_bytes_max: 55 << 20,
             fetches_bytes_max: 512 << 20,
+            stretch_bytes_min: 128 << 10,
         }
     }
 }

@@ -28,9 +28,10 @@ extern crate self as wharf_kafka;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use wharf_broker::{Broker, Context};
+use wharf_log::{ReadError, Stretch};
 
 pub use compat::{Difference, compat_page};
 pub use meter::Meter;
@@ -59,6 +60,8 @@ pub struct Endpoint {
 pub struct Response {
     /// The parts in order.
     pub parts: Vec<Bytes>,
+    /// Batches that are still to be read, each with the index of the part that comes after it.
+    pub stretches: Vec<(usize, Stretch)>,
     /// It is empty because a quota is used up; the client may ask again after this time.
     pub throttle: Duration,
 }
@@ -103,7 +106,32 @@ impl From<Vec<Bytes>> for Response {
 impl Response {
     /// The whole size in bytes.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(Bytes::len).sum()
+        let parts: usize = self.parts.iter().map(Bytes::len).sum();
+        let stretches = self.stretches.iter().map(|(_, stretch)| stretch.bytes());
+        parts + stretches.sum::<usize>()
+    }
+
+    /// The whole frame, with the batches that are still to be read. Blocks.
+    pub fn joined(self) -> Result<Bytes, ReadError> {
+        let mut frame = BytesMut::with_capacity(self.bytes());
+        let mut stretches = self.stretches.into_iter().peekable();
+        let mut parts = self.parts.into_iter().enumerate();
+        loop {
+            let part = parts.next();
+            let before = part.as_ref().map_or(usize::MAX, |(at, _)| *at);
+            while let Some((_, mut stretch)) = stretches.next_if(|(at, _)| *at <= before) {
+                while stretch.bytes() > 0 {
+                    stretch
+                        .read()?
+                        .iter()
+                        .for_each(|batches| frame.put_slice(batches));
+                }
+            }
+            let Some((_, part)) = part else {
+                return Ok(frame.freeze());
+            };
+            frame.extend_from_slice(&part);
+        }
     }
 }
 

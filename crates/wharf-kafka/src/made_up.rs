@@ -35,7 +35,7 @@ fn send(node: &Node, frame: Bytes) -> Result<Option<Bytes>, Disconnect> {
         }
     };
     let answered = node.run_for(answer, PATIENCE_MS).transpose()?;
-    Ok(answered.map(|response| Bytes::from(response.parts.concat())))
+    Ok(answered.map(|response| response.joined().expect("the disk can be read")))
 }
 
 fn check(api: &Api, version: i16, mut answer: Bytes) {

@@ -50,7 +50,7 @@ pub use committer::Committer;
 pub use maintenance::Maintenance;
 pub use reader::{
     Aborted, Bounds, DamagedRange, Health, ProducerSnapshot, ReadError, Reader, Slice, Statistics,
-    TimedBatch,
+    Stretch, TimedBatch, Want,
 };
 pub use unit::{
     Append, Appended, Clock, CommitError, Committed, Condition, Done, Durability, EndTransaction,

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::PartitionId;
+use crate::Want;
 use crate::batch::{self, HEADER_BYTES, Header};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::partition::Segment;
@@ -186,6 +187,8 @@ pub(crate) struct Range<'a> {
     /// Batches from this offset on are left out.
     pub(crate) stop_at: i64,
     pub(crate) bytes_max: usize,
+    /// The first batch is read even if it is larger than that.
+    pub(crate) at_least_one: bool,
 }
 
 /// Offsets that cannot be read.
@@ -194,6 +197,14 @@ pub(crate) struct Broken {
     pub(crate) first: i64,
     pub(crate) last: i64,
     pub(crate) position: u64,
+}
+
+/// Whole batches between two places that the index knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aligned {
+    /// One past the last offset.
+    pub(crate) end: i64,
+    pub(crate) bytes: usize,
 }
 
 /// What was read from a segment.
@@ -241,16 +252,8 @@ impl Segments {
         segment: &Segment,
     ) -> io::Result<Arc<OpenSegment>> {
         let key = (partition, segment.base_offset, segment.generation);
-        {
-            let mut cache = lock(&self.cache);
-            cache.tick += 1;
-            let tick = cache.tick;
-            if let Some((open, used)) = cache.open.get_mut(&key)
-                && open.covered >= segment.bytes
-            {
-                *used = tick;
-                return Ok(Arc::clone(open));
-            }
+        if let Some(open) = self.opened(partition, segment) {
+            return Ok(open);
         }
         let opened = Arc::new(self.load(partition, segment)?);
         let mut cache = lock(&self.cache);
@@ -261,6 +264,20 @@ impl Segments {
         }
         self.evict(&mut cache);
         Ok(opened)
+    }
+
+    /// The segment, if it is open.
+    fn opened(&self, partition: PartitionId, segment: &Segment) -> Option<Arc<OpenSegment>> {
+        let mut cache = lock(&self.cache);
+        cache.tick += 1;
+        let tick = cache.tick;
+        let key = (partition, segment.base_offset, segment.generation);
+        let (open, used) = cache.open.get_mut(&key)?;
+        if open.covered < segment.bytes {
+            return None;
+        }
+        *used = tick;
+        Some(Arc::clone(open))
     }
 
     fn evict(&self, cache: &mut Cache) {
@@ -306,7 +323,7 @@ impl Segments {
         })
     }
 
-    /// Reads whole batches: at least one, unless the first is broken or there is none.
+    /// Reads whole batches: at least one, unless the first is broken or too large, or there is none.
     pub(crate) fn read(
         &self,
         partition: PartitionId,
@@ -339,6 +356,11 @@ impl Segments {
                 Step::Batch(_, header) if header.base_offset > range.from => {
                     return Ok(missing(met, Some(header)));
                 }
+                Step::Batch(_, header)
+                    if !range.at_least_one && header.batch_bytes() > range.bytes_max =>
+                {
+                    return Ok(Part::default());
+                }
                 Step::Batch(position, header) => {
                     let bytes = range.bytes_max.max(header.batch_bytes()) as u64;
                     let bytes = usize::try_from(bytes.min(segment.bytes - position)).unwrap_or(0);
@@ -347,6 +369,58 @@ impl Segments {
                 }
             }
         }
+    }
+
+    /// Where the batches begin and end that a read from `offset` to below `until` would return, as far
+    /// as the index tells; `None` when it does not. [`io::ErrorKind::WouldBlock`] when the disk is
+    /// needed and may not be read.
+    pub(crate) fn align(
+        &self,
+        partition: PartitionId,
+        segment: &Segment,
+        offset: i64,
+        until: i64,
+        want: Want,
+    ) -> io::Result<Option<Aligned>> {
+        let open = match self.opened(partition, segment) {
+            Some(open) => open,
+            None if want.may_block => self.open(partition, segment)?,
+            None => return Err(io::ErrorKind::WouldBlock.into()),
+        };
+        let Some(from) = open.seek_offset(offset) else {
+            return Ok(None);
+        };
+        let position = if from.offset == offset {
+            from.position
+        } else if !want.may_block {
+            return Err(io::ErrorKind::WouldBlock.into());
+        } else {
+            let mut walk = Walk::new(&*open.file, segment, Some(from), Gaps::Nowhere);
+            loop {
+                match walk.next()? {
+                    Step::Batch(_, header) if header.last_offset() < offset => {}
+                    Step::Batch(position, header) if header.base_offset <= offset => {
+                        break position;
+                    }
+                    // A read tells what that is.
+                    _ => return Ok(None),
+                }
+            }
+        };
+        let limit = position.saturating_add(want.bytes_max as u64);
+        let (end, bytes) = if segment.bytes <= limit && segment.last_offset < until {
+            (segment.last_offset + 1, segment.bytes - position)
+        } else {
+            let fits = |entry: &IndexEntry| entry.position <= limit && entry.offset <= until;
+            let after = open.index.partition_point(fits);
+            let last = after.checked_sub(1).map(|at| &open.index[at]);
+            let Some(last) = last.filter(|last| last.position > position) else {
+                return Ok(None);
+            };
+            (last.offset, last.position - position)
+        };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Ok(Some(Aligned { end, bytes }))
     }
 
     /// The header of the first batch at or after `time` that ends at or after offset `from`.

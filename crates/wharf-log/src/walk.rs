@@ -12,8 +12,10 @@ use crate::disk::DiskFile;
 use crate::partition::Segment;
 use crate::segment::IndexEntry;
 
-/// How much is read at once.
-const WALK_BYTES: usize = 64 << 10;
+/// How much is read at once, at first: one header is often all that is looked for.
+const WALK_BYTES_MIN: usize = 4 << 10;
+/// How much is read at once while batches turn out to be small.
+const WALK_BYTES_MAX: usize = 64 << 10;
 
 /// Where offsets may be missing in a segment.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,8 @@ pub(crate) struct Walk<'a> {
     after_broken: bool,
     chunk: Bytes,
     chunk_at: u64,
+    /// How much to read next.
+    chunk_bytes: usize,
 }
 
 /// What a walk meets.
@@ -97,6 +101,7 @@ impl<'a> Walk<'a> {
             after_broken: false,
             chunk: Bytes::new(),
             chunk_at: position,
+            chunk_bytes: WALK_BYTES_MIN,
         }
     }
 
@@ -118,7 +123,11 @@ impl<'a> Walk<'a> {
         }
         let have = self.chunk_at + self.chunk.len() as u64;
         if position + HEADER_BYTES as u64 > have {
-            let bytes = self.end.saturating_sub(position).min(WALK_BYTES as u64);
+            if position < have + self.chunk.len() as u64 {
+                self.chunk_bytes = (2 * self.chunk_bytes).min(WALK_BYTES_MAX);
+            }
+            let bytes = self.end.saturating_sub(position);
+            let bytes = bytes.min(self.chunk_bytes as u64);
             self.chunk = read_up_to(self.file, position, usize::try_from(bytes).unwrap_or(0))?;
             self.chunk_at = position;
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
-use wharf_log::PartitionId;
+use wharf_log::{PartitionId, Stretch};
 use wharf_message::Timestamp;
 
 use crate::offsets::{check_epoch, stopping};
@@ -93,6 +93,8 @@ pub struct FetchedPartition {
     pub log_start: i64,
     /// Whole batches.
     pub batches: Vec<Bytes>,
+    /// Whole batches that are still to be read from the disk, instead of `batches`.
+    pub stretch: Option<Stretch>,
     /// Of a reader of committed records: the aborted transactions with records in the batches,
     /// by first offset.
     pub aborted: Vec<wharf_log::Aborted>,
@@ -205,6 +207,7 @@ impl Broker {
             start,
             bytes_max: limits.bytes_max,
             read_committed,
+            stretch_bytes_min: self.options().stretch_bytes_min,
         };
         let scan = self.poll(&targets, view, limits).await;
         let (now, random) = (shared.runtime.steady(), shared.runtime.random());
@@ -303,6 +306,7 @@ impl Limits {
     fn satisfied(&self, scan: &Scan) -> bool {
         scan.is_urgent
             || scan.bytes >= self.bytes_min.min(self.bytes_max)
+            || (scan.is_full && scan.bytes > 0)
             || scan.found.iter().any(Found::has_more)
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wharf_log::{Aborted, Bounds, PartitionId, ReadError, Reader, Slice};
+use wharf_log::{Aborted, Bounds, PartitionId, ReadError, Reader, Slice, Stretch, Want};
 
 use super::{FetchPartition, FetchedPartition};
 use crate::codec::first_batch;
@@ -19,6 +19,12 @@ const UNKNOWN: Bounds = Bounds {
     end: -1,
     stable_end: -1,
 };
+
+/// What is left of an answer's room is not filled up when it is at most such a part of it, or this
+/// many bytes: looking for a batch that fits into it, in one partition after the other, costs more
+/// than it brings.
+const CRUMB_SHARE: usize = 16;
+const CRUMB_BYTES_MAX: usize = 64 << 10;
 
 /// A partition as asked for, and what it was resolved to.
 #[derive(Clone, Debug)]
@@ -36,6 +42,8 @@ pub(super) struct View {
     pub(super) bytes_max: usize,
     /// Only up to the last stable offset.
     pub(super) read_committed: bool,
+    /// What is on the disk and at least so large is read while it is being sent.
+    pub(super) stretch_bytes_min: usize,
 }
 
 /// What one look found.
@@ -47,6 +55,8 @@ pub(super) struct Scan {
     pub(super) bytes: usize,
     /// A read was refused: the client should know at once.
     pub(super) is_urgent: bool,
+    /// Something was left out for want of room.
+    pub(super) is_full: bool,
 }
 
 /// What one look found in one partition.
@@ -55,6 +65,8 @@ pub(super) struct Found {
     pub(super) error: Option<Error>,
     pub(super) bounds: Option<Bounds>,
     pub(super) batches: Vec<Bytes>,
+    /// Batches that are still to be read, instead.
+    pub(super) stretch: Option<Stretch>,
     pub(super) aborted: Vec<Aborted>,
     /// How far the reader may read.
     pub(super) end: i64,
@@ -71,6 +83,7 @@ pub(super) fn scan(
         found: vec![Found::default(); targets.len()],
         bytes: 0,
         is_urgent: false,
+        is_full: false,
     };
     for step in 0..targets.len() {
         let at = (view.start % targets.len() + step) % targets.len();
@@ -83,15 +96,20 @@ pub(super) fn scan(
                 continue;
             }
         };
+        let left = view.bytes_max.saturating_sub(scan.bytes);
+        let crumb = CRUMB_BYTES_MAX.min(view.bytes_max / CRUMB_SHARE);
         let view = View {
-            bytes_max: view.bytes_max.saturating_sub(scan.bytes),
+            bytes_max: if left < crumb { 0 } else { left },
             ..view
         };
         let is_first = scan.bytes == 0;
         match look(reader, &target.asked, partition, view, is_first, may_block) {
-            Ok(slice) => {
+            Ok((stretch, slice)) => {
+                found.stretch = stretch;
                 let end = |bounds| readable_end(bounds, view.read_committed);
                 found.end = slice.bounds.map_or(-1, end);
+                let is_cut = view.bytes_max < usize::try_from(target.asked.bytes_max).unwrap_or(0);
+                scan.is_full |= is_cut && slice.bytes == 0 && target.asked.offset < found.end;
                 found.bounds = slice.bounds;
                 found.batches = slice.batches;
                 found.aborted = slice.aborted;
@@ -124,7 +142,7 @@ fn look(
     view: View,
     is_first: bool,
     may_block: bool,
-) -> Result<Slice, ReadError> {
+) -> Result<(Option<Stretch>, Slice), ReadError> {
     let limit = usize::try_from(asked.bytes_max).unwrap_or(0);
     let limit = limit.min(view.bytes_max);
     let bounds = reader
@@ -139,20 +157,23 @@ fn look(
     let is_behind = (end..=bounds.end).contains(&asked.offset);
     // Most looks of most fetches end here: nothing new.
     if is_behind || (limit == 0 && !is_first && is_inside) {
-        return Ok(nothing(bounds));
+        return Ok((None, nothing(bounds)));
     }
-    let slice = match view.read_committed {
-        true => reader.read_committed(partition, asked.offset, limit, may_block)?,
-        false => reader.read(partition, asked.offset, limit, may_block)?,
+    let want = Want {
+        bytes_max: limit,
+        at_least_one: is_first,
+        committed: view.read_committed,
+        may_block,
     };
-    let bounds = slice.bounds.unwrap_or(bounds);
-    if slice.bytes > limit && !is_first {
-        return Ok(nothing(bounds));
+    if limit >= view.stretch_bytes_min {
+        let least = view.stretch_bytes_min;
+        if let Some((stretch, slice)) = reader.stretch(partition, asked.offset, least, want)? {
+            return Ok((Some(stretch), slice));
+        }
     }
-    Ok(Slice {
-        bounds: Some(bounds),
-        ..slice
-    })
+    let slice = reader.fetch(partition, asked.offset, want)?;
+    let bounds = Some(slice.bounds.unwrap_or(bounds));
+    Ok((None, Slice { bounds, ..slice }))
 }
 
 /// A topic deleted since it was resolved is unknown in the way the client named it.
@@ -177,14 +198,23 @@ impl Scan {
             found: vec![refused; count],
             bytes: 0,
             is_urgent: true,
+            is_full: false,
         }
     }
 }
 
 impl Found {
+    /// Whether there are no batches.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.stretch.is_none()
+    }
+
     /// Whether the partition goes on after the batches found: one look ends where the log goes on
     /// in another file, or at a limit.
     pub(super) fn has_more(&self) -> bool {
+        if let Some(stretch) = &self.stretch {
+            return stretch.end() < self.end;
+        }
         let Some(last) = self.batches.last() else {
             return false;
         };
@@ -208,6 +238,7 @@ impl Found {
             last_stable: bounds.stable_end,
             log_start: bounds.start,
             batches: self.batches,
+            stretch: self.stretch,
             aborted: self.aborted,
         }
     }

@@ -330,7 +330,7 @@ impl Session {
         // After an error everything is news again.
         let bounds = found.bounds.filter(|_| found.error.is_none());
         let told = bounds.map(|bounds| (bounds.end, bounds.start));
-        let is_news = told.is_none() || !found.batches.is_empty() || told != cached.told;
+        let is_news = told.is_none() || !found.is_empty() || told != cached.told;
         cached.told = told;
         is_news
     }

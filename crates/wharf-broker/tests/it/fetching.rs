@@ -64,7 +64,12 @@ pub fn produce(world: &World, topic: &str, partition: i32, values: &[&str]) {
 /// The values fetched from one partition, in order.
 pub fn values(fetched: &FetchedPartition) -> Vec<String> {
     let mut values = Vec::new();
-    let joined: Vec<u8> = fetched.batches.concat();
+    let mut joined: Vec<u8> = fetched.batches.concat();
+    if let Some(mut stretch) = fetched.stretch.clone() {
+        while stretch.bytes() > 0 {
+            joined.extend(stretch.read().unwrap().concat());
+        }
+    }
     let mut rest = Bytes::from(joined);
     while !rest.is_empty() {
         let header = header(&rest).unwrap();
@@ -363,6 +368,30 @@ fn a_fetch_does_not_wait_for_more_while_the_log_goes_on_in_another_file() {
     let fetched = world.finish(&running).partitions.remove(0);
     let count = i64::try_from(values(&fetched).len()).unwrap();
     assert!(count > 0 && count < fetched.high_watermark, "{count}");
+}
+
+#[test]
+fn a_fetch_does_not_wait_when_what_is_there_does_not_fit_any_more() {
+    let world = World::new();
+    world.topic("orders", 2, &[]);
+    produce(&world, "orders", 0, &[&"x".repeat(10_000)]);
+    produce(&world, "orders", 0, &[&"x".repeat(10_000)]);
+    produce(&world, "orders", 1, &[&"x".repeat(20_000)]);
+    // Whichever partition it begins with.
+    for _ in 0..4 {
+        let waiting = Fetch {
+            wait_max: Duration::from_secs(30),
+            bytes_min: 25_000,
+            bytes_max: 25_000,
+            ..request(vec![from("orders", 0, 0), from("orders", 1, 0)])
+        };
+        let running = start(&world, waiting);
+        world.settle();
+        assert!(running.is_done(), "nothing more can come");
+        let fetched = world.finish(&running);
+        let with_values = |one: &&FetchedPartition| !values(one).is_empty();
+        assert_eq!(fetched.partitions.iter().filter(with_values).count(), 1);
+    }
 }
 
 #[test]

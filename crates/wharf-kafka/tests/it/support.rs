@@ -248,7 +248,7 @@ impl Node {
         match outcome {
             Outcome::Answer(answer) | Outcome::Queued(answer) => {
                 let response = self.run(answer)?;
-                Ok(Some(Bytes::from(response.parts.concat())))
+                Ok(Some(response.joined().expect("the disk can be read")))
             }
             Outcome::Silent(work) => {
                 self.run(work)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Bounds, DamagedRange, ReadError, Reader, Slice};
+use super::{Bounds, DamagedRange, ReadError, Reader, Slice, Want};
 use crate::PartitionId;
 use crate::batch;
 use crate::journal::{self, JournalFile};
@@ -83,7 +83,7 @@ impl Slice {
     }
 
     /// One past the last record; `None` when there is none.
-    fn end(&self) -> Option<i64> {
+    pub(super) fn end(&self) -> Option<i64> {
         let mut rest = &self.batches.last()?[..];
         let mut end = None;
         while let Ok(header) = batch::header(rest) {
@@ -106,8 +106,13 @@ impl Reader {
         bytes_max: usize,
         may_block: bool,
     ) -> Result<Slice, ReadError> {
-        let partition = self.partition(partition)?;
-        self.read_up_to(&partition, offset, bytes_max, may_block, false)
+        let want = Want {
+            bytes_max,
+            at_least_one: true,
+            committed: false,
+            may_block,
+        };
+        self.fetch(partition, offset, want)
     }
 
     /// As [`Self::read`], for readers of committed records: only batches below the stable end, with
@@ -119,10 +124,31 @@ impl Reader {
         bytes_max: usize,
         may_block: bool,
     ) -> Result<Slice, ReadError> {
+        let want = Want {
+            bytes_max,
+            at_least_one: true,
+            committed: true,
+            may_block,
+        };
+        self.fetch(partition, offset, want)
+    }
+
+    /// As [`Self::read`] and [`Self::read_committed`], for one partition of many: without
+    /// `at_least_one` the slice is empty when the first batch is larger than what is wanted, and its
+    /// content is not read for nothing.
+    pub fn fetch(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+        want: Want,
+    ) -> Result<Slice, ReadError> {
         let partition = self.partition(partition)?;
+        if !want.committed {
+            return self.read_up_to(&partition, offset, want);
+        }
         loop {
             let exchanges = partition.exchanges();
-            let mut slice = self.read_up_to(&partition, offset, bytes_max, may_block, true)?;
+            let mut slice = self.read_up_to(&partition, offset, want)?;
             // What is known of aborted transactions goes with the records, perhaps since they were
             // read: by a start that moved, or by compaction.
             let current = |data: &Data| {
@@ -174,16 +200,12 @@ impl Reader {
         &self,
         partition: &Partition,
         offset: i64,
-        bytes_max: usize,
-        may_block: bool,
-        committed: bool,
+        want: Want,
     ) -> Result<Slice, ReadError> {
         let mut next = offset;
         let mut passed: Option<Slice> = None;
         loop {
-            let read = Self::despite_exchanges(partition, || {
-                self.try_read(partition, next, bytes_max, may_block, committed)
-            });
+            let read = Self::despite_exchanges(partition, || self.try_read(partition, next, want));
             let slice = match (read, passed.take()) {
                 (Ok(slice), _) => slice,
                 // What follows is for a read of its own.
@@ -193,29 +215,27 @@ impl Reader {
             match slice.empty_until() {
                 // Nothing is left of these batches. Clients that get nothing else ask for more bytes,
                 // so they are passed over as long as something follows.
-                Some(end) if end > next && slice.ends_below(end, committed) => next = end,
+                Some(end) if end > next && slice.ends_below(end, want.committed) => next = end,
                 _ => return Ok(slice),
             }
             passed = Some(slice);
         }
     }
 
-    fn try_read(
-        &self,
-        partition: &Partition,
-        offset: i64,
-        bytes_max: usize,
-        may_block: bool,
-        committed: bool,
-    ) -> Result<Slice, ReadError> {
-        let bytes_max = bytes_max.min(READ_BYTES_MAX);
+    fn try_read(&self, partition: &Partition, offset: i64, want: Want) -> Result<Slice, ReadError> {
+        let bytes_max = want.bytes_max.min(READ_BYTES_MAX);
+        let want = Want { bytes_max, ..want };
         let data = read(&partition.data);
         let bounds = data.bounds();
         let (start, end) = (bounds.start, bounds.end);
         if offset < start || offset > end {
             return Err(ReadError::OffsetOutOfRange { offset, start, end });
         }
-        let until = if committed { bounds.stable_end } else { end };
+        let until = if want.committed {
+            bounds.stable_end
+        } else {
+            end
+        };
         if offset >= until {
             return Ok(Slice {
                 bounds: Some(bounds),
@@ -226,7 +246,7 @@ impl Reader {
             return Err(ReadError::Damaged(range.clone()));
         }
         let stop_at = data.damage_after(offset).min(until);
-        let plan = self.plan(&data, offset, stop_at, bytes_max, may_block)?;
+        let plan = self.plan(&data, offset, stop_at, want)?;
         drop(data);
         let mut slice = Slice {
             bounds: Some(bounds),
@@ -254,6 +274,7 @@ impl Reader {
                     },
                     stop_at,
                     bytes_max,
+                    at_least_one: want.at_least_one,
                 };
                 self.read_segment(partition, &segment, range, &mut slice)?;
             }
@@ -261,19 +282,12 @@ impl Reader {
         Ok(slice)
     }
 
-    fn plan(
-        &self,
-        data: &Data,
-        offset: i64,
-        stop_at: i64,
-        bytes_max: usize,
-        may_block: bool,
-    ) -> Result<Plan, ReadError> {
+    fn plan(&self, data: &Data, offset: i64, stop_at: i64, want: Want) -> Result<Plan, ReadError> {
         let at = data
             .segments
             .partition_point(|segment| segment.last_offset < offset);
         if let Some(segment) = data.segments.get(at) {
-            if !may_block {
+            if !want.may_block {
                 return Err(ReadError::NeedsDisk);
             }
             return Ok(Plan::Segment {
@@ -286,7 +300,7 @@ impl Reader {
         if from == data.index.len() {
             return Ok(Plan::Nothing);
         }
-        self.plan_journal(data, from, stop_at, bytes_max, may_block)
+        self.plan_journal(data, from, stop_at, want)
             .map(Plan::Journal)
     }
 
@@ -295,14 +309,15 @@ impl Reader {
         data: &Data,
         from: usize,
         stop_at: i64,
-        bytes_max: usize,
-        may_block: bool,
+        want: Want,
     ) -> Result<Vec<Run>, ReadError> {
         let mut runs: Vec<(Vec<BatchRef>, usize)> = Vec::new();
         let mut total = 0;
         for batch in data.index.range(from..) {
             let bytes = batch.bytes as usize;
-            if total > 0 && (total + bytes > bytes_max || batch.base_offset >= stop_at) {
+            let is_more = total > 0 || !want.at_least_one;
+            let is_too_much = is_more && total + bytes > want.bytes_max;
+            if is_too_much || (total > 0 && batch.base_offset >= stop_at) {
                 break;
             }
             total += bytes;
@@ -320,7 +335,7 @@ impl Reader {
             let first = batches[0];
             let source = match tail.get(first.file, u64::from(first.position), bytes) {
                 Some(bytes) => Source::Memory(bytes),
-                None if may_block => {
+                None if want.may_block => {
                     let file = self.shared.journal.file(first.file);
                     Source::File(file.ok_or_else(|| missing(first.file))?)
                 }
@@ -426,7 +441,12 @@ impl Reader {
     }
 
     /// A segment may be gone because the start moved while it was being read.
-    fn segment_error(&self, partition: &Partition, offset: i64, error: io::Error) -> ReadError {
+    pub(super) fn segment_error(
+        &self,
+        partition: &Partition,
+        offset: i64,
+        error: io::Error,
+    ) -> ReadError {
         let bounds = read(&partition.data).bounds();
         let (start, end) = (bounds.start, bounds.end);
         if self.shared.table.get(partition.id).is_none() {

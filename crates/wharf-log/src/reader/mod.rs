@@ -6,9 +6,11 @@
 //! open segments and the list of known damage.
 
 mod fetch;
+mod stretch;
 mod times;
 
 pub(crate) use fetch::intact;
+pub use stretch::Stretch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +54,19 @@ pub struct Slice {
     /// [`Reader::read_committed`]: the aborted transactions with records in these batches, by
     /// first offset.
     pub aborted: Vec<Aborted>,
+}
+
+/// What is wanted of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Whole batches of at most so many bytes.
+    pub bytes_max: usize,
+    /// The first batch whatever its size.
+    pub at_least_one: bool,
+    /// Only batches below the stable end, with the aborted transactions among them.
+    pub committed: bool,
+    /// Whether the disk may be read; if not, a read that needs it is refused.
+    pub may_block: bool,
 }
 
 /// A transaction that was aborted in a partition.

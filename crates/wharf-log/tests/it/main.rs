@@ -14,6 +14,7 @@ mod restart;
 mod retention;
 mod settle;
 mod simulated;
+mod stretches;
 mod sweep;
 mod threads;
 mod transaction_model;

@@ -10,8 +10,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 use wharf_kafka::Response;
+use wharf_log::Stretch;
 
 const LENGTH_BYTES: usize = 4;
 /// What is read at once while no frame is known to be larger.
@@ -147,25 +149,77 @@ impl FrameReader {
     }
 }
 
-/// Writes one response; returns the bytes sent.
+/// Writes one response; returns the bytes sent. What is still to be read is read while what comes
+/// before it is being sent, so only a little of it is in memory at any time; when it cannot be, the
+/// frame stays incomplete, which the peer must be told by ending the connection.
 pub(super) async fn send(stream: &mut OwnedWriteHalf, response: Response) -> io::Result<usize> {
     let bytes = response.bytes();
     let length = i32::try_from(bytes).map_err(io::Error::other)?;
-    let mut parts = VecDeque::with_capacity(response.parts.len() + 1);
-    parts.push_back(Bytes::copy_from_slice(&length.to_be_bytes()));
-    parts.extend(response.parts.into_iter().filter(|part| !part.is_empty()));
-    let mut parts = Parts {
-        parts,
-        remaining: bytes + LENGTH_BYTES,
-    };
+    let mut stretches = response.stretches.into_iter();
+    let mut ahead = stretches.next().map(read_ahead);
+    let mut parts = Parts::default();
+    parts.push(Bytes::copy_from_slice(&length.to_be_bytes()));
+    for (at, part) in response.parts.into_iter().enumerate() {
+        while let Some(piece) = ahead.take_if(|piece| piece.before <= at) {
+            ahead = send_piece(stream, &mut parts, piece, &mut stretches).await?;
+        }
+        parts.push(part);
+    }
+    while let Some(piece) = ahead.take() {
+        ahead = send_piece(stream, &mut parts, piece, &mut stretches).await?;
+    }
     stream.write_all_buf(&mut parts).await?;
     Ok(bytes + LENGTH_BYTES)
 }
 
+/// A stretch of which the next batches are being read.
+struct Ahead {
+    /// The index of the part that comes after it.
+    before: usize,
+    reading: JoinHandle<(Stretch, Result<Vec<Bytes>, wharf_log::ReadError>)>,
+}
+
+fn read_ahead((before, mut stretch): (usize, Stretch)) -> Ahead {
+    let reading = spawn_blocking(move || {
+        let read = stretch.read();
+        (stretch, read)
+    });
+    Ahead { before, reading }
+}
+
+/// Sends what comes before a piece of a stretch and then the piece, while the one after it is read.
+async fn send_piece(
+    stream: &mut OwnedWriteHalf,
+    parts: &mut Parts,
+    ahead: Ahead,
+    stretches: &mut impl Iterator<Item = (usize, Stretch)>,
+) -> io::Result<Option<Ahead>> {
+    let (stretch, read) = ahead.reading.await.map_err(io::Error::other)?;
+    let batches = read.map_err(io::Error::other)?;
+    let next = match stretch.bytes() {
+        0 => stretches.next(),
+        _ => Some((ahead.before, stretch)),
+    };
+    let next = next.map(read_ahead);
+    batches.into_iter().for_each(|piece| parts.push(piece));
+    stream.write_all_buf(parts).await?;
+    Ok(next)
+}
+
 /// Parts that leave one after the other, without being joined in memory. None is ever empty.
+#[derive(Default)]
 struct Parts {
     parts: VecDeque<Bytes>,
     remaining: usize,
+}
+
+impl Parts {
+    fn push(&mut self, part: Bytes) {
+        if !part.is_empty() {
+            self.remaining += part.len();
+            self.parts.push_back(part);
+        }
+    }
 }
 
 impl Buf for Parts {

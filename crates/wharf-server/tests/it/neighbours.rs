@@ -83,7 +83,7 @@ fn ping(correlation: i32) -> Vec<u8> {
 }
 
 /// Fetch v4 from the start of partition 0, with its length: up to a MiB.
-fn fetch(topic: &str) -> Vec<u8> {
+pub(crate) fn fetch(topic: &str) -> Vec<u8> {
     let mut body = BytesMut::new();
     body.put_i16(1);
     body.put_i16(4);
@@ -114,7 +114,7 @@ fn frame_bytes(bytes: &[u8]) -> usize {
 }
 
 /// The next answer's correlation id and the rest of it.
-fn answer(stream: &mut impl io::Read) -> io::Result<(i32, Vec<u8>)> {
+pub(crate) fn answer(stream: &mut impl io::Read) -> io::Result<(i32, Vec<u8>)> {
     let mut word = [0; 4];
     stream.read_exact(&mut word)?;
     let mut rest = vec![0; usize::try_from(i32::from_be_bytes(word)).unwrap()];
@@ -147,35 +147,41 @@ fn fill(place: Place, topic: &str) {
 
 #[test]
 fn a_slow_reader_gets_everything_and_holds_up_nobody() {
-    with_node(
-        |_| {},
-        |place| {
-            fill(place, "orders");
-            let mut slow = place.connect();
-            for _ in 0..8 {
-                slow.write_all(&fetch("orders")).unwrap();
-            }
-            let mut beside = Kafka::connect(place.kafka);
-            // One read of the slow one for each request of the other.
-            let mut taken = Vec::new();
-            let mut buffer = vec![0; 32 << 10];
-            while taken.len() < 4 || taken.len() < 8 * frame_bytes(&taken) {
-                assert_eq!(beside.api_versions(), 0);
-                let bytes = slow.read(&mut buffer).unwrap();
-                assert!(bytes > 0, "ended after {} bytes", taken.len());
-                taken.extend_from_slice(&buffer[..bytes]);
-            }
-            let mut taken = &taken[..];
-            let first = answer(&mut taken).unwrap();
-            assert!(first.1.len() > 900 << 10);
-            let mut count = 1;
-            while let Ok(next) = answer(&mut taken) {
-                assert!(next == first, "answer {count} differs");
-                count += 1;
-            }
-            assert_eq!(count, 8);
-        },
-    );
+    slow_reader(|_| {});
+}
+
+#[test]
+fn a_slow_reader_of_what_is_only_on_the_disk_gets_everything_too() {
+    slow_reader(|config| config.log.tail_size_max.0 = 0);
+}
+
+fn slow_reader(change: impl FnOnce(&mut Config)) {
+    with_node(change, |place| {
+        fill(place, "orders");
+        let mut slow = place.connect();
+        for _ in 0..8 {
+            slow.write_all(&fetch("orders")).unwrap();
+        }
+        let mut beside = Kafka::connect(place.kafka);
+        // One read of the slow one for each request of the other.
+        let mut taken = Vec::new();
+        let mut buffer = vec![0; 32 << 10];
+        while taken.len() < 4 || taken.len() < 8 * frame_bytes(&taken) {
+            assert_eq!(beside.api_versions(), 0);
+            let bytes = slow.read(&mut buffer).unwrap();
+            assert!(bytes > 0, "ended after {} bytes", taken.len());
+            taken.extend_from_slice(&buffer[..bytes]);
+        }
+        let mut taken = &taken[..];
+        let first = answer(&mut taken).unwrap();
+        assert!(first.1.len() > 900 << 10);
+        let mut count = 1;
+        while let Ok(next) = answer(&mut taken) {
+            assert!(next == first, "answer {count} differs");
+            count += 1;
+        }
+        assert_eq!(count, 8);
+    });
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use wharf_server::config::Address;
 use wharf_server::{Config, Node};
 
 use crate::client::{Kafka, PATIENCE, get};
+use crate::neighbours::{answer, fetch};
 
 pub(crate) fn config(data: &Path) -> Config {
     let mut config = Config::default();
@@ -273,6 +276,50 @@ async fn after_a_failed_sync_it_acknowledges_nothing_still_reads_and_ends_with_a
 }
 
 #[tokio::test]
+async fn damage_met_while_an_answer_is_sent_ends_the_connection_and_is_told_to_the_next() {
+    let data = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new(1, Faults::default());
+    let used = disk.clone();
+    let mut config = config(data.path());
+    config.log.tail_size_max.0 = 0;
+    let node = Node::start_on(config, move |_| Ok(Arc::new(used)))
+        .await
+        .unwrap();
+    let kafka = node.kafka_address();
+    outside(move || {
+        let mut client = Kafka::connect(kafka);
+        assert_eq!(client.create_topic("orders"), 0);
+        let value: &'static str = "x".repeat(64 << 10).leak();
+        for _ in 0..20 {
+            assert_eq!(client.produce("orders", value).0, 0);
+        }
+        // The middle of a batch, in the only file that has any.
+        for path in disk.paths() {
+            if path.starts_with("journal/") {
+                disk.corrupt(&path, 668_000).unwrap();
+            }
+        }
+        let mut torn = TcpStream::connect(kafka).unwrap();
+        torn.set_read_timeout(Some(PATIENCE)).unwrap();
+        torn.write_all(&fetch("orders")).unwrap();
+        let ended = answer(&mut torn).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::UnexpectedEof);
+        let (code, records) = client.fetch("orders", 0);
+        assert_eq!(code, 0);
+        let whole = records.len() / value.len();
+        assert!(
+            (8..11).contains(&whole),
+            "{whole} batches before the damage"
+        );
+        let (code, records) = client.fetch("orders", i64::try_from(whole).unwrap());
+        assert_eq!(code, 56, "Kafka's KAFKA_STORAGE_ERROR");
+        assert!(records.is_empty());
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_writes_says_so_and_recovers() {
     let data = tempfile::tempdir().unwrap();
     let disk = SimulatedDisk::new(1, Faults::default());
@@ -340,8 +387,8 @@ async fn garbage_is_answered_with_the_end_of_the_connection() {
             b"\0\0\0\x08\x7f\xff\0\0\0\0\0\x01",
             b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
         ] {
-            let mut stream = std::net::TcpStream::connect(address).unwrap();
-            std::io::Write::write_all(&mut stream, garbage).unwrap();
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(garbage).unwrap();
             assert!(Kafka::from(stream).ended(), "{garbage:?}");
         }
         assert_eq!(Kafka::connect(address).api_versions(), 0);

@@ -320,6 +320,11 @@ pub(crate) fn open(
     let shared: Arc<dyn wharf_broker::Runtime> = Arc::new(runtime.clone());
     let options = Options {
         group_initial_rebalance_delay: Duration::from_millis(100),
+        // Some nodes read everything while they send it, the others nothing.
+        stretch_bytes_min: match mix.options.journal_files_max {
+            1 => usize::MAX,
+            _ => 1,
+        },
         ..Options::default()
     };
     let opened = Broker::open(options, log.appender.clone(), reader, &wakeups, shared);

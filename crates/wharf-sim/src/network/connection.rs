@@ -17,8 +17,15 @@ use wharf_log::disk::simulated::Random;
 use crate::broker::{self, Node};
 use crate::checkers::{Broken, broken};
 
-/// What the node made of a request: connection, number of the request, answer if there is one.
-type Done = (u64, u64, Result<Option<Bytes>, Disconnect>);
+/// What the node made of a request: connection, number of the request, answer.
+type Done = (u64, u64, Result<Answer, Disconnect>);
+
+enum Answer {
+    None,
+    Whole(Bytes),
+    /// It could not be read while it was being sent.
+    Torn,
+}
 
 /// What a client meets.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ struct Connection {
     answered: BTreeMap<u64, Option<Bytes>>,
     /// Answers on their way to the client.
     answers: VecDeque<(i64, Bytes)>,
+    /// The node ends it.
+    is_torn: bool,
 }
 
 /// All connections.
@@ -130,7 +139,8 @@ impl Network {
                     events.push(Event::Answer(connection.client, answer));
                 }
             }
-            if self.random.one_in(self.cut_one_in) {
+            let is_torn = self.connections.get(&id).is_some_and(|one| one.is_torn);
+            if self.random.one_in(self.cut_one_in) || is_torn {
                 events.extend(self.cut(id, node, service)?);
             }
         }
@@ -171,14 +181,10 @@ impl Network {
             let work = match service.handle(&cx, frame) {
                 Ok(Outcome::Answer(answer)) => {
                     connection.busy = Some(number);
-                    answer
-                        .map(|answer| answer.map(|answer| joined(&answer)))
-                        .boxed()
+                    answer.map(|answer| answer.map(joined)).boxed()
                 }
-                Ok(Outcome::Queued(answer)) => answer
-                    .map(|answer| answer.map(|answer| joined(&answer)))
-                    .boxed(),
-                Ok(Outcome::Silent(work)) => work.map(|done| done.map(|()| None)).boxed(),
+                Ok(Outcome::Queued(answer)) => answer.map(|answer| answer.map(joined)).boxed(),
+                Ok(Outcome::Silent(work)) => work.map(|done| done.map(|()| Answer::None)).boxed(),
                 Err(error) => return broken("a true request is answered", error.to_string()),
             };
             spawn(node, Arc::clone(&self.done), (id, number), work);
@@ -195,7 +201,12 @@ impl Network {
                 continue;
             };
             let answer = match answer {
-                Ok(answer) => answer,
+                Ok(Answer::Torn) => {
+                    connection.is_torn = true;
+                    continue;
+                }
+                Ok(Answer::None) => None,
+                Ok(Answer::Whole(frame)) => Some(frame),
                 Err(error) => return broken("a true request is answered", error.to_string()),
             };
             connection.busy.take_if(|busy| *busy == number);
@@ -221,15 +232,15 @@ fn due(frames: &mut VecDeque<(i64, Bytes)>, now: i64) -> Option<Bytes> {
         .map(|first| first.1)
 }
 
-fn joined(response: &Response) -> Option<Bytes> {
-    Some(response.parts.concat().into())
+fn joined(response: Response) -> Answer {
+    response.joined().map_or(Answer::Torn, Answer::Whole)
 }
 
 fn spawn(
     node: &Node,
     done: Arc<Mutex<Vec<Done>>>,
     (id, number): (u64, u64),
-    work: BoxFuture<'static, Result<Option<Bytes>, Disconnect>>,
+    work: BoxFuture<'static, Result<Answer, Disconnect>>,
 ) {
     let task = async move {
         let answer = work.await;

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wharf_broker::{Fetched, FetchedPartition, TopicRef};
-use wharf_log::Aborted;
+use wharf_log::{Aborted, Stretch};
 
 use crate::Response;
 use crate::error::{NONE, error_code};
@@ -19,6 +19,7 @@ pub(super) fn write(reply: Reply, fetched: Fetched, read_committed: bool) -> Res
         read_committed,
         out: BytesMut::with_capacity(PARTITION_BYTES * (fetched.partitions.len() + 1)),
         parts: Vec::new(),
+        stretches: Vec::new(),
     };
     reply.header(&mut writer.out);
     writer.response(fetched);
@@ -31,6 +32,7 @@ struct Writer {
     read_committed: bool,
     out: BytesMut,
     parts: Vec<Bytes>,
+    stretches: Vec<(usize, Stretch)>,
 }
 
 impl Writer {
@@ -81,7 +83,7 @@ impl Writer {
         if self.version >= 11 {
             self.out.put_i32(THIS_REPLICA);
         }
-        self.records(partition.batches);
+        self.records(partition.stretch, partition.batches);
         self.no_tags();
     }
 
@@ -102,8 +104,13 @@ impl Writer {
     }
 
     /// The length of the records, and the batches as parts of their own.
-    fn records(&mut self, batches: Vec<Bytes>) {
-        self.count(batches.iter().map(Bytes::len).sum());
+    fn records(&mut self, stretch: Option<Stretch>, batches: Vec<Bytes>) {
+        let stored = stretch.as_ref().map_or(0, Stretch::bytes);
+        self.count(stored + batches.iter().map(Bytes::len).sum::<usize>());
+        if let Some(stretch) = stretch {
+            self.flush();
+            self.stretches.push((self.parts.len(), stretch));
+        }
         let batches = batches.into_iter().filter(|batch| !batch.is_empty());
         for batch in batches {
             self.flush();
@@ -141,7 +148,7 @@ impl Writer {
 
     fn finish(mut self) -> Response {
         self.flush();
-        self.parts.into()
+        Response { stretches: self.stretches, ..self.parts.into() }
     }
 }
 
@@ -179,6 +186,7 @@ mod tests {
             last_stable: 6,
             log_start: 5,
             batches: batches.iter().map(|batch| Bytes::from_static(batch)).collect(),
+            stretch: None,
             aborted: vec![Aborted { producer_id: 3, first_offset: 4, last_offset: 5 }],
         };
         let mut partitions = vec![
