@@ -7,6 +7,7 @@
 
 mod broker;
 pub mod checkers;
+mod lives;
 pub mod model;
 mod network;
 pub mod plan;
@@ -24,6 +25,7 @@ pub use report::Report;
 
 use broker::BrokerSimulation;
 use checkers::{Broken, broken};
+use lives::{Lives as _, live};
 use network::NetworkSimulation;
 use simulation::Simulation;
 
@@ -81,32 +83,15 @@ pub fn run(seed: u64, plan: &Plan) -> Result<Report, Box<Violation>> {
 
 fn simulate(seed: u64, plan: &Plan, report: &mut Report) -> Result<(), Broken> {
     let mut simulation = Simulation::start(seed, plan)?;
-    for _ in 0..plan.rounds {
-        let outcome = simulation.round();
-        *report = simulation.report;
-        outcome?;
-    }
+    live(&mut simulation, plan.rounds, report)?;
     if plan.sabotage.is_some() {
         return Ok(());
     }
     let outcome = simulation.corrupt();
-    *report = simulation.report;
+    *report = *simulation.world().report;
     outcome?;
-    let of_log = *report;
     let mut simulation = BrokerSimulation::start(seed, plan)?;
-    for _ in 0..plan.rounds {
-        let outcome = simulation.round();
-        *report = of_log;
-        report.add(&simulation.report);
-        outcome?;
-    }
-    let of_both = *report;
+    live(&mut simulation, plan.rounds, report)?;
     let mut simulation = NetworkSimulation::start(seed, plan)?;
-    for _ in 0..plan.rounds {
-        let outcome = simulation.round();
-        *report = of_both;
-        report.add(&simulation.report);
-        outcome?;
-    }
-    Ok(())
+    live(&mut simulation, plan.rounds, report)
 }

@@ -21,6 +21,7 @@ use wharf_log::{Log, Reader};
 use wharf_message::{Principal, Timestamp};
 
 use crate::checkers::{Broken, body, broken};
+use crate::lives::{Lives, World};
 use crate::plan::{Fault, Mix, Plan};
 use crate::report::Report;
 use crate::view::split;
@@ -63,46 +64,22 @@ pub(crate) struct BrokerSimulation {
     registers: Registers,
     /// Acknowledged batches by topic, partition and base offset.
     records: BTreeMap<(String, i32, i64), Bytes>,
-    pub(crate) report: Report,
+    report: Report,
 }
 
-impl BrokerSimulation {
-    pub(crate) fn start(seed: u64, plan: &Plan) -> Result<Self, Broken> {
-        let mut random = Random::new(seed ^ 0xB0B0);
-        let mix = Mix::draw(plan, &mut random);
-        let disk = SimulatedDisk::new(random.next_u64(), Faults::default());
-        let node = open(&disk, &mix, EPOCH, &mut random)?;
-        Ok(Self {
-            random,
-            mix,
-            steps: plan.steps,
-            disk,
-            node,
-            outcomes: Outcomes::default(),
-            in_flight: BTreeMap::new(),
-            next_call: 1,
-            topics: 0,
-            registers: Registers::default(),
-            records: BTreeMap::new(),
-            report: Report::default(),
-        })
+impl Lives for BrokerSimulation {
+    fn world(&mut self) -> World<'_> {
+        World {
+            random: &mut self.random,
+            mix: &self.mix,
+            disk: &self.disk,
+            report: &mut self.report,
+            steps: self.steps,
+        }
     }
 
-    /// One life of the node.
-    pub(crate) fn round(&mut self) -> Result<(), Broken> {
-        self.report.rounds += 1;
-        if self.mix.faults.contains(&Fault::MidOperation) && self.random.percent(60) {
-            let at = self.disk.counters().operations + 1 + self.random.below(200);
-            self.disk.power_off_at(at);
-        }
-        for _ in 0..self.steps {
-            self.report.steps += 1;
-            self.step()?;
-            if self.disk.is_off() {
-                break;
-            }
-        }
-        self.restart()
+    fn dies_within(_: &mut Random) -> u64 {
+        200
     }
 
     fn step(&mut self) -> Result<(), Broken> {
@@ -127,6 +104,61 @@ impl BrokerSimulation {
         let time = wharf_broker::Runtime::steady(&self.node.runtime).after(passed);
         self.node.runtime.advance_to(time);
         self.take_outcomes()
+    }
+
+    fn restart(&mut self) -> Result<(), Broken> {
+        let kill = self.mix.faults.contains(&Fault::Kill) && self.random.coin();
+        // The last calls are on their way when the node dies; nobody hears what became of them.
+        for _ in 0..self.random.below(10) {
+            self.call();
+        }
+        self.node.runtime.step();
+        if self.random.coin() {
+            self.node.log.committer.run_pending(self.now());
+            self.node.runtime.step();
+        }
+        let now = self.now();
+        self.node.runtime.stop();
+        self.outcomes = Outcomes::default();
+        self.in_flight.clear();
+        self.disk = if kill {
+            self.disk.kill()
+        } else {
+            self.disk.crash()
+        };
+        self.report.kills += u64::from(kill);
+        self.report.power_losses += u64::from(!kill);
+        self.node = open(&self.disk, &self.mix, now, &mut self.random)?;
+        let broker = self.node.broker.clone();
+        let seen = Seen::read(&broker, &self.node.log.reader)?;
+        let look = |register: &Register| look(&broker, &seen, register);
+        self.report.registers += self.registers.check(look)?;
+        self.check_records()?;
+        self.report.records += u64::try_from(self.records.len()).unwrap_or(0);
+        Ok(())
+    }
+}
+
+impl BrokerSimulation {
+    pub(crate) fn start(seed: u64, plan: &Plan) -> Result<Self, Broken> {
+        let mut random = Random::new(seed ^ 0xB0B0);
+        let mix = Mix::draw(plan, &mut random);
+        let disk = SimulatedDisk::new(random.next_u64(), Faults::default());
+        let node = open(&disk, &mix, EPOCH, &mut random)?;
+        Ok(Self {
+            random,
+            mix,
+            steps: plan.steps,
+            disk,
+            node,
+            outcomes: Outcomes::default(),
+            in_flight: BTreeMap::new(),
+            next_call: 1,
+            topics: 0,
+            registers: Registers::default(),
+            records: BTreeMap::new(),
+            report: Report::default(),
+        })
     }
 
     fn now(&self) -> Timestamp {
@@ -236,38 +268,6 @@ impl BrokerSimulation {
             }
             _ => {}
         }
-        Ok(())
-    }
-
-    fn restart(&mut self) -> Result<(), Broken> {
-        let kill = self.mix.faults.contains(&Fault::Kill) && self.random.coin();
-        // The last calls are on their way when the node dies; nobody hears what became of them.
-        for _ in 0..self.random.below(10) {
-            self.call();
-        }
-        self.node.runtime.step();
-        if self.random.coin() {
-            self.node.log.committer.run_pending(self.now());
-            self.node.runtime.step();
-        }
-        let now = self.now();
-        self.node.runtime.stop();
-        self.outcomes = Outcomes::default();
-        self.in_flight.clear();
-        self.disk = if kill {
-            self.disk.kill()
-        } else {
-            self.disk.crash()
-        };
-        self.report.kills += u64::from(kill);
-        self.report.power_losses += u64::from(!kill);
-        self.node = open(&self.disk, &self.mix, now, &mut self.random)?;
-        let broker = self.node.broker.clone();
-        let seen = Seen::read(&broker, &self.node.log.reader)?;
-        let look = |register: &Register| look(&broker, &seen, register);
-        self.report.registers += self.registers.check(look)?;
-        self.check_records()?;
-        self.report.records += u64::try_from(self.records.len()).unwrap_or(0);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use wharf_log::disk::simulated::{Faults, Random, SimulatedDisk};
 
 use crate::broker::{self, EPOCH, Node, client};
 use crate::checkers::{Broken, Written, broken};
+use crate::lives::{Lives, World};
 use crate::plan::{Fault, Mix, Plan, pick};
 use crate::report::Report;
 use crate::view::View;
@@ -49,7 +50,76 @@ pub(crate) struct NetworkSimulation {
     network: Network,
     clients: Vec<Connected>,
     known: Knowledge,
-    pub(crate) report: Report,
+    report: Report,
+}
+
+impl Lives for NetworkSimulation {
+    fn world(&mut self) -> World<'_> {
+        World {
+            random: &mut self.random,
+            mix: &self.mix,
+            disk: &self.disk,
+            report: &mut self.report,
+            steps: self.steps,
+        }
+    }
+
+    fn dies_within(_: &mut Random) -> u64 {
+        300
+    }
+
+    fn step(&mut self) -> Result<(), Broken> {
+        self.change_faults();
+        for index in 0..self.clients.len() {
+            self.act(index);
+        }
+        let events = self.network.step(&self.node, &self.service, self.now())?;
+        self.node.runtime.step();
+        if self.random.percent(70) {
+            self.node.log.committer.run_pending(self.node.runtime.now());
+            self.node.runtime.step();
+        }
+        if self.disk.is_off() {
+            // Refusals of a dying node are not heard.
+            return Ok(());
+        }
+        for event in events {
+            self.meet(event)?;
+        }
+        if self.random.percent(self.mix.maintenance_percent) {
+            let (policy, now) = (self.node.broker.retention_policy(), self.node.runtime.now());
+            self.node.log.maintenance.run(&policy, now);
+        }
+        let passed = std::time::Duration::from_millis(self.random.below(STEP_MS));
+        self.node
+            .runtime
+            .advance_to(self.node.runtime.steady().after(passed));
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), Broken> {
+        let kill = self.mix.faults.contains(&Fault::Kill) && self.random.coin();
+        let now = self.node.runtime.now();
+        self.node.runtime.stop();
+        for event in self.network.node_died() {
+            self.meet(event)?;
+        }
+        self.disk.set_faults(Faults::default());
+        self.disk = if kill {
+            self.disk.kill()
+        } else {
+            self.disk.crash()
+        };
+        self.disk.set_faults(Faults::default());
+        self.known.disk_may_refuse = false;
+        self.known.life += 1;
+        self.report.kills += u64::from(kill);
+        self.report.power_losses += u64::from(!kill);
+        self.node = broker::open(&self.disk, &self.mix, now, &mut self.random)?;
+        self.service = service(&self.node);
+        self.count();
+        self.check()
+    }
 }
 
 impl NetworkSimulation {
@@ -86,55 +156,8 @@ impl NetworkSimulation {
         })
     }
 
-    /// One life of the node.
-    pub(crate) fn round(&mut self) -> Result<(), Broken> {
-        self.report.rounds += 1;
-        self.known.life += 1;
-        if self.mix.faults.contains(&Fault::MidOperation) && self.random.percent(60) {
-            let at = self.disk.counters().operations + 1 + self.random.below(300);
-            self.disk.power_off_at(at);
-        }
-        for _ in 0..self.steps {
-            self.report.steps += 1;
-            self.step()?;
-            if self.disk.is_off() {
-                break;
-            }
-        }
-        self.restart()
-    }
-
     fn now(&self) -> i64 {
         self.node.runtime.steady().as_millis()
-    }
-
-    fn step(&mut self) -> Result<(), Broken> {
-        self.change_faults();
-        for index in 0..self.clients.len() {
-            self.act(index);
-        }
-        let events = self.network.step(&self.node, &self.service, self.now())?;
-        self.node.runtime.step();
-        if self.random.percent(70) {
-            self.node.log.committer.run_pending(self.node.runtime.now());
-            self.node.runtime.step();
-        }
-        if self.disk.is_off() {
-            // Refusals of a dying node are not heard.
-            return Ok(());
-        }
-        for event in events {
-            self.meet(event)?;
-        }
-        if self.random.percent(self.mix.maintenance_percent) {
-            let (policy, now) = (self.node.broker.retention_policy(), self.node.runtime.now());
-            self.node.log.maintenance.run(&policy, now);
-        }
-        let passed = std::time::Duration::from_millis(self.random.below(STEP_MS));
-        self.node
-            .runtime
-            .advance_to(self.node.runtime.steady().after(passed));
-        Ok(())
     }
 
     /// A client connects, or sends what it has to send.
@@ -193,29 +216,6 @@ impl NetworkSimulation {
             });
             self.known.disk_may_refuse = true;
         }
-    }
-
-    fn restart(&mut self) -> Result<(), Broken> {
-        let kill = self.mix.faults.contains(&Fault::Kill) && self.random.coin();
-        let now = self.node.runtime.now();
-        self.node.runtime.stop();
-        for event in self.network.node_died() {
-            self.meet(event)?;
-        }
-        self.disk.set_faults(Faults::default());
-        self.disk = if kill {
-            self.disk.kill()
-        } else {
-            self.disk.crash()
-        };
-        self.disk.set_faults(Faults::default());
-        self.known.disk_may_refuse = false;
-        self.report.kills += u64::from(kill);
-        self.report.power_losses += u64::from(!kill);
-        self.node = broker::open(&self.disk, &self.mix, now, &mut self.random)?;
-        self.service = service(&self.node);
-        self.count();
-        self.check()
     }
 
     fn count(&mut self) {

@@ -24,6 +24,7 @@ use crate::checkers::{
     Answers, Broken, Evidence, FailStop, OncePerSequence, Written, body, broken, check_view,
     read_somewhere,
 };
+use crate::lives::{Lives, World};
 use crate::model::Model;
 use crate::plan::{Fault, Mix, Plan, pick};
 use crate::report::Report;
@@ -124,93 +125,22 @@ pub(crate) struct Simulation {
     answers: Answers,
     disk_failed: bool,
     disk_may_be_full: bool,
-    pub(crate) report: Report,
+    report: Report,
 }
 
-impl Simulation {
-    pub(crate) fn start(seed: u64, plan: &Plan) -> Result<Self, Broken> {
-        let mut random = Random::new(seed);
-        let mix = Mix::draw(plan, &mut random);
-        let disk = SimulatedDisk::new(random.next_u64(), Faults::default());
-        let callbacks = Arc::new(Callbacks::default());
-        let now = Timestamp::from_millis(EPOCH);
-        let log = open(&disk, plan, &mix, &callbacks, &mut random, now)?;
-        let model = Model::new(mix.options.producer_expiry);
-        let unit_bytes_max = usize::try_from(mix.options.journal_file_bytes / 4).unwrap_or(0);
-        Ok(Self {
-            workload: Workload::new(random.fork(), &mix),
-            random,
-            mix,
-            plan: plan.clone(),
-            disk,
-            log,
-            callbacks,
-            settings: Settings {
-                mixes_keys: plan.sabotage == Some(Sabotage::MixedKeys),
-                ..Settings::default()
-            },
-            now,
-            latest: now,
-            durable: model.clone(),
-            model,
-            since: Vec::new(),
-            pending: VecDeque::new(),
-            bodies: BTreeMap::new(),
-            refused: BTreeSet::new(),
-            written: Written::default(),
-            once: OncePerSequence::default(),
-            fail_stop: FailStop::default(),
-            answers: Answers { unit_bytes_max },
-            disk_failed: false,
-            disk_may_be_full: false,
-            report: Report::default(),
-        })
+impl Lives for Simulation {
+    fn world(&mut self) -> World<'_> {
+        World {
+            random: &mut self.random,
+            mix: &self.mix,
+            disk: &self.disk,
+            report: &mut self.report,
+            steps: self.plan.steps,
+        }
     }
 
-    /// One life of the node.
-    pub(crate) fn round(&mut self) -> Result<(), Broken> {
-        self.report.rounds += 1;
-        if self.has(Fault::MidOperation) && self.random.percent(60) {
-            let within = *pick(&[10, 60, 400], &mut self.random);
-            let at = self.disk.counters().operations + 1 + self.random.below(within);
-            self.disk.power_off_at(at);
-        }
-        for _ in 0..self.plan.steps {
-            self.report.steps += 1;
-            self.step()?;
-            if self.disk.is_off() {
-                break;
-            }
-        }
-        let ending = self.draw_ending();
-        self.end(ending)
-    }
-
-    fn has(&self, fault: Fault) -> bool {
-        self.mix.faults.contains(&fault)
-    }
-
-    fn draw_ending(&mut self) -> Ending {
-        if self.disk.is_off() {
-            let only_killed = self.has(Fault::Kill) && self.random.coin();
-            return if only_killed {
-                Ending::Kill
-            } else {
-                Ending::PowerLoss
-            };
-        }
-        let stopped = matches!(self.log.reader.health(), Health::Poisoned { .. });
-        let mut endings = Vec::new();
-        if self.has(Fault::PowerLoss) || stopped {
-            endings.push(Ending::PowerLoss);
-        }
-        if self.has(Fault::Kill) {
-            endings.push(Ending::Kill);
-        }
-        if !stopped && (endings.is_empty() || self.random.percent(30)) {
-            return Ending::Orderly;
-        }
-        *pick(&endings, &mut self.random)
+    fn dies_within(random: &mut Random) -> u64 {
+        *pick(&[10, 60, 400], random)
     }
 
     fn step(&mut self) -> Result<(), Broken> {
@@ -254,6 +184,79 @@ impl Simulation {
             }
         }
         Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), Broken> {
+        let ending = self.draw_ending();
+        self.end(ending)
+    }
+}
+
+impl Simulation {
+    pub(crate) fn start(seed: u64, plan: &Plan) -> Result<Self, Broken> {
+        let mut random = Random::new(seed);
+        let mix = Mix::draw(plan, &mut random);
+        let disk = SimulatedDisk::new(random.next_u64(), Faults::default());
+        let callbacks = Arc::new(Callbacks::default());
+        let now = Timestamp::from_millis(EPOCH);
+        let log = open(&disk, plan, &mix, &callbacks, &mut random, now)?;
+        let model = Model::new(mix.options.producer_expiry);
+        let unit_bytes_max = usize::try_from(mix.options.journal_file_bytes / 4).unwrap_or(0);
+        Ok(Self {
+            workload: Workload::new(random.fork(), &mix),
+            random,
+            mix,
+            plan: plan.clone(),
+            disk,
+            log,
+            callbacks,
+            settings: Settings {
+                mixes_keys: plan.sabotage == Some(Sabotage::MixedKeys),
+                ..Settings::default()
+            },
+            now,
+            latest: now,
+            durable: model.clone(),
+            model,
+            since: Vec::new(),
+            pending: VecDeque::new(),
+            bodies: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            written: Written::default(),
+            once: OncePerSequence::default(),
+            fail_stop: FailStop::default(),
+            answers: Answers { unit_bytes_max },
+            disk_failed: false,
+            disk_may_be_full: false,
+            report: Report::default(),
+        })
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.mix.faults.contains(&fault)
+    }
+
+    fn draw_ending(&mut self) -> Ending {
+        if self.disk.is_off() {
+            let only_killed = self.has(Fault::Kill) && self.random.coin();
+            return if only_killed {
+                Ending::Kill
+            } else {
+                Ending::PowerLoss
+            };
+        }
+        let stopped = matches!(self.log.reader.health(), Health::Poisoned { .. });
+        let mut endings = Vec::new();
+        if self.has(Fault::PowerLoss) || stopped {
+            endings.push(Ending::PowerLoss);
+        }
+        if self.has(Fault::Kill) {
+            endings.push(Ending::Kill);
+        }
+        if !stopped && (endings.is_empty() || self.random.percent(30)) {
+            return Ending::Orderly;
+        }
+        *pick(&endings, &mut self.random)
     }
 
     fn pass_time(&mut self) {
