@@ -3,7 +3,7 @@
 use wharf_log::disk::simulated::Faults;
 use wharf_log::disk::{Disk, Open};
 
-use super::{MAINTENANCE_STEPS_MAX, Simulation, open};
+use super::{MAINTENANCE_STEPS_MAX, Simulation};
 use crate::checkers::{Broken, damage_is_told};
 use crate::plan::Fault;
 
@@ -53,18 +53,9 @@ impl Simulation {
             // Beyond the end nothing can flip.
             self.report.flipped_bits += u64::from(self.disk.corrupt(path, position).is_ok());
         }
-        let Self {
-            disk,
-            plan,
-            mix,
-            callbacks,
-            random,
-            now,
-            ..
-        } = self;
-        match open(disk, plan, mix, callbacks, random, *now) {
+        match self.open() {
             // Refusing to open at all is loud enough, as long as everything is still there.
-            Err(_refused) => damage_is_told::nothing_is_deleted(&paths, &disk.paths()),
+            Err(_refused) => damage_is_told::nothing_is_deleted(&paths, &self.disk.paths()),
             Ok(log) => {
                 self.report.opened_damaged += 1;
                 self.log = log;

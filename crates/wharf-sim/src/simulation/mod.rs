@@ -232,6 +232,20 @@ impl Simulation {
         })
     }
 
+    /// A log on what is on the disk.
+    fn open(&mut self) -> Result<Log, Broken> {
+        let Self {
+            disk,
+            plan,
+            mix,
+            callbacks,
+            random,
+            now,
+            ..
+        } = self;
+        open(disk, plan, mix, callbacks, random, *now)
+    }
+
     fn has(&self, fault: Fault) -> bool {
         self.mix.faults.contains(&fault)
     }

@@ -8,7 +8,7 @@ use wharf_log::CommitError;
 use wharf_log::disk::simulated::Faults;
 use wharf_message::Timestamp;
 
-use super::{Callbacks, Ending, Simulation, Submitted, open};
+use super::{Callbacks, Ending, Simulation, Submitted};
 use crate::checkers::{
     Broken, Evidence, FailStop, Unsettled, body, broken, check_view, restart_changes_nothing,
 };
@@ -72,16 +72,7 @@ impl Simulation {
                 self.disk.power_off_at(at);
             }
             self.callbacks = Arc::new(Callbacks::default());
-            let Self {
-                disk,
-                plan,
-                mix,
-                callbacks,
-                random,
-                now,
-                ..
-            } = self;
-            let opened = open(disk, plan, mix, callbacks, random, *now);
+            let opened = self.open();
             if self.disk.is_off() {
                 self.report.deaths_in_recovery += 1;
                 let only_killed = self.has(Fault::Kill) && self.random.coin();
