@@ -128,6 +128,15 @@ fn sources(root: &Path) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
+/// The Rust files, with their paths from the root.
+pub(crate) fn rust_files(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let sources = sources(&workspace.root)?.into_iter();
+    Ok(sources
+        .filter(Source::is_rust)
+        .map(|source| source.path)
+        .collect())
+}
+
 /// Findings of every rule, each under its rule's name. A rule that cannot be checked found that.
 fn findings(workspace: &Workspace) -> Result<Vec<(&'static str, Vec<String>)>> {
     let sources = sources(&workspace.root)?;

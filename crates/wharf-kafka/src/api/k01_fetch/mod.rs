@@ -71,7 +71,10 @@ pub(super) fn handle(call: Call) -> Result<Outcome, Disconnect> {
             check_names(&mut fetched, call.version());
             let throttle = fetched.throttle;
             let response = writer::write(call.reply, fetched, read_committed);
-            Ok(Response { throttle, ..response })
+            Ok(Response {
+                throttle,
+                ..response
+            })
         }
         .boxed(),
     ))
@@ -102,7 +105,10 @@ fn fetch(request: &FetchRequest, version: i16) -> Fetch {
         bytes_min: request.min_bytes,
         bytes_max: request.max_bytes,
         read_committed: request.isolation_level == READ_COMMITTED,
-        session: FetchSession { id: request.session_id, epoch: request.session_epoch },
+        session: FetchSession {
+            id: request.session_id,
+            epoch: request.session_epoch,
+        },
         partitions,
         forgotten,
     }
@@ -113,7 +119,11 @@ fn fetch(request: &FetchRequest, version: i16) -> Fetch {
 fn check_names(fetched: &mut Fetched, version: i16) {
     let by_id = version >= BY_ID_FROM;
     let fits = |topic: &TopicRef| matches!(topic, TopicRef::Id(_)) == by_id;
-    if fetched.partitions.iter().all(|partition| fits(&partition.topic)) {
+    if fetched
+        .partitions
+        .iter()
+        .all(|partition| fits(&partition.topic))
+    {
         return;
     }
     let sentence = "the session was begun with topics named in another way";

@@ -40,7 +40,10 @@ impl Writer {
         const THROTTLE_MS: i32 = 0;
         self.out.put_i32(THROTTLE_MS);
         if self.version >= 7 {
-            let error = fetched.error.as_ref().map_or(NONE, |error| error_code(error.kind));
+            let error = fetched
+                .error
+                .as_ref()
+                .map_or(NONE, |error| error_code(error.kind));
             self.out.put_i16(error);
             self.out.put_i32(fetched.session_id);
         }
@@ -49,7 +52,9 @@ impl Writer {
         for (topic, partitions) in topics {
             self.topic(&topic);
             self.count(partitions.len());
-            partitions.into_iter().for_each(|partition| self.partition(partition));
+            partitions
+                .into_iter()
+                .for_each(|partition| self.partition(partition));
             self.no_tags();
         }
         self.no_tags();
@@ -73,7 +78,12 @@ impl Writer {
     fn partition(&mut self, partition: FetchedPartition) {
         const THIS_REPLICA: i32 = -1;
         self.out.put_i32(partition.partition);
-        self.out.put_i16(partition.error.as_ref().map_or(NONE, |error| error_code(error.kind)));
+        self.out.put_i16(
+            partition
+                .error
+                .as_ref()
+                .map_or(NONE, |error| error_code(error.kind)),
+        );
         self.out.put_i64(partition.high_watermark);
         self.out.put_i64(partition.last_stable);
         if self.version >= 5 {
@@ -122,16 +132,19 @@ impl Writer {
         if self.flexible {
             self.varint(count + 1);
         } else {
-            self.out.put_i32(i32::try_from(count).expect("a response is far below 2 GiB"));
+            self.out
+                .put_i32(i32::try_from(count).expect("a response is far below 2 GiB"));
         }
     }
 
     fn varint(&mut self, mut value: usize) {
         while value >= 0x80 {
-            self.out.put_u8(u8::try_from(value & 0x7f).expect("seven bits fit") | 0x80);
+            self.out
+                .put_u8(u8::try_from(value & 0x7f).expect("seven bits fit") | 0x80);
             value >>= 7;
         }
-        self.out.put_u8(u8::try_from(value).expect("seven bits fit"));
+        self.out
+            .put_u8(u8::try_from(value).expect("seven bits fit"));
     }
 
     fn no_tags(&mut self) {
@@ -148,7 +161,10 @@ impl Writer {
 
     fn finish(mut self) -> Response {
         self.flush();
-        Response { stretches: self.stretches, ..self.parts.into() }
+        Response {
+            stretches: self.stretches,
+            ..self.parts.into()
+        }
     }
 }
 
@@ -185,9 +201,16 @@ mod tests {
             high_watermark: 7,
             last_stable: 6,
             log_start: 5,
-            batches: batches.iter().map(|batch| Bytes::from_static(batch)).collect(),
+            batches: batches
+                .iter()
+                .map(|batch| Bytes::from_static(batch))
+                .collect(),
             stretch: None,
-            aborted: vec![Aborted { producer_id: 3, first_offset: 4, last_offset: 5 }],
+            aborted: vec![Aborted {
+                producer_id: 3,
+                first_offset: 4,
+                last_offset: 5,
+            }],
         };
         let mut partitions = vec![
             partition(topic("a", 1), 0, &[b"one", b"two"]),
@@ -195,7 +218,12 @@ mod tests {
             partition(topic("b", 2), 0, &[b"three"]),
         ];
         partitions[1].error = Some(Error::new(ErrorKind::OffsetOutOfRange, "no"));
-        Fetched { error: None, throttle: Default::default(), session_id: 9, partitions }
+        Fetched {
+            error: None,
+            throttle: Default::default(),
+            session_id: 9,
+            partitions,
+        }
     }
 
     #[test]
@@ -204,15 +232,26 @@ mod tests {
             for read_committed in [false, true] {
                 let fetched = fetched(version >= 13);
                 let batch = fetched.partitions[0].batches[1].clone();
-                let reply = Reply { correlation: 3, version, flexible_header: version >= 12 };
+                let reply = Reply {
+                    correlation: 3,
+                    version,
+                    flexible_header: version >= 12,
+                };
                 let response = write(reply, fetched, read_committed);
-                assert!(response.parts.iter().any(|part| part.as_ptr() == batch.as_ptr()));
+                assert!(
+                    response
+                        .parts
+                        .iter()
+                        .any(|part| part.as_ptr() == batch.as_ptr())
+                );
                 let mut frame = Bytes::from(response.parts.concat());
                 let header = if version >= 12 { 5 } else { 4 };
                 assert_eq!(frame.split_to(header)[..4], 3_i32.to_be_bytes());
                 let read = FetchResponse::decode(&mut frame, version).expect("a response");
                 assert!(frame.is_empty(), "v{version}");
-                let [a, b] = &read.responses[..] else { panic!("two topics") };
+                let [a, b] = &read.responses[..] else {
+                    panic!("two topics")
+                };
                 assert_eq!(a.topic_id.as_u128(), if version >= 13 { 1 } else { 0 });
                 assert_eq!(b.topic.as_str(), if version >= 13 { "" } else { "b" });
                 let first = &a.partitions[0];
@@ -221,7 +260,9 @@ mod tests {
                 assert_eq!(first.log_start_offset, if version >= 5 { 5 } else { -1 });
                 assert_eq!(first.preferred_read_replica, -1);
                 let aborted = first.aborted_transactions.as_deref().map(|aborted| {
-                    let told = aborted.iter().map(|one| (one.producer_id.0, one.first_offset));
+                    let told = aborted
+                        .iter()
+                        .map(|one| (one.producer_id.0, one.first_offset));
                     told.collect::<Vec<_>>()
                 });
                 assert_eq!(aborted, read_committed.then(|| vec![(3, 4)]));
