@@ -33,6 +33,8 @@ use crate::metrics::{Counted, KafkaMetrics};
 const UNKNOWN: &str = "unknown";
 /// The only request that waits for others and changes nothing, so it may be dropped.
 const FETCH: &str = "Fetch";
+/// The only request whose units are queued by taking it.
+const PRODUCE: &str = "Produce";
 /// How many bytes of answers a connection may leave unsent before its next request is worked on. One
 /// answer may be larger; it is then the only one.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -211,7 +213,8 @@ async fn read_all(
         let since = Instant::now();
         let in_flight = shared.metrics.received(request, frame.len());
         let meter = shared.handler.meter(context, &frame);
-        let alone = frames.is_drained() && answers.capacity() == answers.max_capacity();
+        let nothing_else = frames.is_drained() && answers.capacity() == answers.max_capacity();
+        let alone = request == PRODUCE && nothing_else;
         let outcome = handle(shared, context, frame, alone)?;
         let (work, wait) = match outcome {
             Outcome::Answer(answer) => {
