@@ -74,7 +74,7 @@ impl Config {
             fetch_sessions_max: kafka.fetch_sessions_max,
             fetch_bytes_max: kafka.fetch_size_max.as_usize(),
             fetches_bytes_max: kafka.fetches_size_max.as_usize(),
-            ..wharf_broker::Options::default()
+            stretch_bytes_min: wharf_broker::Options::default().stretch_bytes_min,
         }
     }
 
