@@ -7,7 +7,6 @@
 //! for what is queued, so no unit is ever left alone.
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +59,9 @@ impl Waiter {
 /// While it is held, submitting wakes nobody; when it is dropped, the waiting thread is woken for
 /// what was submitted. See [`Appender::attend`](crate::Appender::attend).
 pub struct Attendance {
-    /// `None` once it has ended.
-    shared: Option<Arc<Shared>>,
+    shared: Arc<Shared>,
+    /// Whether its end wakes the waiting thread.
+    wakes: bool,
 }
 
 impl fmt::Debug for Attendance {
@@ -74,27 +74,24 @@ impl Attendance {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         shared.queue.attend();
         Self {
-            shared: Some(shared),
+            shared,
+            wakes: true,
         }
     }
 
     /// Whether committing needs no wait for settling.
     pub(crate) fn has_room(&self) -> bool {
-        let has_room = |shared: &Arc<Shared>| shared.journal.has_room(files_max(shared));
-        self.shared.as_ref().is_some_and(has_room)
+        self.shared.journal.has_room(files_max(&self.shared))
     }
 
-    /// Ends it without waking anybody; returns how many units wait. The caller commits them.
-    pub(crate) fn leave(mut self) -> usize {
-        let shared = mem::take(&mut self.shared);
-        shared.map_or(0, |shared| shared.queue.leave(false))
+    /// Ends it without waking anybody: the caller commits what waits.
+    pub(crate) fn leave(mut self) {
+        self.wakes = false;
     }
 }
 
 impl Drop for Attendance {
     fn drop(&mut self) {
-        if let Some(shared) = &self.shared {
-            shared.queue.leave(true);
-        }
+        self.shared.queue.leave(self.wakes);
     }
 }

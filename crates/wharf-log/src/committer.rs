@@ -114,20 +114,15 @@ impl Committer {
         Waiter::new(Arc::clone(&self.shared))
     }
 
-    /// Blocks as [`Waiter::wait`] does.
-    pub fn wait(&self) -> bool {
-        self.waiter().wait()
-    }
-
     /// Commits what is queued, in the thread that has queued it and without waking another one; the
     /// caller lets go of `attendance` by this. When settling lags behind it is left to the thread
     /// that waits. Returns the number of units answered.
     pub fn run_attended(&mut self, attendance: Attendance, now: Timestamp) -> usize {
-        if attendance.has_room() && attendance.leave() > 0 {
-            self.run_pending(now)
-        } else {
-            0
+        if !attendance.has_room() {
+            return 0;
         }
+        attendance.leave();
+        self.run_pending(now)
     }
 
     /// Commits everything queued so far, as one group or several; returns the number of units

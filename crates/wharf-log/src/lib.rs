@@ -339,7 +339,7 @@ impl Appender {
         committer::unit_bytes_max(&self.shared.options)
     }
 
-    /// Lets no further unit in and lets the committer's `wait` return false once the queue is empty.
+    /// Lets no further unit in and lets [`Waiter::wait`] return false once the queue is empty.
     /// Also ends a `wait` of maintenance.
     pub fn close(&self) {
         self.shared.queue.close();

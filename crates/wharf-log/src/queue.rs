@@ -57,17 +57,15 @@ impl Queue {
         lock(&self.content).attending += 1;
     }
 
-    /// Ends an [`Self::attend`]. Returns how many units wait; with `wake`, the committer's thread is
-    /// woken for them.
-    pub(crate) fn leave(&self, wake: bool) -> usize {
+    /// Ends an [`Self::attend`]; with `wakes`, the committer's thread is woken for what waits.
+    pub(crate) fn leave(&self, wakes: bool) {
         let mut content = lock(&self.content);
         content.attending -= 1;
-        let count = content.waiting.len();
+        let wakes = wakes && !content.waiting.is_empty();
         drop(content);
-        if wake && count > 0 {
+        if wakes {
             self.changed.notify_one();
         }
-        count
     }
 
     pub(crate) fn close(&self) {

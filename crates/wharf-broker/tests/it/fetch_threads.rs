@@ -89,7 +89,7 @@ fn no_wake_up_of_a_long_poll_is_lost() {
     let broker = Broker::open(options, log.appender, log.reader, &wakeups, runtime).unwrap();
     let mut committer = log.committer;
     let commits = thread::spawn(move || {
-        while committer.wait() {
+        while committer.waiter().wait() {
             committer.run_pending(START);
         }
     });

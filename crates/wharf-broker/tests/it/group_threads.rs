@@ -158,7 +158,7 @@ fn groups_used_by_many_threads_come_to_no_standstill() {
     .unwrap();
     let mut committer = log.committer;
     let commits = thread::spawn(move || {
-        while committer.wait() {
+        while committer.waiter().wait() {
             committer.run_pending(START);
         }
     });

@@ -177,7 +177,7 @@ fn a_closed_log_drains_and_refuses() {
     node.create(1);
     node.log.appender.close();
     assert_eq!(node.commit(append(1, &["late"])), Err(CommitError::Closed));
-    assert!(!node.log.committer.wait());
+    assert!(!node.log.committer.waiter().wait());
     node.stop();
     let node = Node::open(&shared(&disk), small());
     assert_eq!(node.log.recovery.frames_replayed, 0);

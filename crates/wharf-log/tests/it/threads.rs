@@ -57,7 +57,7 @@ fn everything_runs_at_once_and_every_unit_is_answered_in_order() {
     let stopped = AtomicBool::new(false);
     thread::scope(|scope| {
         let committing = scope.spawn(|| {
-            while committer.wait() {
+            while committer.waiter().wait() {
                 committer.run_pending(now);
             }
         });
@@ -130,7 +130,7 @@ fn the_committer_waits_for_a_settling_that_lags_behind() {
     let (committer, maintenance) = (&node.log.committer, &mut node.log.maintenance);
     let (sender, returned) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(move || sender.send(committer.wait()).unwrap());
+        scope.spawn(move || sender.send(committer.waiter().wait()).unwrap());
         let early = returned.recv_timeout(Duration::from_millis(100));
         early.unwrap_err();
         while maintenance.run(&keep_all(), node.now) {}
@@ -142,9 +142,9 @@ fn the_committer_waits_for_a_settling_that_lags_behind() {
 #[test]
 fn the_committer_goes_on_when_settling_does_not_or_the_log_is_closed() {
     let node = lagging();
-    assert!(node.log.committer.wait(), "slowly, but it goes on");
+    assert!(node.log.committer.waiter().wait(), "slowly, but it goes on");
     node.log.appender.close();
-    assert!(node.log.committer.wait());
+    assert!(node.log.committer.waiter().wait());
 }
 
 /// Runs the committer in a thread of its own, shared as a server shares it, while `work` runs.
