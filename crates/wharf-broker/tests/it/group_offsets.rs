@@ -4,8 +4,8 @@ use wharf_broker::group::{CommitOffset, CommittedOffset, Member};
 use wharf_broker::{Error, ErrorKind, Options, TopicRef};
 
 use super::groups::{
-    DAY, HALF_AN_HOUR, Results, commit, committed, kind, kinds, leaving, member, offset,
-    one_member, one_member_of, simple, start_commit,
+    DAY, HALF_AN_HOUR, Results, commit, committed, groups_are_forgotten, kind, kinds, leaving,
+    member, offset, one_member, one_member_of, simple, start_commit,
 };
 use super::support::{World, client};
 
@@ -262,13 +262,7 @@ fn offsets_expire_a_while_after_the_group_became_empty_and_the_group_with_them()
     assert_eq!(committed(&world, "g", "orders", 0).offset, 5);
     world.advance(DAY);
     assert_eq!(committed(&world, "g", "orders", 0).offset, -1);
-    assert!(world.broker.list_groups(&client()).is_empty());
-    assert!(
-        !world.runtime.has_timers(),
-        "an idle node waits for nothing"
-    );
-    let world = world.restart();
-    assert!(world.broker.list_groups(&client()).is_empty());
+    groups_are_forgotten(world);
 }
 
 #[test]

@@ -281,6 +281,17 @@ fn a_join_that_is_dropped_leaves_the_group_in_order() {
     );
 }
 
+/// No group is left, nothing waits for one, and none comes back with a restart.
+pub(crate) fn groups_are_forgotten(world: World) {
+    assert!(world.broker.list_groups(&client()).is_empty());
+    assert!(
+        !world.runtime.has_timers(),
+        "an idle node waits for nothing"
+    );
+    let world = world.restart();
+    assert!(world.broker.list_groups(&client()).is_empty());
+}
+
 #[test]
 fn the_last_member_that_falls_silent_leaves_an_empty_group_that_is_forgotten_later() {
     let world = World::new();
@@ -290,13 +301,7 @@ fn the_last_member_that_falls_silent_leaves_an_empty_group_that_is_forgotten_lat
     world.advance(Duration::from_secs(1));
     assert_eq!(state(&world, "g"), "Empty");
     world.advance(Duration::from_secs(10 * 60));
-    assert!(world.broker.list_groups(&client()).is_empty());
-    assert!(
-        !world.runtime.has_timers(),
-        "an idle node waits for nothing"
-    );
-    let world = world.restart();
-    assert!(world.broker.list_groups(&client()).is_empty());
+    groups_are_forgotten(world);
 }
 
 #[test]
