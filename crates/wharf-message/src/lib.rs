@@ -1,16 +1,21 @@
 //! Usable alone, pure: the vocabulary every other crate speaks.
 //!
-//! Message, topic, position, time, error code, and the seams (`Ledger` now; `Publish` and
-//! `Subscribe` with the library). Nothing here opens a socket or a file or reads a clock.
+//! Message, topic, position, time, error code, and the seams `Publish`, `Subscribe` and `Ledger` with
+//! their conformance suites. Nothing here opens a socket or a file or reads a clock.
 
 pub mod code;
+pub mod dead_letter;
+pub mod header;
 pub mod ledger;
+mod message;
 mod name;
 mod principal;
 mod time;
+pub mod transport;
 
 pub use code::Code;
 pub use ledger::Ledger;
-pub use name::{InvalidName, TOPIC_NAME_BYTES_MAX, TopicName};
+pub use message::{Headers, Message, NotText};
+pub use name::{GroupName, InvalidName, TOPIC_NAME_BYTES_MAX, TopicName};
 pub use principal::Principal;
 pub use time::Timestamp;

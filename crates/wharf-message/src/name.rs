@@ -1,4 +1,5 @@
-//! Topic names, checked once at the edge. The rules are Kafka's (`Topic.validate`).
+//! Names of topics and groups, checked once at the edge. The rules are Kafka's for topics
+//! (`Topic.validate`).
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -66,6 +67,35 @@ impl Borrow<str> for TopicName {
 impl AsRef<str> for TopicName {
     fn as_ref(&self) -> &str {
         &self.0
+    }
+}
+
+/// A valid name of a group of consumers: the rules of [`TopicName`], since it is part of the names of
+/// topics (`dlq.<topic>.<group>`). Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(Arc<str>);
+
+impl GroupName {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn new(text: &str) -> Result<Self, InvalidName> {
+        let invalid = |error: InvalidName| InvalidName(error.0.replacen("topic", "group", 1));
+        TopicName::new(text)
+            .map(|name| Self(name.0))
+            .map_err(invalid)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 

@@ -1,0 +1,1 @@
+//! A proc-macro crate, as derive macros must be one.

@@ -1,0 +1,1 @@
+//! Usable alone, with heavy dependencies.

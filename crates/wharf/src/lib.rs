@@ -1,0 +1,1 @@
+//! Usable alone.
