@@ -6,6 +6,7 @@
 pub mod code;
 pub mod dead_letter;
 pub mod header;
+pub mod idempotency;
 pub mod ledger;
 mod message;
 mod name;
