@@ -145,7 +145,9 @@ fn is_ours(name: &str) -> bool {
 }
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
+    let mut ends = (0..=text.len().min(ERROR_BYTES_MAX)).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }
 
 #[cfg(test)]

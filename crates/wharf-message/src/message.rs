@@ -203,7 +203,7 @@ mod tests {
         headers.push("hop", "one");
         headers.push("hop", vec![0xff, 0xfe]);
         headers.push_raw("none", None);
-        assert_eq!(headers.get("hop").map(|value| value.len()), Some(2));
+        assert_eq!(headers.get("hop").map(Bytes::len), Some(2));
         assert!(headers.text("hop").is_err());
         assert!(headers.contains("none"));
         assert_eq!(headers.text("none"), Ok(None));

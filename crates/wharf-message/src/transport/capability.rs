@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use super::Error;
+use crate::{Message, header};
+
 /// One thing that not every transport can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -128,6 +131,43 @@ impl Capabilities {
         self.0 & 1 << capability as u32 != 0
     }
 
+    /// Refuses a message that needs what is not among them: for every transport's `publish`.
+    ///
+    /// A header without a value counts as one that is not text, and any `wharf-deliver-at` as a
+    /// schedule.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], naming the first that is missing.
+    pub fn check(self, transport: &'static str, message: &Message) -> Result<(), Error> {
+        if self == Self::all() {
+            return Ok(());
+        }
+        let headers = || message.headers.iter();
+        let is_text = |value: Option<&[u8]>| value.is_some_and(|v| std::str::from_utf8(v).is_ok());
+        let repeats = || {
+            let mut names: Vec<&str> = headers().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            names.windows(2).any(|pair| pair[0] == pair[1])
+        };
+        let lacks = |capability| !self.has(capability);
+        let missing = if lacks(Capability::Tombstones) && message.payload.is_none() {
+            Capability::Tombstones
+        } else if lacks(Capability::Schedule) && message.headers.contains(header::DELIVER_AT) {
+            Capability::Schedule
+        } else if lacks(Capability::BinaryHeaders) && !headers().all(|(_, value)| is_text(value)) {
+            Capability::BinaryHeaders
+        } else if lacks(Capability::RepeatedHeaders) && repeats() {
+            Capability::RepeatedHeaders
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported {
+            transport,
+            capability: missing,
+            hint: String::new(),
+        })
+    }
+
     /// Those of `needed` that are not among them, in order.
     pub fn missing(self, needed: Self) -> Vec<Capability> {
         let missing = |one: &Capability| needed.has(*one) && !self.has(*one);
@@ -144,6 +184,38 @@ impl FromIterator<Capability> for Capabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_refused_by_the_first_capability_that_it_lacks() {
+        let at = "2026-01-01T00:00:00Z";
+        let messages = [
+            (Capability::Tombstones, Message::default()),
+            (
+                Capability::Schedule,
+                Message::new("p").with_header(header::DELIVER_AT, at),
+            ),
+            (
+                Capability::BinaryHeaders,
+                Message::new("p").with_header("h", vec![0xff]),
+            ),
+            (
+                Capability::RepeatedHeaders,
+                Message::new("p")
+                    .with_header("h", "1")
+                    .with_header("h", "2"),
+            ),
+        ];
+        for (capability, message) in messages {
+            assert_eq!(Capabilities::all().check("t", &message), Ok(()));
+            let refused = Capabilities::all().without(capability).check("t", &message);
+            assert!(
+                matches!(refused, Err(Error::Unsupported { capability: named, .. }) if named == capability),
+                "{refused:?}"
+            );
+        }
+        let plain = Message::new("p").with_header("h", "1");
+        assert_eq!(Capabilities::NONE.check("t", &plain), Ok(()));
+    }
 
     #[test]
     fn what_is_missing_is_named_in_order() {

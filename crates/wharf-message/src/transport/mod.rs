@@ -22,7 +22,7 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 
-use crate::{GroupName, Message, TopicName};
+use crate::{GroupName, Message, Timestamp, TopicName, header};
 
 /// Messages out.
 ///
@@ -153,6 +153,36 @@ pub enum Start {
     Earliest,
     /// At the first message published after subscribing.
     Latest,
+}
+
+/// When a message wants to be delivered (`wharf-deliver-at`); `None` if it does not say.
+///
+/// # Errors
+/// [`Error::Refused`] when it says something that is no time: every transport refuses to publish it,
+/// because a schedule that cannot be read would be a message at the wrong time.
+///
+/// ```
+/// use wharf_message::transport::deliver_at;
+/// use wharf_message::{Message, Timestamp, header};
+///
+/// let message = Message::new("p").with_header(header::DELIVER_AT, "1970-01-01T00:00:01Z");
+/// assert_eq!(deliver_at(&message), Ok(Some(Timestamp::from_millis(1_000))));
+/// assert!(deliver_at(&Message::new("p").with_header(header::DELIVER_AT, "soon")).is_err());
+/// ```
+pub fn deliver_at(message: &Message) -> Result<Option<Timestamp>, Error> {
+    if !message.headers.contains(header::DELIVER_AT) {
+        return Ok(None);
+    }
+    let text = message.headers.text(header::DELIVER_AT).ok().flatten();
+    let time = text.and_then(Timestamp::parse_rfc3339);
+    let wrong = || {
+        let name = header::DELIVER_AT;
+        let found = text.unwrap_or("bytes that are not text");
+        Error::Refused(format!(
+            "{name} is {found:.100}, which is no time; write it as 2026-01-31T12:00:00Z"
+        ))
+    };
+    time.map(Some).ok_or_else(wrong)
 }
 
 impl fmt::Display for Audience {
