@@ -1,1 +1,9 @@
-//! Heavy dependencies.
+//! Heavy dependencies: Kafka, RabbitMQ, NATS JetStream and the embedded broker behind `Publish` and
+//! `Subscribe`, one feature each.
+//!
+//! Each transport keeps the contract of `wharf_message::transport` and says in its capabilities what
+//! it lacks. What must never happen here: that a settlement is told to a broker before what it
+//! promises (a dead letter, a retry) is durable.
+
+#[cfg(any(feature = "kafka", feature = "embedded"))]
+pub mod log;

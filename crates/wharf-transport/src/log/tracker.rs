@@ -1,0 +1,540 @@
+//! Which deliveries of which partitions are settled, in any order, and how far each partition may
+//! be committed.
+//!
+//! Invariants: a partition's watermark never passes an offset that is delivered or released and not
+//! settled; offsets that nobody delivered (compacted, aborted, markers) do not hold it up; the tokens
+//! of a revoked assignment do nothing, also when the same partition is assigned again.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use wharf_message::TopicName;
+use wharf_message::transport::Token;
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition, from 0.
+    pub partition: i32,
+}
+
+/// One assignment of a partition; the same partition assigned again is another slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u32);
+
+/// Bits of a token that count deliveries; those above are the slot.
+const SEQUENCE_BITS: u32 = 40;
+const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
+const SLOT_MASK: u32 = (1 << (64 - SEQUENCE_BITS)) - 1;
+
+/// The deliveries of all partitions that are assigned. See the module.
+#[derive(Debug)]
+pub struct Tracker {
+    slots: BTreeMap<Slot, Assigned>,
+    next_slot: u32,
+    unsettled: usize,
+    span_max: usize,
+}
+
+#[derive(Debug)]
+struct Assigned {
+    partition: TopicPartition,
+    /// From the first that is not settled to the last delivered, by offset.
+    entries: VecDeque<Entry>,
+    /// The sequence number of the first entry, modulo 2^40.
+    first: u64,
+    /// One past the last offset read; unknown before the first.
+    read_to: Option<i64>,
+    /// The watermark that the broker knows.
+    committed: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: i64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Delivered,
+    Released,
+    Settled,
+}
+
+/// What can be accepted at once: see [`Tracker::prefix`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// The tokens that everything before is settled of, or among them.
+    pub tokens: Vec<Token>,
+    /// The watermarks when they are settled.
+    pub watermarks: Vec<(TopicPartition, i64)>,
+}
+
+impl Tracker {
+    /// Nothing is assigned. `span_max` bounds how many offsets of a partition are remembered from
+    /// the first that is not settled on: see [`Self::has_room`].
+    pub fn new(span_max: usize) -> Self {
+        Self {
+            slots: BTreeMap::new(),
+            next_slot: 0,
+            unsettled: 0,
+            span_max: span_max.max(1),
+        }
+    }
+
+    /// A partition is read from now on, from `position` if that is known already.
+    pub fn assign(&mut self, partition: TopicPartition, position: Option<i64>) -> Slot {
+        while self.slots.contains_key(&Slot(self.next_slot)) {
+            self.next_slot = (self.next_slot + 1) & SLOT_MASK;
+        }
+        let slot = Slot(self.next_slot);
+        self.next_slot = (self.next_slot + 1) & SLOT_MASK;
+        let assigned = Assigned {
+            partition,
+            entries: VecDeque::new(),
+            first: 0,
+            read_to: position,
+            committed: position,
+        };
+        self.slots.insert(slot, assigned);
+        slot
+    }
+
+    /// A partition is not read any more: its tokens do nothing from now on. Its watermark, if the
+    /// broker does not know it yet.
+    pub fn revoke(&mut self, slot: Slot) -> Option<(TopicPartition, i64)> {
+        let assigned = self.slots.remove(&slot)?;
+        self.unsettled -= assigned.unsettled();
+        assigned.uncommitted()
+    }
+
+    /// A record was read that is to be handled. `None` when it needs no delivery: its slot is
+    /// revoked, or it was delivered before and not released since.
+    pub fn deliver(&mut self, slot: Slot, offset: i64) -> Option<Token> {
+        let assigned = self.slots.get_mut(&slot)?;
+        let index = if assigned.read_to.is_none_or(|read_to| offset >= read_to) {
+            assigned.committed.get_or_insert(offset);
+            assigned.read_to = Some(offset + 1);
+            assigned.entries.push_back(Entry {
+                offset,
+                state: State::Delivered,
+            });
+            self.unsettled += 1;
+            assigned.entries.len() - 1
+        } else {
+            let index = assigned.find(offset)?;
+            let entry = &mut assigned.entries[index];
+            if entry.state != State::Released {
+                return None;
+            }
+            entry.state = State::Delivered;
+            index
+        };
+        let sequence = assigned.first.wrapping_add(index as u64) & SEQUENCE_MASK;
+        Some(u64::from(slot.0) << SEQUENCE_BITS | sequence)
+    }
+
+    /// Everything before `offset` was read; what was not delivered of it needs no handling.
+    pub fn read_to(&mut self, slot: Slot, offset: i64) {
+        if let Some(assigned) = self.slots.get_mut(&slot) {
+            assigned.committed.get_or_insert(offset);
+            assigned.read_to = assigned.read_to.max(Some(offset));
+        }
+    }
+
+    /// A delivery is done. False when its partition was revoked (it will be delivered again), or it
+    /// was not out.
+    pub fn settle(&mut self, token: Token) -> bool {
+        self.change(token, State::Settled)
+    }
+
+    /// A delivery ends unhandled: it is to be read and delivered again. False as for
+    /// [`Self::settle`].
+    pub fn release(&mut self, token: Token) -> bool {
+        self.change(token, State::Released)
+    }
+
+    fn change(&mut self, token: Token, state: State) -> bool {
+        let Some((assigned, index)) = Self::entry(&mut self.slots, token) else {
+            return false;
+        };
+        if assigned.entries[index].state != State::Delivered {
+            return false;
+        }
+        assigned.entries[index].state = state;
+        if state == State::Settled {
+            self.unsettled -= 1;
+            assigned.trim();
+        }
+        true
+    }
+
+    /// The offset of the first delivery that was released, from which to read again.
+    pub fn reread(&self, slot: Slot) -> Option<i64> {
+        let entries = &self.slots.get(&slot)?.entries;
+        let released = |entry: &&Entry| entry.state == State::Released;
+        entries.iter().find(released).map(|entry| entry.offset)
+    }
+
+    /// Reading again from `from` found nothing before `to`: what was released between them is gone
+    /// from the log (retention), and nobody can handle it any more. How many those were.
+    pub fn gone(&mut self, slot: Slot, from: i64, to: i64) -> usize {
+        let Some(assigned) = self.slots.get_mut(&slot) else {
+            return 0;
+        };
+        let mut gone = 0;
+        let start = assigned
+            .entries
+            .partition_point(|entry| entry.offset < from);
+        for entry in assigned.entries.range_mut(start..) {
+            if entry.offset >= to {
+                break;
+            }
+            if entry.state == State::Released {
+                entry.state = State::Settled;
+                gone += 1;
+            }
+        }
+        self.unsettled -= gone;
+        assigned.trim();
+        gone
+    }
+
+    /// Where a delivery came from, while it is out or released.
+    pub fn origin(&self, token: Token) -> Option<(&TopicPartition, i64)> {
+        let (slot, sequence) = parts(token);
+        let assigned = self.slots.get(&slot)?;
+        let entry = assigned.entries.get(assigned.index(sequence)?)?;
+        (entry.state != State::Settled).then_some((&assigned.partition, entry.offset))
+    }
+
+    /// One past the last offset read of a partition.
+    pub fn position(&self, slot: Slot) -> Option<i64> {
+        self.slots.get(&slot)?.read_to
+    }
+
+    /// Whether more of a partition may be read: false when it is revoked, or when too much waits
+    /// behind a delivery that is not settled.
+    pub fn has_room(&self, slot: Slot) -> bool {
+        let assigned = self.slots.get(&slot);
+        assigned.is_some_and(|assigned| assigned.entries.len() < self.span_max)
+    }
+
+    /// How many deliveries are out or released, of all partitions.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
+    /// How many deliveries of one partition are out or released.
+    pub fn unsettled_of(&self, slot: Slot) -> usize {
+        self.slots.get(&slot).map_or(0, Assigned::unsettled)
+    }
+
+    /// The watermarks that the broker does not know: the offsets to commit.
+    pub fn uncommitted(&self) -> Vec<(TopicPartition, i64)> {
+        self.slots
+            .values()
+            .filter_map(Assigned::uncommitted)
+            .collect()
+    }
+
+    /// The broker knows these watermarks.
+    pub fn committed(&mut self, watermarks: &[(TopicPartition, i64)]) {
+        for (partition, offset) in watermarks {
+            let slot = self
+                .slots
+                .values_mut()
+                .find(|slot| slot.partition == *partition);
+            if let Some(assigned) = slot {
+                assigned.committed = Some(*offset);
+            }
+        }
+    }
+
+    /// Of the deliveries `pending`, those that can be accepted together with everything before
+    /// them, and the watermarks that say so.
+    pub fn prefix(&self, pending: &HashSet<Token>) -> Prefix {
+        let mut prefix = Prefix::default();
+        for (slot, assigned) in &self.slots {
+            let before = prefix.tokens.len();
+            let mut watermark = assigned.read_to;
+            for (index, entry) in assigned.entries.iter().enumerate() {
+                let sequence = assigned.first.wrapping_add(index as u64) & SEQUENCE_MASK;
+                let token = u64::from(slot.0) << SEQUENCE_BITS | sequence;
+                if entry.state == State::Delivered && pending.contains(&token) {
+                    prefix.tokens.push(token);
+                } else if entry.state != State::Settled {
+                    watermark = Some(entry.offset);
+                    break;
+                }
+            }
+            if let Some(watermark) = watermark.filter(|_| prefix.tokens.len() > before) {
+                prefix
+                    .watermarks
+                    .push((assigned.partition.clone(), watermark));
+            }
+        }
+        prefix
+    }
+
+    fn entry(slots: &mut BTreeMap<Slot, Assigned>, token: Token) -> Option<(&mut Assigned, usize)> {
+        let (slot, sequence) = parts(token);
+        let assigned = slots.get_mut(&slot)?;
+        let index = assigned.index(sequence)?;
+        Some((assigned, index))
+    }
+}
+
+impl Assigned {
+    fn index(&self, sequence: u64) -> Option<usize> {
+        let index = usize::try_from(sequence.wrapping_sub(self.first) & SEQUENCE_MASK).ok()?;
+        (index < self.entries.len()).then_some(index)
+    }
+
+    fn find(&self, offset: i64) -> Option<usize> {
+        self.entries
+            .binary_search_by_key(&offset, |entry| entry.offset)
+            .ok()
+    }
+
+    /// Forgets the settled ones at the front.
+    fn trim(&mut self) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.state == State::Settled)
+        {
+            self.entries.pop_front();
+            self.first = self.first.wrapping_add(1) & SEQUENCE_MASK;
+        }
+    }
+
+    fn watermark(&self) -> Option<i64> {
+        self.entries
+            .front()
+            .map(|entry| entry.offset)
+            .or(self.read_to)
+    }
+
+    fn uncommitted(&self) -> Option<(TopicPartition, i64)> {
+        let watermark = self
+            .watermark()
+            .filter(|_| self.watermark() != self.committed)?;
+        Some((self.partition.clone(), watermark))
+    }
+
+    fn unsettled(&self) -> usize {
+        let open = |entry: &&Entry| entry.state != State::Settled;
+        self.entries.iter().filter(open).count()
+    }
+}
+
+fn parts(token: Token) -> (Slot, u64) {
+    let slot = u32::try_from(token >> SEQUENCE_BITS).unwrap_or(SLOT_MASK);
+    (Slot(slot), token & SEQUENCE_MASK)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn partition(partition: i32) -> TopicPartition {
+        let topic = TopicName::new("orders").expect("valid");
+        TopicPartition { topic, partition }
+    }
+
+    #[test]
+    fn the_watermark_waits_for_the_earliest_unsettled_and_steps_over_gaps() {
+        let mut tracker = Tracker::new(100);
+        let slot = tracker.assign(partition(0), None);
+        let tokens = [3, 7, 8].map(|offset| tracker.deliver(slot, offset).expect("new"));
+        assert!(tracker.settle(tokens[1]));
+        assert_eq!(tracker.uncommitted(), []);
+        assert!(tracker.settle(tokens[0]));
+        assert_eq!(tracker.uncommitted(), [(partition(0), 8)]);
+        tracker.committed(&[(partition(0), 8)]);
+        assert!(tracker.settle(tokens[2]));
+        assert!(!tracker.settle(tokens[2]), "settled twice");
+        tracker.read_to(slot, 12);
+        assert_eq!(tracker.revoke(slot), Some((partition(0), 12)));
+    }
+
+    #[test]
+    fn the_tokens_of_a_revoked_assignment_do_nothing_when_it_is_assigned_again() {
+        let mut tracker = Tracker::new(100);
+        let first = tracker.assign(partition(0), Some(0));
+        let old = tracker.deliver(first, 0).expect("new");
+        assert_eq!(tracker.revoke(first), None);
+        let second = tracker.assign(partition(0), Some(0));
+        let new = tracker.deliver(second, 0).expect("new");
+        assert!(!tracker.settle(old) && !tracker.release(old));
+        assert_eq!((tracker.origin(old), tracker.unsettled()), (None, 1));
+        assert_eq!(tracker.origin(new), Some((&partition(0), 0)));
+    }
+
+    #[test]
+    fn what_was_released_is_delivered_again_and_what_is_gone_holds_nothing_up() {
+        let mut tracker = Tracker::new(100);
+        let slot = tracker.assign(partition(0), Some(0));
+        let tokens = [0, 1, 2, 3].map(|offset| tracker.deliver(slot, offset).expect("new"));
+        assert!(tracker.release(tokens[1]) && tracker.release(tokens[3]));
+        assert_eq!(tracker.reread(slot), Some(1));
+        assert_eq!(tracker.gone(slot, 1, 2), 1);
+        assert_eq!(tracker.deliver(slot, 2), None, "it is out");
+        assert_eq!(tracker.deliver(slot, 3), Some(tokens[3]));
+        assert_eq!((tracker.reread(slot), tracker.unsettled()), (None, 3));
+    }
+
+    #[test]
+    fn only_what_everything_before_is_settled_of_can_be_accepted_at_once() {
+        let mut tracker = Tracker::new(100);
+        let slot = tracker.assign(partition(0), Some(0));
+        let tokens = [0, 1, 2, 3].map(|offset| tracker.deliver(slot, offset).expect("new"));
+        tracker.settle(tokens[1]);
+        let pending = HashSet::from([tokens[0], tokens[3]]);
+        let prefix = Prefix {
+            tokens: vec![tokens[0]],
+            watermarks: vec![(partition(0), 2)],
+        };
+        assert_eq!(tracker.prefix(&pending), prefix);
+        assert_eq!(
+            tracker.prefix(&HashSet::from([tokens[2]])),
+            Prefix::default()
+        );
+    }
+
+    #[test]
+    fn a_partition_has_no_room_when_too_much_waits_behind_one_delivery() {
+        let mut tracker = Tracker::new(2);
+        let slot = tracker.assign(partition(0), None);
+        let first = tracker.deliver(slot, 0).expect("new");
+        let second = tracker.deliver(slot, 1).expect("new");
+        tracker.settle(second);
+        assert!(!tracker.has_room(slot));
+        tracker.settle(first);
+        assert!(tracker.has_room(slot));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Deliver { gap: i64 },
+        Settle(prop::sample::Index),
+        Release(prop::sample::Index),
+        Reread,
+        Commit,
+        Reassign,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..3_i64).prop_map(|gap| Step::Deliver { gap }),
+            4 => any::<prop::sample::Index>().prop_map(Step::Settle),
+            1 => any::<prop::sample::Index>().prop_map(Step::Release),
+            1 => Just(Step::Reread),
+            1 => Just(Step::Commit),
+            1 => Just(Step::Reassign),
+        ]
+    }
+
+    /// What a tracker must say, from sets alone.
+    #[derive(Default)]
+    struct Model {
+        log: Vec<i64>,
+        read: usize,
+        out: BTreeMap<i64, Token>,
+        released: Vec<i64>,
+        committed: i64,
+    }
+
+    impl Model {
+        fn watermark(&self) -> i64 {
+            let open = self.out.keys().chain(&self.released).min().copied();
+            let read_to = self.log[..self.read].last().map_or(0, |offset| offset + 1);
+            open.unwrap_or(read_to.max(self.committed))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_tracker_behaves_like_its_model(steps in prop::collection::vec(step(), 1..200)) {
+            let mut tracker = Tracker::new(1_000);
+            let mut slot = tracker.assign(partition(0), Some(0));
+            let mut model = Model::default();
+            let mut stale: Vec<Token> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Deliver { gap } => {
+                        let offset = model.log.last().map_or(0, |last| last + 1) + gap;
+                        if model.read == model.log.len() {
+                            model.log.push(offset);
+                        }
+                        let offset = model.log[model.read];
+                        model.read += 1;
+                        let token = tracker.deliver(slot, offset);
+                        prop_assert!(token.is_some());
+                        model.out.insert(offset, token.unwrap());
+                    }
+                    Step::Settle(which) if !model.out.is_empty() => {
+                        let offset = *which.get(&model.out.keys().copied().collect::<Vec<_>>());
+                        let token = model.out.remove(&offset).unwrap();
+                        prop_assert!(tracker.settle(token));
+                        stale.push(token);
+                    }
+                    Step::Release(which) if !model.out.is_empty() => {
+                        let offset = *which.get(&model.out.keys().copied().collect::<Vec<_>>());
+                        prop_assert!(tracker.release(model.out.remove(&offset).unwrap()));
+                        model.released.push(offset);
+                    }
+                    Step::Reread => {
+                        let from = tracker.reread(slot);
+                        prop_assert_eq!(from, model.released.iter().min().copied());
+                        let Some(from) = from else { continue };
+                        for offset in model.log[..model.read].iter().filter(|o| **o >= from) {
+                            let again = tracker.deliver(slot, *offset);
+                            prop_assert_eq!(again.is_some(), model.released.contains(offset));
+                            if let Some(token) = again {
+                                model.out.insert(*offset, token);
+                            }
+                        }
+                        model.released.clear();
+                    }
+                    Step::Commit => {
+                        let due = tracker.uncommitted();
+                        let expected = model.watermark();
+                        let offsets: Vec<i64> = due.iter().map(|(_, offset)| *offset).collect();
+                        if expected == model.committed {
+                            prop_assert!(offsets.is_empty(), "{:?}", offsets);
+                        } else {
+                            prop_assert_eq!(offsets, vec![expected]);
+                        }
+                        tracker.committed(&due);
+                        model.committed = expected;
+                    }
+                    Step::Reassign => {
+                        let last = tracker.revoke(slot);
+                        let watermark = model.watermark();
+                        prop_assert_eq!(last.map_or(model.committed, |(_, o)| o), watermark);
+                        stale.extend(model.out.values());
+                        slot = tracker.assign(partition(0), Some(watermark));
+                        model.read = model.log.iter().filter(|o| **o < watermark).count();
+                        model.out.clear();
+                        model.released.clear();
+                        model.committed = watermark;
+                        for token in stale.drain(..) {
+                            prop_assert!(!tracker.settle(token) && !tracker.release(token));
+                        }
+                    }
+                    Step::Settle(_) | Step::Release(_) => {}
+                }
+                prop_assert_eq!(tracker.unsettled(), model.out.len() + model.released.len());
+                prop_assert_eq!(tracker.unsettled_of(slot), tracker.unsettled());
+            }
+        }
+    }
+}
