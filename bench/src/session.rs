@@ -14,7 +14,7 @@ use crate::clients::{self, Client, Codec, Kafka, Mock, Topic, raw};
 use crate::limits::{seconds, write_out};
 use crate::load::{self, Moved, Payloads, Rate};
 use crate::report::{Cell, Outcome, Report, Shape};
-use crate::servers::{Place, Protocol, Running, Server, Tool, own_cpu};
+use crate::servers::{Place, Protocol, Running, Server, Tool, Usage, own_cpu};
 use crate::shapes::{self, Load, QUANTILES};
 use crate::{Options, say};
 
@@ -192,7 +192,9 @@ impl<'a> Session<'a> {
 
     fn memory(&mut self, key: &str, title: &str) {
         self.row(&shapes::memory(key, title), |session| {
-            Ok(vec![session.running()?.usage()?.memory as f64 / 1e6])
+            Ok(vec![
+                Usage::of_group(session.running()?.id())?.memory as f64 / 1e6,
+            ])
         });
     }
 
@@ -311,11 +313,11 @@ impl<'a> Session<'a> {
         rounds: &mut Rounds,
         load: impl FnOnce() -> Result<Moved>,
     ) -> Result<Moved> {
-        let (client, server) = (own_cpu()?, self.running()?.usage()?.cpu);
+        let (client, server) = (own_cpu()?, Usage::of_group(self.running()?.id())?.cpu);
         let began = Instant::now();
         let moved = load()?;
         let took = began.elapsed().as_secs_f64();
-        let server_cpu = self.running()?.usage()?.cpu - server;
+        let server_cpu = Usage::of_group(self.running()?.id())?.cpu - server;
         rounds.0.push(Round {
             speed: moved.megabytes_per_second(),
             client_cores: (own_cpu()? - client) / took,
@@ -414,7 +416,7 @@ impl<'a> Session<'a> {
             for some in topics.chunks(10) {
                 client.make_all(some)?;
             }
-            let memory = running.usage()?.memory as f64 / 1e6;
+            let memory = Usage::of_group(running.id())?.memory as f64 / 1e6;
             session.running = None;
             Ok(vec![memory])
         });

@@ -4,8 +4,9 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use harness::ApacheKafka;
+use harness::servers::{Plan, Site};
 
-use super::{Plan, Site};
+use super::Tool;
 
 /// What `kafka-server-start.sh` sets.
 const JAVA: &[&str] = &[
@@ -20,11 +21,11 @@ const JAVA: &[&str] = &[
 ];
 
 /// The tool's path is the class path; its template is the properties file. `more` is added to that.
-pub(super) fn plan(site: &Site<'_>, more: &str) -> Result<Plan> {
-    let template = site.tool.template.as_deref();
+pub(super) fn plan(site: &Site<'_>, tool: &Tool, more: &str) -> Result<Plan> {
+    let template = tool.template.as_deref();
     let template = template.context("there is no properties file for it")?;
     let kafka = ApacheKafka {
-        classes: &site.tool.path,
+        classes: &tool.path,
         java: JAVA,
         folder: site.folder,
         port: site.port,

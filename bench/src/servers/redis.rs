@@ -3,15 +3,14 @@
 use std::fs;
 
 use anyhow::Result;
-
-use super::{Plan, Site};
+use harness::servers::{Plan, Site};
 
 pub(super) fn plan(site: &Site<'_>) -> Result<Plan> {
     let data = site.path("data");
     fs::create_dir_all(&data)?;
     let port = site.port.to_string();
     Ok(site
-        .program(&[
+        .command(&[
             "--port",
             &port,
             "--bind",

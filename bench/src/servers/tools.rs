@@ -6,9 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use harness::servers::{Plan, Site};
 use serde::Deserialize;
-
-use super::{Plan, Site};
 
 /// One installed server.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,18 +59,17 @@ impl Tools {
     }
 }
 
-pub(super) fn tansu(site: &Site<'_>) -> Result<Plan> {
+pub(super) fn tansu(site: &Site<'_>) -> Plan {
     let address = format!("tcp://127.0.0.1:{}", site.port);
-    Ok(site
-        .program(&[
-            "--listener-url",
-            &address,
-            "--advertised-listener-url",
-            &address,
-            "--storage-engine",
-            "memory://tansu/",
-        ])
-        .into())
+    site.command(&[
+        "--listener-url",
+        &address,
+        "--advertised-listener-url",
+        &address,
+        "--storage-engine",
+        "memory://tansu/",
+    ])
+    .into()
 }
 
 pub(super) fn klite(site: &Site<'_>) -> Result<Plan> {
@@ -79,7 +77,7 @@ pub(super) fn klite(site: &Site<'_>) -> Result<Plan> {
     let data = site.path("data");
     fs::create_dir_all(&data)?;
     Ok(site
-        .program(&["--listen", &address, "--data-dir", &data])
+        .command(&["--listen", &address, "--data-dir", &data])
         .into())
 }
 

@@ -1,11 +1,10 @@
 //! Wharf itself, with its defaults.
 
 use anyhow::Result;
-
-use super::{Plan, Site};
+use harness::servers::{Plan, Site};
 
 pub(super) fn plan(site: &Site<'_>) -> Result<Plan> {
-    let mut command = site.program(&["serve", "--http-listen", "127.0.0.1:0"]);
+    let mut command = site.command(&["serve", "--http-listen", "127.0.0.1:0"]);
     command.args(["--kafka-listen", &format!("127.0.0.1:{}", site.port)]);
     command.args(["--data", &site.path("data")]);
     Ok(command.into())

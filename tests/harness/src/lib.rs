@@ -8,7 +8,9 @@
 mod group;
 mod kafka;
 mod node;
+mod proxy;
 mod selection;
+pub mod servers;
 
 use std::net::TcpListener;
 
@@ -17,6 +19,7 @@ use anyhow::Result;
 pub use group::{Group, interrupted, kill_groups_on_interrupt};
 pub use kafka::ApacheKafka;
 pub use node::{Launch, Node};
+pub use proxy::Proxy;
 pub use selection::Selection;
 
 /// A port that was free a moment ago; most servers of others cannot choose one themselves.

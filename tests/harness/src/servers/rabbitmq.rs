@@ -4,11 +4,12 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::Result;
-use harness::free_port;
 
 use super::{Plan, Site};
+use crate::free_port;
 
-pub(super) fn plan(site: &Site<'_>) -> Result<Plan> {
+/// `program` is the server's own start script, not the one on the path, which changes user and folders.
+pub fn plan(site: &Site<'_>) -> Result<Plan> {
     let mapper = free_port()?.to_string();
     let (config, plugins) = (site.path("rabbitmq.conf"), site.path("enabled_plugins"));
     // The disk has more free than this; the default depends on the machine's memory.
@@ -17,12 +18,12 @@ pub(super) fn plan(site: &Site<'_>) -> Result<Plan> {
         "disk_free_limit.absolute = 1GB\nloopback_users = none\n",
     )?;
     fs::write(&plugins, "[].\n")?;
-    let mut command = site.program(&[]);
+    let mut command = site.command(&[]);
     command
         .env("HOME", site.folder)
         .env("ERL_EPMD_PORT", &mapper)
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_NODENAME", format!("bench{}@localhost", site.port))
+        .env("RABBITMQ_NODENAME", format!("wharf{}@localhost", site.port))
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODE_PORT", site.port.to_string())
         .env("RABBITMQ_DIST_PORT", free_port()?.to_string())

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Plan, Site};
 
 /// `sync_interval` is left at its default of two minutes unless given.
-pub(super) fn plan(site: &Site<'_>, sync_interval: Option<&str>) -> Result<Plan> {
+pub fn plan(site: &Site<'_>, sync_interval: Option<&str>) -> Result<Plan> {
     let sync =
         sync_interval.map_or_else(String::new, |value| format!("  sync_interval: {value}\n"));
     let text = format!(
@@ -17,5 +17,5 @@ pub(super) fn plan(site: &Site<'_>, sync_interval: Option<&str>) -> Result<Plan>
     );
     let file = site.path("nats.conf");
     fs::write(&file, text)?;
-    Ok(site.program(&["--config", &file]).into())
+    Ok(site.command(&["--config", &file]).into())
 }
