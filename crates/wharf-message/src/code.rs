@@ -1,7 +1,8 @@
 //! The table of error codes: the one list that pages, `wharf explain` and problem documents share.
 //!
 //! A number is never reused. Every code has a page `docs/errors/WHARF-nnnn.md`; a test compares.
-//! 1xxx node and configuration, 2xxx log and disk, 3xxx broker, 4xxx command line.
+//! 1xxx node and configuration, 2xxx log and disk, 3xxx broker, 4xxx command line,
+//! 5xxx library (51xx inbox).
 
 use std::fmt;
 
@@ -46,6 +47,11 @@ codes! {
     GROUP_NOT_EMPTY = 3005, "The group still has members";
     BROKER_UNREACHABLE = 4001, "The broker could not be reached";
     INGEST_INPUT = 4002, "A line of the file to ingest cannot be read";
+    INBOX_NOT_INSTALLED = 5101, "The tables of the inbox are not there";
+    INBOX_UNAVAILABLE = 5102, "The database of the inbox is not available";
+    INBOX_PAYLOAD_DIFFERS = 5103, "Two messages with different payloads have the same id";
+    INBOX_WINDOW_TOO_SHORT = 5104, "The inbox forgets messages that can still come again";
+    INBOX_OUTPUTS_DAMAGED = 5105, "The outputs stored in an inbox row cannot be read";
 }
 
 impl Code {

@@ -1,0 +1,176 @@
+//! The seam between the inbox and a database: the statements it understands, and how they are run.
+//!
+//! A dialect is the only place that knows a database. The statements of all do the same with the same
+//! values in the same order; `tests/it` runs one suite against every one of them.
+
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::future::Future;
+
+use sqlx::error::DatabaseError;
+
+use crate::Class;
+
+mod sealed {
+    pub trait Sealed {}
+}
+use sealed::Sealed;
+
+/// A value of a statement.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A text without control characters, of at most 200 bytes.
+    Text(&'a str),
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// A number.
+    Integer(i64),
+}
+
+/// What is run. Values are bound in the order in which they are named here.
+#[derive(Debug)]
+pub struct Statements {
+    /// Creates tables and indexes that are missing.
+    pub(crate) schema: &'static [&'static str],
+    /// Consumer, source, id, payload hash: 1 row when there was none, else 0 rows or a unique violation.
+    pub(crate) claim: &'static str,
+    /// Outputs, consumer, source, id.
+    pub(crate) record_outputs: &'static str,
+    /// Sequence, consumer, source, key, sequence: 1 row when the sequence is the last one now.
+    pub(crate) advance: &'static str,
+    /// Consumer, source, key, sequence: of a key that has none, where `advance` does not do that.
+    pub(crate) first_sequence: Option<&'static str>,
+    /// Without values, before `purge` on the same connection.
+    pub(crate) before_purge: Option<&'static str>,
+    /// How old in microseconds, and how many rows at most.
+    pub(crate) purge: &'static str,
+    /// Payload hash and outputs, by consumer, source, id.
+    pub(crate) find: &'static str,
+    /// The last sequence, by consumer, source, key.
+    pub(crate) last_sequence: &'static str,
+}
+
+/// What a row of the inbox holds: the payload's hash, and the outputs if there are any.
+pub type Found = (Vec<u8>, Option<Vec<u8>>);
+
+/// A database that an [`Inbox`](crate::Inbox) can be in: `sqlx::Postgres`, `sqlx::MySql` (also
+/// MariaDB) and `sqlx::Sqlite`, each with its feature. Sealed: what the statements promise each other
+/// is nothing to rely on from outside.
+pub trait Dialect: sqlx::Database + Sealed {
+    /// Its statements.
+    #[doc(hidden)]
+    const STATEMENTS: &'static Statements;
+
+    /// Runs a statement, and says how many rows it touched.
+    #[doc(hidden)]
+    fn execute<'a>(
+        connection: &'a mut Self::Connection,
+        sql: &'static str,
+        values: &'a [Value<'a>],
+    ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send + 'a;
+
+    /// What the row of a message holds.
+    #[doc(hidden)]
+    fn find<'a>(
+        connection: &'a mut Self::Connection,
+        sql: &'static str,
+        values: &'a [Value<'a>],
+    ) -> impl Future<Output = Result<Option<Found>, sqlx::Error>> + Send + 'a;
+
+    /// The last sequence of a key.
+    #[doc(hidden)]
+    fn last_sequence<'a>(
+        connection: &'a mut Self::Connection,
+        sql: &'static str,
+        values: &'a [Value<'a>],
+    ) -> impl Future<Output = Result<Option<i64>, sqlx::Error>> + Send + 'a;
+
+    /// Creates what is missing, with several instances doing so at once.
+    #[doc(hidden)]
+    fn install(
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send + '_;
+
+    /// Whether an error says that there is no such table.
+    #[doc(hidden)]
+    fn is_missing_table(error: &dyn DatabaseError) -> bool;
+}
+
+/// Asks the dialect that an error comes from.
+pub(crate) fn classify(error: &dyn DatabaseError) -> Class {
+    #[cfg(feature = "postgres")]
+    if let Some(class) = postgres::classify(error) {
+        return class;
+    }
+    #[cfg(feature = "mysql")]
+    if let Some(class) = mysql::classify(error) {
+        return class;
+    }
+    #[cfg(feature = "sqlite")]
+    if let Some(class) = sqlite::classify(error) {
+        return class;
+    }
+    tracing::debug!(%error, "an error of a database that has no dialect");
+    Class::Other
+}
+
+/// How statements are run, which is alike for all but has no name in sqlx's traits.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+macro_rules! run_statements {
+    () => {
+        async fn execute<'a>(
+            connection: &'a mut Self::Connection,
+            sql: &'static str,
+            values: &'a [$crate::dialect::Value<'a>],
+        ) -> Result<u64, sqlx::Error> {
+            let done = bound(sql, values).execute(connection).await?;
+            Ok(done.rows_affected())
+        }
+
+        async fn find<'a>(
+            connection: &'a mut Self::Connection,
+            sql: &'static str,
+            values: &'a [$crate::dialect::Value<'a>],
+        ) -> Result<Option<$crate::dialect::Found>, sqlx::Error> {
+            use sqlx::Row as _;
+            let row = bound(sql, values).fetch_optional(connection).await?;
+            row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .transpose()
+        }
+
+        async fn last_sequence<'a>(
+            connection: &'a mut Self::Connection,
+            sql: &'static str,
+            values: &'a [$crate::dialect::Value<'a>],
+        ) -> Result<Option<i64>, sqlx::Error> {
+            use sqlx::Row as _;
+            let row = bound(sql, values).fetch_optional(connection).await?;
+            row.map(|row| row.try_get(0)).transpose()
+        }
+    };
+}
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+macro_rules! bind_values {
+    ($database:ty, $text:expr) => {
+        fn bound<'a>(
+            sql: &'static str,
+            values: &'a [$crate::dialect::Value<'a>],
+        ) -> sqlx::query::Query<'a, $database, <$database as sqlx::Database>::Arguments> {
+            use $crate::dialect::Value;
+            let text: fn(&'a str) -> _ = $text;
+            let query = sqlx::query::<$database>(sql);
+            values.iter().fold(query, |query, value| match *value {
+                Value::Text(value) => query.bind(text(value)),
+                Value::Bytes(bytes) => query.bind(bytes),
+                Value::Integer(number) => query.bind(number),
+            })
+        }
+    };
+}
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use {bind_values, run_statements};

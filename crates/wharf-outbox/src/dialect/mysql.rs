@@ -1,0 +1,97 @@
+//! MySQL 8 and MariaDB 10.5 and newer, with InnoDB.
+//!
+//! Keys are binary: the collations of these databases take letters of different case, and texts that
+//! differ in spaces at their ends, for equal, and a message taken for another is lost. A second claim
+//! waits for the end of the first one's transaction, at most `innodb_lock_wait_timeout`. Rows of
+//! others are read with a lock, so that a snapshot from before the wait does not hide them.
+
+use sqlx::error::DatabaseError;
+use sqlx::mysql::MySqlDatabaseError;
+use sqlx::{MySql, MySqlConnection};
+
+use super::{Dialect, Sealed, Statements};
+use crate::Class;
+
+const STATEMENTS: &Statements = &Statements {
+    schema: &[
+        "CREATE TABLE IF NOT EXISTS wharf_inbox (
+    consumer VARBINARY(255) NOT NULL,
+    source VARBINARY(255) NOT NULL,
+    message_id VARBINARY(255) NOT NULL,
+    seen_at DATETIME(6) NOT NULL,
+    payload_hash BINARY(32) NOT NULL,
+    outputs MEDIUMBLOB,
+    PRIMARY KEY (consumer, source, message_id),
+    INDEX wharf_inbox_seen_at (seen_at)
+) ENGINE = InnoDB",
+        "CREATE TABLE IF NOT EXISTS wharf_inbox_high_water (
+    consumer VARBINARY(255) NOT NULL,
+    source VARBINARY(255) NOT NULL,
+    message_key VARBINARY(255) NOT NULL,
+    last_sequence BIGINT NOT NULL,
+    seen_at DATETIME(6) NOT NULL,
+    PRIMARY KEY (consumer, source, message_key)
+) ENGINE = InnoDB",
+    ],
+    // INSERT IGNORE would hide other errors, and the number of rows that ON DUPLICATE KEY UPDATE
+    // touches does not tell: a duplicate is an error that ends the statement, not the transaction.
+    claim: "INSERT INTO wharf_inbox (consumer, source, message_id, payload_hash, seen_at)
+        VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6))",
+    record_outputs: "UPDATE wharf_inbox SET outputs = ?
+        WHERE consumer = ? AND source = ? AND message_id = ?",
+    advance: "UPDATE wharf_inbox_high_water SET last_sequence = ?, seen_at = UTC_TIMESTAMP(6)
+        WHERE consumer = ? AND source = ? AND message_key = ? AND last_sequence < ?",
+    first_sequence: Some(
+        "INSERT INTO wharf_inbox_high_water (consumer, source, message_key, last_sequence, seen_at)
+        VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6))",
+    ),
+    // For the next transaction. Otherwise deleting locks the gap into which new rows are inserted.
+    before_purge: Some("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"),
+    purge: "DELETE FROM wharf_inbox WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND
+        ORDER BY seen_at LIMIT ?",
+    find: "SELECT payload_hash, outputs FROM wharf_inbox
+        WHERE consumer = ? AND source = ? AND message_id = ? LOCK IN SHARE MODE",
+    last_sequence: "SELECT last_sequence FROM wharf_inbox_high_water
+        WHERE consumer = ? AND source = ? AND message_key = ? LOCK IN SHARE MODE",
+};
+
+impl Sealed for MySql {}
+
+super::bind_values!(MySql, str::as_bytes);
+
+impl Dialect for MySql {
+    const STATEMENTS: &'static Statements = STATEMENTS;
+
+    super::run_statements!();
+
+    /// The server's locks on names make `IF NOT EXISTS` safe here; it has no transactions for these.
+    async fn install(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        for sql in STATEMENTS.schema {
+            sqlx::query(*sql).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
+    fn is_missing_table(error: &dyn DatabaseError) -> bool {
+        let ours = error.try_downcast_ref::<MySqlDatabaseError>();
+        ours.is_some_and(|error| error.number() == 1146 && error.message().contains("wharf_inbox"))
+    }
+}
+
+/// By error number.
+pub(super) fn classify(error: &dyn DatabaseError) -> Option<Class> {
+    let number = error.try_downcast_ref::<MySqlDatabaseError>()?.number();
+    Some(match number {
+        // Deadlock, lock wait timeout, row changed since it was read, NOWAIT.
+        1213 | 1205 | 1020 | 3572 => Class::Conflict,
+        // Disk full, out of memory, shutting down, aborted connections, network errors.
+        1021 | 1037 | 1038 | 1041 | 1053 | 1077 | 1079 | 1152 | 1158..=1161 | 1184 => {
+            Class::Unavailable
+        }
+        // Too many connections, of the server, of the user, of an hour; the host is blocked.
+        1040 | 1129 | 1203 | 1226 | 1135 => Class::Unavailable,
+        // Read only after a fail-over; the connection was killed.
+        1290 | 1836 | 1927 => Class::Unavailable,
+        _ => Class::Other,
+    })
+}

@@ -1,0 +1,89 @@
+//! SQLite 3.35 and newer.
+//!
+//! There is one writer at a time: a second claim waits for the end of the first one's transaction as
+//! long as the connection's busy timeout says, and is told `SQLITE_BUSY` after that, which is a
+//! conflict. As the first statement of its transaction it never meets the busy error that no waiting
+//! helps against (a snapshot that is out of date).
+
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::SqliteError;
+use sqlx::{Connection as _, Sqlite, SqliteConnection};
+
+use super::{Dialect, Sealed, Statements};
+use crate::Class;
+
+const STATEMENTS: &Statements = &Statements {
+    schema: &[
+        "CREATE TABLE IF NOT EXISTS wharf_inbox (
+    consumer TEXT NOT NULL,
+    source TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    seen_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
+    payload_hash BLOB NOT NULL,
+    outputs BLOB,
+    PRIMARY KEY (consumer, source, message_id)
+)",
+        "CREATE INDEX IF NOT EXISTS wharf_inbox_seen_at ON wharf_inbox (seen_at)",
+        "CREATE TABLE IF NOT EXISTS wharf_inbox_high_water (
+    consumer TEXT NOT NULL,
+    source TEXT NOT NULL,
+    message_key TEXT NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
+    PRIMARY KEY (consumer, source, message_key)
+) WITHOUT ROWID",
+    ],
+    claim: "INSERT INTO wharf_inbox (consumer, source, message_id, payload_hash)
+        VALUES (?, ?, ?, ?) ON CONFLICT (consumer, source, message_id) DO NOTHING",
+    record_outputs: "UPDATE wharf_inbox SET outputs = ?
+        WHERE consumer = ? AND source = ? AND message_id = ?",
+    advance:
+        "INSERT INTO wharf_inbox_high_water AS known (consumer, source, message_key, last_sequence)
+        VALUES (?2, ?3, ?4, ?1) ON CONFLICT (consumer, source, message_key) DO UPDATE
+        SET last_sequence = excluded.last_sequence, seen_at = excluded.seen_at
+        WHERE known.last_sequence < ?5",
+    first_sequence: None,
+    before_purge: None,
+    purge: "DELETE FROM wharf_inbox WHERE rowid IN (SELECT rowid FROM wharf_inbox
+        WHERE seen_at < (julianday('now') - 2440587.5) * 86400000 - ? / 1000.0
+        ORDER BY seen_at LIMIT ?)",
+    find: "SELECT payload_hash, outputs FROM wharf_inbox
+        WHERE consumer = ? AND source = ? AND message_id = ?",
+    last_sequence: "SELECT last_sequence FROM wharf_inbox_high_water
+        WHERE consumer = ? AND source = ? AND message_key = ?",
+};
+
+impl Sealed for Sqlite {}
+
+super::bind_values!(Sqlite, |text| text);
+
+impl Dialect for Sqlite {
+    const STATEMENTS: &'static Statements = STATEMENTS;
+
+    super::run_statements!();
+
+    async fn install(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for sql in STATEMENTS.schema {
+            sqlx::query(*sql).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    }
+
+    fn is_missing_table(error: &dyn DatabaseError) -> bool {
+        error.message().starts_with("no such table: wharf_inbox")
+    }
+}
+
+/// By the primary result code, the lower eight bits.
+pub(super) fn classify(error: &dyn DatabaseError) -> Option<Class> {
+    let error = error.try_downcast_ref::<SqliteError>()?;
+    let code: u32 = error.code()?.parse().ok()?;
+    Some(match code & 0xff {
+        // Busy, locked, and trouble with the locking itself, which is rare and passes.
+        5 | 6 | 15 => Class::Conflict,
+        // No memory, read only, disk error, full, cannot open.
+        7 | 8 | 10 | 13 | 14 => Class::Unavailable,
+        _ => Class::Other,
+    })
+}
