@@ -8,10 +8,11 @@
 //! suite that every implementation runs, and what it finds is `docs/transports.md`.
 
 mod capability;
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(feature = "conformance")]
 pub mod conformance;
 mod delivery;
 mod error;
+pub mod faults;
 pub mod memory;
 
 pub use capability::{Capabilities, Capability};

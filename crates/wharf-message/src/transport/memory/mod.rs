@@ -123,6 +123,31 @@ impl MemoryTransport {
         }
     }
 
+    /// Cuts all clients off, as an outage does: publishing fails, every subscription is told once,
+    /// and what was unsettled will come again. Twice is the same as once.
+    ///
+    /// ```
+    /// # use futures_util::FutureExt;
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::transport::{Error, Publish};
+    /// # use wharf_message::{Message, Timestamp, TopicName};
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// let topic = TopicName::new("orders").expect("valid");
+    /// let publish = || transport.publish(&topic, Message::new("p")).now_or_never();
+    /// transport.cut();
+    /// assert!(matches!(publish(), Some(Err(Error::Unavailable(_)))));
+    /// transport.heal();
+    /// assert!(matches!(publish(), Some(Ok(_))));
+    /// ```
+    pub fn cut(&self) {
+        self.broker.state().cut();
+    }
+
+    /// Ends the outage: subscriptions go on by themselves.
+    pub fn heal(&self) {
+        self.broker.state().heal();
+    }
+
     /// The broker's time.
     pub fn now(&self) -> Timestamp {
         self.broker.state().now

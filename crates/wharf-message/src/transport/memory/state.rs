@@ -41,6 +41,7 @@ pub(super) struct State {
     flights: Flights,
     delayed: BTreeMap<(Timestamp, u64), Delayed>,
     closed_clients: HashSet<u64>,
+    reachable: bool,
     waiting_for_idle: Vec<Waker>,
     ids: u64,
 }
@@ -53,6 +54,8 @@ struct Member {
     in_flight: usize,
     in_flight_max: usize,
     waker: Option<Waker>,
+    /// The connection was lost, and the member has not been told yet.
+    lost: bool,
 }
 
 enum Delayed {
@@ -73,6 +76,7 @@ impl State {
             flights: Flights::default(),
             delayed: BTreeMap::new(),
             closed_clients: HashSet::new(),
+            reachable: true,
             waiting_for_idle: Vec::new(),
             ids: 0,
         }
@@ -88,9 +92,35 @@ impl State {
     }
 
     fn check_open(&self, client: u64) -> Result<(), Error> {
-        match self.closed_clients.contains(&client) {
-            true => Err(Error::Closed),
-            false => Ok(()),
+        if self.closed_clients.contains(&client) {
+            return Err(Error::Closed);
+        }
+        match self.reachable {
+            true => Ok(()),
+            false => Err(unreachable_broker()),
+        }
+    }
+
+    // Outages
+
+    /// Every member loses its connection and with it what it has not settled.
+    pub(super) fn cut(&mut self) {
+        self.reachable = false;
+        let ids: Vec<MemberId> = self.members.keys().copied().collect();
+        for id in ids {
+            self.give_back(id);
+            if let Some(member) = self.members.get_mut(&id) {
+                member.in_flight = 0;
+                member.lost = true;
+                member.waker.take().into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.reachable = true;
+        for member in self.members.values_mut() {
+            member.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -206,6 +236,7 @@ impl State {
             in_flight: 0,
             in_flight_max: subscription.in_flight_max.max(1),
             waker: None,
+            lost: false,
         };
         self.members.insert(member, joined);
         Ok(member)
@@ -243,14 +274,7 @@ impl State {
         let Some(mut gone) = self.members.remove(&member) else {
             return;
         };
-        for flight in self.flights.remove_all_of(member) {
-            if let Some(reading) = self.readings.get_mut(&flight.reading) {
-                let message = &self.topics[reading.topic].messages[flight.offset];
-                reading.unsettled -= 1;
-                reading.returned.insert(flight.offset, flight.attempt);
-                reading.release_key(message.key.as_ref());
-            }
-        }
+        self.give_back(member);
         for id in gone.readings {
             let Some(reading) = self.readings.get_mut(&id) else {
                 continue;
@@ -269,6 +293,18 @@ impl State {
         self.wake_if_idle();
     }
 
+    /// What a member has unsettled is available again.
+    fn give_back(&mut self, member: MemberId) {
+        for flight in self.flights.remove_all_of(member) {
+            if let Some(reading) = self.readings.get_mut(&flight.reading) {
+                let message = &self.topics[reading.topic].messages[flight.offset];
+                reading.unsettled -= 1;
+                reading.returned.insert(flight.offset, flight.attempt);
+                reading.release_key(message.key.as_ref());
+            }
+        }
+    }
+
     // Delivering
 
     pub(super) fn poll_take(
@@ -280,6 +316,14 @@ impl State {
         let Some(known) = self.members.get_mut(&member) else {
             return Poll::Ready(Err(Error::Closed));
         };
+        if known.lost {
+            known.lost = false;
+            return Poll::Ready(Err(unreachable_broker()));
+        }
+        if !self.reachable {
+            known.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let room = known.in_flight_max - known.in_flight;
         let max = max.max(1).min(room);
         let mut taken = Vec::new();
@@ -395,6 +439,9 @@ impl State {
     fn check_outputs(&self, token: Token, outputs: &[(TopicName, Message)]) -> Result<(), Error> {
         if !self.capabilities.has(Capability::AtomicOutputs) {
             return Err(unsupported(Capability::AtomicOutputs));
+        }
+        if !self.reachable {
+            return Err(unreachable_broker());
         }
         if self.flights.get(token).is_none() {
             let lost = "the delivery went to another consumer".to_owned();
@@ -538,4 +585,8 @@ fn unsupported(capability: Capability) -> Error {
         capability,
         hint: String::new(),
     }
+}
+
+fn unreachable_broker() -> Error {
+    Error::Unavailable("the broker in memory is cut off".to_owned())
 }

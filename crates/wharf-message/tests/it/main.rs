@@ -1,0 +1,7 @@
+//! The suites of the seams, run on the references and on references with one rule broken.
+
+#![expect(clippy::unwrap_used, reason = "test binary")]
+
+mod memory;
+mod sabotage;
+mod simulated;
