@@ -2,7 +2,7 @@
 //!
 //! A number is never reused. Every code has a page `docs/errors/WHARF-nnnn.md`; a test compares.
 //! 1xxx node and configuration, 2xxx log and disk, 3xxx broker, 4xxx command line,
-//! 5xxx library (51xx inbox).
+//! 5xxx library (51xx inbox, 520x policies, 521x claim checks).
 
 use std::fmt;
 
@@ -52,6 +52,18 @@ codes! {
     INBOX_PAYLOAD_DIFFERS = 5103, "Two messages with different payloads have the same id";
     INBOX_WINDOW_TOO_SHORT = 5104, "The inbox forgets messages that can still come again";
     INBOX_OUTPUTS_DAMAGED = 5105, "The outputs stored in an inbox row cannot be read";
+    BREAKER_OPEN = 5200, "The circuit breaker is open";
+    BULKHEAD_FULL = 5201, "As many calls as the bulkhead allows are under way";
+    RATE_LIMITED = 5202, "The rate limit is used up";
+    CALL_TIMED_OUT = 5203, "The call took too long and was given up";
+    INVALID_POLICY = 5204, "A setting of a policy is out of its range";
+    CLAIM_LOST = 5210, "The payload that a claim check stands for is not in its store";
+    CLAIM_DAMAGED = 5211, "The payload that a claim check stands for is damaged";
+    CLAIM_INVALID = 5212, "A claim check cannot be read, or points where it must not";
+    CLAIM_STORE_UNKNOWN = 5213, "The store that a claim check names is not configured";
+    CLAIM_TOO_LARGE = 5214, "The payload is larger than claim checks may carry";
+    CLAIM_STORE_UNAVAILABLE = 5215, "The object storage cannot be reached or refused";
+    SWEEP_REFUSED = 5216, "The sweep deleted nothing, because it could not read everything that may refer";
 }
 
 impl Code {

@@ -1,1 +1,3 @@
 //! Usable alone.
+
+pub mod policy;
