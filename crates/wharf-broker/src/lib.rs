@@ -21,6 +21,7 @@ mod producers;
 mod quotas;
 mod recompress;
 mod record_checks;
+pub mod records;
 mod runtime;
 mod sync;
 mod time_index;
@@ -52,6 +53,7 @@ pub use transactions::{
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
 use wharf_log::{Appender, PartitionId, Reader};
 
 /// Settings of the broker that are not per topic.
@@ -176,6 +178,7 @@ pub(crate) struct Shared {
     pub(crate) groups: group::Groups,
     pub(crate) transactions: transactions::Transactions,
     pub(crate) timers: ledger::Timers,
+    pub(crate) incarnation: Uuid,
 }
 
 /// Wakes waiting fetches when the log grows. Made before the log opens, given to both.
@@ -214,6 +217,7 @@ impl Broker {
         )?;
         let timers = ledger::Timers::recover(&reader)?;
         let fetch = fetch::Fetching::new(&options, wakeups);
+        let incarnation = Uuid::from_bytes(runtime.random());
         let shared = Shared {
             options,
             appender,
@@ -226,6 +230,7 @@ impl Broker {
             groups,
             transactions,
             timers,
+            incarnation,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -235,6 +240,17 @@ impl Broker {
     /// The broker's settings.
     pub fn options(&self) -> &Options {
         &self.shared.options
+    }
+
+    /// Another one each time a broker is opened: tells what belongs to this life of it from what an
+    /// earlier one left behind.
+    pub fn incarnation(&self) -> Uuid {
+        self.shared.incarnation
+    }
+
+    /// What its clock says.
+    pub fn now(&self) -> wharf_message::Timestamp {
+        self.shared.runtime.now()
     }
 
     /// The log's reader, for metrics and health.

@@ -40,10 +40,10 @@ pub struct Produced {
 }
 
 /// A batch that may be appended: its unit, and whose transaction it is a part of.
-struct Checked {
-    unit: Unit,
+pub(crate) struct Checked {
+    pub(crate) unit: Unit,
     partition: PartitionId,
-    transactional: Option<ProducerIdentity>,
+    pub(crate) transactional: Option<ProducerIdentity>,
 }
 
 impl Broker {
@@ -146,7 +146,7 @@ async fn answers(
             Ok(outcome) => match outcome.wait().await {
                 // Only a part of a transaction has a condition: it changed meanwhile.
                 Err(CommitError::ConditionFailed(_)) => Err(for_producer(concurrent(), protocol)),
-                outcome => produced(outcome),
+                outcome => first(outcome),
             },
             Err(refusal) => Err(refusal),
         });
@@ -170,19 +170,22 @@ fn for_producer(error: Error, protocol: Protocol) -> Error {
     }
 }
 
-fn produced(outcome: Result<wharf_log::Committed, CommitError>) -> Result<Produced, Error> {
+fn first(outcome: Result<wharf_log::Committed, CommitError>) -> Result<Produced, Error> {
     let committed = outcome?;
-    let appended = committed.appends.first().ok_or_else(|| {
+    committed.appends.first().map(produced).ok_or_else(|| {
         Error::new(
             ErrorKind::UnknownServerError,
             "the log answered an append without an offset",
         )
-    })?;
-    Ok(Produced {
+    })
+}
+
+pub(crate) fn produced(appended: &wharf_log::Appended) -> Produced {
+    Produced {
         base_offset: appended.base_offset,
         append_time: appended.append_time,
         log_start: appended.log_start,
-    })
+    }
 }
 
 fn refuse<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Error> {
@@ -190,7 +193,7 @@ fn refuse<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Error> {
 }
 
 /// Checks one partition's records and makes the unit that appends them.
-fn check(
+pub(crate) fn check(
     shared: &Shared,
     cx: &Context,
     records: Produce,

@@ -6,6 +6,7 @@
 //! KIP-345, KIP-389, KIP-394, KIP-429, KIP-496, KIP-559, KIP-800, KIP-814, KIP-848.
 
 mod alarm;
+mod atomic;
 mod calls;
 mod consumer;
 mod consumer_calls;

@@ -395,11 +395,22 @@ impl Inner {
         group: &mut Group,
         commits: Vec<Commit>,
     ) -> Outcome {
-        let changes = group.offsets.commit(&cell.name, &commits);
+        self.commit_with(cell, group, commits, Unit::default())
+    }
+
+    /// The same together with what else is in the unit.
+    pub(super) fn commit_with(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        group: &mut Group,
+        commits: Vec<Commit>,
+        mut unit: Unit,
+    ) -> Outcome {
+        unit.state.extend(group.offsets.commit(&cell.name, &commits));
         self.submit(
             cell,
             group,
-            of_state(changes),
+            unit,
             move |inner, group, result, _now| {
                 let retention = inner.options.offsets_retention;
                 let expiry = commits.iter().map(|commit| {

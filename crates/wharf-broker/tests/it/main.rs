@@ -1,6 +1,7 @@
 //! The broker over a real log on a simulated disk, in virtual time.
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
+mod atomic;
 mod compaction;
 mod compression;
 mod consumer_groups;

@@ -16,4 +16,4 @@ pub(crate) use header::{checksum_holds, checksum_on, place};
 pub use marker::{MARKER_BYTES, Marker, marker};
 pub use raw::recompressed;
 pub(crate) use raw::{Change, RawRecord, RawRecords, filler, with_records};
-pub use records::{Producer, Record, build, build_transactional, records};
+pub use records::{Producer, Record, Records, build, build_transactional, records};

@@ -69,30 +69,16 @@ pub(super) fn encode(records: &[Record], producer: Producer, attributes: i16) ->
         .iter()
         .map(|record| record.timestamp.as_millis())
         .max();
-    let mut body = BytesMut::new();
-    let mut scratch = BytesMut::new();
-    for (delta, record) in records.iter().enumerate() {
-        scratch.clear();
-        scratch.put_i8(0);
-        put_varint(
-            &mut scratch,
-            record.timestamp.as_millis().wrapping_sub(base_timestamp),
-        );
-        put_length(&mut scratch, Some(delta));
-        put_field(&mut scratch, record.key.as_ref());
-        put_field(&mut scratch, record.value.as_ref());
-        put_length(&mut scratch, Some(record.headers.len()));
-        for (name, value) in &record.headers {
-            put_field(&mut scratch, Some(name));
-            put_field(&mut scratch, value.as_ref());
-        }
-        put_length(&mut body, Some(scratch.len()));
-        body.put_slice(&scratch);
-    }
+    let sizes: Vec<usize> = records
+        .iter()
+        .enumerate()
+        .map(|(delta, record)| record_bytes(record, delta, base_timestamp))
+        .collect();
+    let body: usize = sizes.iter().map(|size| size + length_bytes(Some(*size))).sum();
     let count = i32::try_from(records.len()).expect("the caller keeps batches below 2 GiB");
-    let length = i32::try_from(HEADER_BYTES - 12 + body.len())
+    let length = i32::try_from(HEADER_BYTES - 12 + body)
         .expect("the caller keeps batches below 2 GiB");
-    let mut batch = BytesMut::with_capacity(HEADER_BYTES + body.len());
+    let mut batch = BytesMut::with_capacity(HEADER_BYTES + body);
     batch.put_i64(0);
     batch.put_i32(length);
     batch.put_i32(-1);
@@ -106,10 +92,76 @@ pub(super) fn encode(records: &[Record], producer: Producer, attributes: i16) ->
     batch.put_i16(producer.epoch);
     batch.put_i32(producer.sequence);
     batch.put_i32(count);
-    batch.put_slice(&body);
+    for ((delta, record), size) in records.iter().enumerate().zip(sizes) {
+        put_length(&mut batch, Some(size));
+        batch.put_i8(0);
+        put_varint(&mut batch, record.timestamp.as_millis().wrapping_sub(base_timestamp));
+        put_length(&mut batch, Some(delta));
+        put_field(&mut batch, record.key.as_ref());
+        put_field(&mut batch, record.value.as_ref());
+        put_length(&mut batch, Some(record.headers.len()));
+        for (name, value) in &record.headers {
+            put_field(&mut batch, Some(name));
+            put_field(&mut batch, value.as_ref());
+        }
+    }
     let crc = crc32c::crc32c(&batch[CHECKSUMMED_AT..]);
     batch[CHECKSUMMED_AT - 4..CHECKSUMMED_AT].copy_from_slice(&crc.to_be_bytes());
     batch.freeze()
+}
+
+/// What a record takes in a batch after its length.
+fn record_bytes(record: &Record, delta: usize, base_timestamp: i64) -> usize {
+    let field = |field: Option<&Bytes>| {
+        let length = field.map(Bytes::len);
+        length_bytes(length) + length.unwrap_or(0)
+    };
+    let headers = record.headers.iter();
+    let headers = headers.map(|(name, value)| field(Some(name)) + field(value.as_ref()));
+    1 + varint_bytes(record.timestamp.as_millis().wrapping_sub(base_timestamp))
+        + length_bytes(Some(delta))
+        + field(record.key.as_ref())
+        + field(record.value.as_ref())
+        + length_bytes(Some(record.headers.len()))
+        + headers.sum::<usize>()
+}
+
+/// The records of a batch, decoded one at a time: what is not asked for costs nothing. It ends after
+/// the first error.
+#[derive(Clone, Debug)]
+pub struct Records {
+    header: Header,
+    input: Bytes,
+    index: usize,
+    count: usize,
+}
+
+impl Records {
+    /// Those of a batch whose records section is `decompressed`, as for [`records`].
+    pub fn new(header: &Header, decompressed: Bytes) -> Self {
+        Self {
+            header: *header,
+            input: decompressed,
+            index: 0,
+            count: usize::try_from(header.record_count).unwrap_or(0),
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, InvalidBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index == self.count {
+            return None;
+        }
+        let index = std::mem::replace(&mut self.index, self.count);
+        let record = read_record(&self.header, &mut self.input);
+        if record.is_ok() {
+            self.index = index + 1;
+        }
+        Some(record.map_err(|reason| InvalidBatch::Record { index, reason }))
+    }
 }
 
 /// The records of a batch whose records section is `decompressed` (for an uncompressed batch:
@@ -207,6 +259,18 @@ pub(super) fn put_varint(output: &mut BytesMut, value: i64) {
         value >>= 7;
     }
     output.put_u8(u8::try_from(value).unwrap_or(0));
+}
+
+/// What [`put_varint`] writes.
+fn varint_bytes(value: i64) -> usize {
+    let value = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    let bits = u64::BITS - value.max(1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+/// What [`put_length`] writes.
+fn length_bytes(length: Option<usize>) -> usize {
+    varint_bytes(length.map_or(-1, |length| i64::try_from(length).unwrap_or(i64::MAX)))
 }
 
 /// A length, or -1 for none.

@@ -59,6 +59,8 @@ proptest! {
         for (index, record) in expected.iter_mut().enumerate() {
             record.offset = base + index as i64;
         }
+        let one_by_one = Records::new(&header, batch.slice(HEADER_BYTES..));
+        prop_assert_eq!(one_by_one.collect::<Result<Vec<_>, _>>().unwrap(), expected.clone());
         prop_assert_eq!(records(&header, &batch.slice(HEADER_BYTES..)).unwrap(), expected);
     }
 
@@ -67,7 +69,10 @@ proptest! {
         let _refused = verify(&data);
         let mut header = header(&one_record(b"x")).unwrap();
         header.record_count = count;
-        let _refused = records(&header, &Bytes::from(data));
+        let _refused = records(&header, &Bytes::from(data.clone()));
+        let mut one_by_one = Records::new(&header, Bytes::from(data));
+        let failed = one_by_one.by_ref().find(Result::is_err);
+        prop_assert!(failed.is_none() || one_by_one.next().is_none());
     }
 
     #[test]
