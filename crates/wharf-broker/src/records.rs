@@ -7,8 +7,8 @@
 pub use wharf_log::batch::Record;
 
 use bytes::Bytes;
-use wharf_log::batch::{self, HEADER_BYTES, Marker};
 use wharf_log::TransactionOutcome;
+use wharf_log::batch::{self, HEADER_BYTES, Marker};
 
 use crate::{Error, ErrorKind, codec};
 
@@ -133,7 +133,9 @@ mod tests {
         else {
             panic!("these are records of no transaction");
         };
-        let values: Vec<_> = records.map(|record| record.unwrap().value.unwrap()).collect();
+        let values: Vec<_> = records
+            .map(|record| record.unwrap().value.unwrap())
+            .collect();
         assert_eq!(values, ["one", "two"]);
         assert!(bytes.as_ptr_range().contains(&values[0].as_ptr()));
     }

@@ -16,8 +16,8 @@ use wharf_log::Unit;
 
 impl Broker {
     /// Appends batches and commits offsets of a member's group, all or nothing; durable when this
-    /// returns. Submitted before the returned future is first polled. No partition may occur twice
-    /// among the batches; batches of transactions are refused.
+    /// returns. Submitted before the returned future is first polled; the batches are appended in
+    /// their order. Those of transactions are refused.
     ///
     /// # Errors
     /// What [`Broker::produce`] and [`Broker::commit_offsets`] refuse refuses everything.
@@ -31,7 +31,11 @@ impl Broker {
         let submitted = self.submit_with_offsets(cx, records, member, offsets);
         async move {
             let committed = submitted?.wait().await?;
-            committed.appends.iter().map(|append| Ok(produced(append))).collect()
+            committed
+                .appends
+                .iter()
+                .map(|append| Ok(produced(append)))
+                .collect()
         }
     }
 

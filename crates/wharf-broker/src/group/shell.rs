@@ -406,22 +406,18 @@ impl Inner {
         commits: Vec<Commit>,
         mut unit: Unit,
     ) -> Outcome {
-        unit.state.extend(group.offsets.commit(&cell.name, &commits));
-        self.submit(
-            cell,
-            group,
-            unit,
-            move |inner, group, result, _now| {
-                let retention = inner.options.offsets_retention;
-                let expiry = commits.iter().map(|commit| {
-                    let by_default = commit.record.committed_at.after(retention);
-                    commit.record.expires_at.unwrap_or(by_default)
-                });
-                let sweep = expiry.chain(group.sweep).min();
-                group.sweep = if result.is_ok() { sweep } else { group.sweep };
-                group.offsets.committed(commits, result.is_ok());
-            },
-        )
+        unit.state
+            .extend(group.offsets.commit(&cell.name, &commits));
+        self.submit(cell, group, unit, move |inner, group, result, _now| {
+            let retention = inner.options.offsets_retention;
+            let expiry = commits.iter().map(|commit| {
+                let by_default = commit.record.committed_at.after(retention);
+                commit.record.expires_at.unwrap_or(by_default)
+            });
+            let sweep = expiry.chain(group.sweep).min();
+            group.sweep = if result.is_ok() { sweep } else { group.sweep };
+            group.offsets.committed(commits, result.is_ok());
+        })
     }
 
     /// Removes offsets.

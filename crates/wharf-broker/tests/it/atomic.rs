@@ -39,17 +39,34 @@ fn world() -> World {
 /// What is readable in `out` and `audit`, and the group's offset in `orders`.
 fn effects(world: &World) -> (Vec<String>, Vec<String>, i64) {
     let read = |topic| values(&fetch(world, request(vec![from(topic, 0, 0)])).partitions[0]);
-    (read("out"), read("audit"), committed(world, "g", "orders", 0).offset)
+    (
+        read("out"),
+        read("audit"),
+        committed(world, "g", "orders", 0).offset,
+    )
 }
 
 #[test]
 fn outputs_and_an_offset_count_together_and_survive_the_loss_of_power() {
     let mut world = world();
-    let outputs = vec![output("out", &["a", "b"]), output("audit", &["c"])];
-    let done = world.run(step(&world.broker, &simple("g"), outputs, vec![offset("orders", 0, 7)]));
+    let outputs = vec![
+        output("out", &["a", "b"]),
+        output("audit", &["c"]),
+        output("out", &["d"]),
+    ];
+    let done = world.run(step(
+        &world.broker,
+        &simple("g"),
+        outputs,
+        vec![offset("orders", 0, 7)],
+    ));
     let at: Vec<_> = done.unwrap().iter().map(|one| one.base_offset).collect();
-    assert_eq!(at, [0, 0]);
-    let expected = (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()], 7);
+    assert_eq!(at, [0, 0, 2]);
+    let expected = (
+        ["a", "b", "d"].map(str::to_owned).to_vec(),
+        vec!["c".to_owned()],
+        7,
+    );
     assert_eq!(effects(&world), expected);
     world = world.lose_power();
     assert_eq!(effects(&world), expected);
@@ -132,7 +149,9 @@ fn power_lost_at_any_operation_leaves_both_or_neither() {
     let mut left_both = 0;
     for operation in 0.. {
         let world = world();
-        world.disk.power_off_at(world.disk.counters().operations + operation);
+        world
+            .disk
+            .power_off_at(world.disk.counters().operations + operation);
         let outputs = vec![output("out", &["a"]), output("audit", &["b"])];
         let offsets = vec![offset("orders", 0, 7)];
         let done = world.run(step(&world.broker, &simple("g"), outputs, offsets));
@@ -140,8 +159,14 @@ fn power_lost_at_any_operation_leaves_both_or_neither() {
         let world = world.lose_power();
         let (out, audit, at) = effects(&world);
         let counts = [out.len() == 1, audit.len() == 1, at == 7];
-        assert!(counts.iter().all(|one| *one == counts[0]), "{operation}: {counts:?}");
-        assert!(counts[0] || done.is_err(), "{operation}: it was acknowledged and is gone");
+        assert!(
+            counts.iter().all(|one| *one == counts[0]),
+            "{operation}: {counts:?}"
+        );
+        assert!(
+            counts[0] || done.is_err(),
+            "{operation}: it was acknowledged and is gone"
+        );
         left_both += usize::from(counts[0]);
         if survived {
             break;

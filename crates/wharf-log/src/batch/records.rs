@@ -74,10 +74,13 @@ pub(super) fn encode(records: &[Record], producer: Producer, attributes: i16) ->
         .enumerate()
         .map(|(delta, record)| record_bytes(record, delta, base_timestamp))
         .collect();
-    let body: usize = sizes.iter().map(|size| size + length_bytes(Some(*size))).sum();
+    let body: usize = sizes
+        .iter()
+        .map(|size| size + length_bytes(Some(*size)))
+        .sum();
     let count = i32::try_from(records.len()).expect("the caller keeps batches below 2 GiB");
-    let length = i32::try_from(HEADER_BYTES - 12 + body)
-        .expect("the caller keeps batches below 2 GiB");
+    let length =
+        i32::try_from(HEADER_BYTES - 12 + body).expect("the caller keeps batches below 2 GiB");
     let mut batch = BytesMut::with_capacity(HEADER_BYTES + body);
     batch.put_i64(0);
     batch.put_i32(length);
@@ -95,7 +98,10 @@ pub(super) fn encode(records: &[Record], producer: Producer, attributes: i16) ->
     for ((delta, record), size) in records.iter().enumerate().zip(sizes) {
         put_length(&mut batch, Some(size));
         batch.put_i8(0);
-        put_varint(&mut batch, record.timestamp.as_millis().wrapping_sub(base_timestamp));
+        put_varint(
+            &mut batch,
+            record.timestamp.as_millis().wrapping_sub(base_timestamp),
+        );
         put_length(&mut batch, Some(delta));
         put_field(&mut batch, record.key.as_ref());
         put_field(&mut batch, record.value.as_ref());
