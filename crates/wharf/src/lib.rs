@@ -1,3 +1,4 @@
 //! Usable alone.
 
 pub mod policy;
+pub mod testing;

@@ -1,0 +1,3 @@
+//! What a service's own tests need: the duplicate-delivery test.
+
+pub mod duplicates;
