@@ -98,8 +98,9 @@ pub enum Error {
     /// Outputs that were stored cannot be read.
     #[error("{0} ({code})", code = Code::INBOX_OUTPUTS_DAMAGED)]
     OutputsDamaged(#[from] Damaged),
-    /// Outputs were to be recorded for a message that this transaction has no row of.
-    #[error("outputs are recorded only in the transaction in which the message was the first")]
+    /// Outputs were to be recorded for a message that has no row: [`Inbox::once`](crate::Inbox::once)
+    /// was not asked in this transaction.
+    #[error("outputs are recorded in the transaction in which the message was the first")]
     NotFirst,
 }
 

@@ -163,14 +163,15 @@ impl Reader {
 
     fn text(&mut self) -> Result<String, Damaged> {
         let bytes = self.bytes()?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| self.damaged("a name is not text"))?;
+        let text = std::str::from_utf8(&bytes).ok();
+        let text = text.ok_or_else(|| self.damaged("a name is not text"))?;
         Ok(text.to_owned())
     }
 
     fn message(&mut self) -> Result<(TopicName, Message), Damaged> {
         let topic = self.text()?;
-        let topic =
-            TopicName::new(&topic).map_err(|_| self.damaged("a topic has no valid name"))?;
+        let topic = TopicName::new(&topic).ok();
+        let topic = topic.ok_or_else(|| self.damaged("a topic has no valid name"))?;
         let flags = self.byte()?;
         if flags & !(KEY | PAYLOAD | TIMESTAMP) != 0 {
             return Err(self.damaged("a message has unknown flags"));
@@ -201,5 +202,112 @@ impl Reader {
         }
         message.headers = headers;
         Ok((topic, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message() -> impl Strategy<Value = Message> {
+        let bytes = || vec(any::<u8>(), 0..200).prop_map(Bytes::from);
+        let headers = vec((".{0,12}", option::of(bytes())), 0..5);
+        (
+            option::of(bytes()),
+            option::of(bytes()),
+            headers,
+            option::of(any::<i64>()),
+        )
+            .prop_map(|(key, payload, headers, millis)| Message {
+                key,
+                payload,
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value))
+                    .collect(),
+                timestamp: millis.map(Timestamp::from_millis),
+            })
+    }
+
+    fn outputs() -> impl Strategy<Value = Vec<(TopicName, Message)>> {
+        let topic = "[a-z][a-zA-Z0-9._-]{0,20}";
+        let topic = topic.prop_map(|name| TopicName::new(&name).expect("valid"));
+        vec((topic, message()), 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn outputs_survive_being_stored(outputs in outputs()) {
+            prop_assert_eq!(decode_outputs(encode_outputs(&outputs)), Ok(outputs));
+        }
+
+        #[test]
+        fn a_value_cut_short_or_too_long_is_damaged(outputs in outputs(), at in any::<prop::sample::Index>()) {
+            let encoded = encode_outputs(&outputs);
+            let cut = at.index(encoded.len());
+            prop_assert!(decode_outputs(encoded.slice(..cut)).is_err());
+            let longer = [&encoded[..], &[0]].concat();
+            prop_assert!(decode_outputs(longer.into()).is_err());
+        }
+
+        /// What is read of any bytes is written as the same bytes: nothing has two forms, so nothing
+        /// damaged is taken for something else than it says.
+        #[test]
+        fn changed_bytes_are_damaged_or_say_what_they_say(
+            outputs in outputs(),
+            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        ) {
+            let mut bytes = encode_outputs(&outputs).to_vec();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(read) = decode_outputs(bytes.clone().into()) {
+                prop_assert_eq!(&encode_outputs(&read)[..], &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_damaged_or_say_what_they_say(mut bytes in vec(any::<u8>(), 0..300)) {
+            prop_assert!(decode_outputs(bytes.clone().into()).is_err() || bytes.first() == Some(&VERSION));
+            bytes.insert(0, VERSION);
+            if let Ok(read) = decode_outputs(bytes.clone().into()) {
+                prop_assert_eq!(&encode_outputs(&read)[..], &bytes[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn counts_and_lengths_beyond_the_value_are_damaged_before_anything_is_allocated() {
+        let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        let count = [&[VERSION][..], &most].concat();
+        let topic = [&[VERSION, 1][..], &most, &[0; 8]].concat();
+        let headers = [&[VERSION, 1, 1, b't', 0][..], &most, &[0; 8]].concat();
+        let payload = [&[VERSION, 1, 1, b't', PAYLOAD][..], &most, &[0; 8]].concat();
+        for bytes in [count, topic, headers, payload] {
+            let error = decode_outputs(bytes.into()).expect_err("damaged");
+            assert_eq!(error.what, "it tells of more than it holds");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_version_1_stay_readable() {
+        let message = Message {
+            key: Some("k".into()),
+            payload: None,
+            headers: [("h".into(), Some(Bytes::from("v"))), ("n".into(), None)]
+                .into_iter()
+                .collect(),
+            timestamp: Some(Timestamp::from_millis(258)),
+        };
+        let topic = TopicName::new("paid").expect("valid");
+        let bytes = b"\x01\x01\x04paid\x05\x01k\0\0\0\0\0\0\x01\x02\x02\x01h\x01\x01v\x01n\0";
+        let outputs = vec![(topic, message)];
+        assert_eq!(&encode_outputs(&outputs)[..], bytes);
+        assert_eq!(decode_outputs(Bytes::from_static(bytes)), Ok(outputs));
     }
 }

@@ -19,6 +19,10 @@ use crate::dialect::{Dialect, Value};
 use crate::inbox::of;
 use crate::{Error, Inbox};
 
+/// The longest window that is told from a longer one: no row is older, and every database can still
+/// subtract it from a time.
+const KEEP_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// What one batch removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purged {
@@ -41,7 +45,7 @@ impl Inbox {
         rows_max: u32,
     ) -> Result<Purged, Error> {
         let mut connection = pool.acquire().await.map_err(of::<D>)?;
-        let micros = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let micros = i64::try_from(keep.min(KEEP_MAX).as_micros()).unwrap_or(i64::MAX);
         let values = [Value::Integer(micros), Value::Integer(i64::from(rows_max))];
         if let Some(before) = D::STATEMENTS.before_purge {
             D::execute(&mut connection, before, &[])
@@ -79,7 +83,7 @@ pub struct WindowTooShort {
 /// use std::time::Duration;
 /// use wharf_outbox::check_window;
 ///
-/// let days = |days| Duration::from_secs(days * 86_400);
+/// let days = |days: u64| Duration::from_secs(days * 86_400);
 /// assert!(check_window(days(21), Some(days(7)), Some(days(14))).is_ok());
 /// let error = check_window(days(7), Some(days(7)), Some(days(14))).unwrap_err();
 /// assert_eq!(error.needed, Some(days(21)));

@@ -5,6 +5,7 @@
 //! here ends a process that it did not start. Beside that stands what the front door and the programs
 //! that it starts must say alike.
 
+mod database;
 mod group;
 mod kafka;
 mod node;
@@ -16,6 +17,7 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 
+pub use database::{Database, DatabaseKind};
 pub use group::{Group, interrupted, kill_groups_on_interrupt};
 pub use kafka::ApacheKafka;
 pub use node::{Launch, Node};

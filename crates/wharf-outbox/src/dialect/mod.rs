@@ -56,7 +56,7 @@ pub struct Statements {
 }
 
 /// What a row of the inbox holds: the payload's hash, and the outputs if there are any.
-pub type Found = (Vec<u8>, Option<Vec<u8>>);
+pub(crate) type Found = (Vec<u8>, Option<Vec<u8>>);
 
 /// A database that an [`Inbox`](crate::Inbox) can be in: `sqlx::Postgres`, `sqlx::MySql` (also
 /// MariaDB) and `sqlx::Sqlite`, each with its feature. Sealed: what the statements promise each other

@@ -84,14 +84,12 @@ pub(super) fn classify(error: &dyn DatabaseError) -> Option<Class> {
     Some(match number {
         // Deadlock, lock wait timeout, row changed since it was read, NOWAIT.
         1213 | 1205 | 1020 | 3572 => Class::Conflict,
-        // Disk full, out of memory, shutting down, aborted connections, network errors.
-        1021 | 1037 | 1038 | 1041 | 1053 | 1077 | 1079 | 1152 | 1158..=1161 | 1184 => {
-            Class::Unavailable
-        }
-        // Too many connections, of the server, of the user, of an hour; the host is blocked.
-        1040 | 1129 | 1203 | 1226 | 1135 => Class::Unavailable,
-        // Read only after a fail-over; the connection was killed.
-        1290 | 1836 | 1927 => Class::Unavailable,
+        // Disk full, out of memory, shutting down, aborted connections, network errors,
+        1021 | 1037 | 1038 | 1041 | 1053 | 1077 | 1079 | 1152 | 1158..=1161 | 1184
+        // too many connections, of the server, of the user, of an hour; the host is blocked,
+        | 1040 | 1129 | 1135 | 1203 | 1226
+        // read only after a fail-over; the connection was killed.
+        | 1290 | 1836 | 1927 => Class::Unavailable,
         _ => Class::Other,
     })
 }
