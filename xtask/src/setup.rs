@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use harness::DatabaseKind;
 
 use crate::shell;
 use crate::workspace::Workspace;
@@ -18,6 +19,17 @@ pub(crate) fn debian(workspace: &Workspace, program: &str, package: &str) -> Res
     install(workspace, package).with_context(|| {
         format!("{program} is missing; install it with: apt-get install {package}")
     })
+}
+
+/// Makes sure that the servers of the databases are there, which are not in the path of everybody.
+pub(crate) fn databases(workspace: &Workspace) -> Result<()> {
+    for kind in [DatabaseKind::Postgres, DatabaseKind::MariaDb] {
+        if let Err(missing) = kind.program() {
+            install(workspace, kind.package()).context(missing)?;
+            kind.program()?;
+        }
+    }
+    Ok(())
 }
 
 fn install(workspace: &Workspace, package: &str) -> Result<()> {

@@ -51,11 +51,19 @@ pub enum DatabaseKind {
 }
 
 impl DatabaseKind {
-    /// Where its server is, or which Debian package has it.
+    /// The Debian package that has its server.
+    pub fn package(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+            Self::MariaDb => "mariadb-server",
+        }
+    }
+
+    /// Where its server is; an error that says what to install when it is missing.
     pub fn program(self) -> Result<PathBuf> {
         let (name, package) = match self {
-            Self::Postgres => ("postgres", "postgresql"),
-            Self::MariaDb => ("mariadbd", "mariadb-server"),
+            Self::Postgres => ("postgres", self.package()),
+            Self::MariaDb => ("mariadbd", self.package()),
         };
         let mut folders: Vec<PathBuf> = std::env::var_os("PATH")
             .map(|path| std::env::split_paths(&path).collect())

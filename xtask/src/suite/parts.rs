@@ -233,6 +233,7 @@ impl<'a> Context<'a> {
 }
 
 fn rust(cx: &Context<'_>) -> Result<Outcome> {
+    setup::databases(cx.workspace)?;
     let command = cx
         .workspace
         .cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
