@@ -86,7 +86,7 @@ pub(crate) const SERVERS: &[Server] = &[
         acknowledged: "synced to the disk",
         protocol: Protocol::Amqp,
         tool: "rabbitmq",
-        plan: |site, _| rabbitmq::plan(site),
+        plan: |site, _| rabbitmq::plan(site, ""),
     },
     Server {
         key: "tansu",

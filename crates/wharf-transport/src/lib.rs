@@ -5,5 +5,11 @@
 //! it lacks. What must never happen here: that a settlement is told to a broker before what it
 //! promises (a dead letter, a retry) is durable.
 
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+mod backoff;
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+mod held;
 #[cfg(any(feature = "kafka", feature = "embedded"))]
 pub mod log;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;

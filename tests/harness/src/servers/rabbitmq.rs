@@ -8,14 +8,14 @@ use anyhow::Result;
 use super::{Plan, Site};
 use crate::free_port;
 
-/// `program` is the server's own start script, not the one on the path, which changes user and folders.
-pub fn plan(site: &Site<'_>) -> Result<Plan> {
+/// `more` is added to the configuration. The program is the server's own start script, not the one on the path, which changes user and folders.
+pub fn plan(site: &Site<'_>, more: &str) -> Result<Plan> {
     let mapper = free_port()?.to_string();
     let (config, plugins) = (site.path("rabbitmq.conf"), site.path("enabled_plugins"));
     // The disk has more free than this; the default depends on the machine's memory.
     fs::write(
         &config,
-        "disk_free_limit.absolute = 1GB\nloopback_users = none\n",
+        format!("disk_free_limit.absolute = 1GB\nloopback_users = none\n{more}"),
     )?;
     fs::write(&plugins, "[].\n")?;
     let mut command = site.command(&[]);

@@ -1,0 +1,151 @@
+//! A connection to RabbitMQ that is made again when it is lost, and what its errors mean.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use wharf_message::transport::Error;
+
+/// How long connecting, or opening a channel, may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// One connection, made when it is needed.
+pub(super) struct Link {
+    uri: AMQPUri,
+    /// What it is for, as the broker shows it.
+    purpose: &'static str,
+    connection: Mutex<Option<Connection>>,
+    is_closed: AtomicBool,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Link")
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn new(uri: AMQPUri, purpose: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            uri,
+            purpose,
+            connection: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// A new channel, on the connection there is or on a new one.
+    pub(super) async fn channel(&self) -> Result<Channel, Error> {
+        let mut connection = self.connection.lock().await;
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
+        if let Some(alive) = connection.as_ref().filter(|it| it.status().connected()) {
+            let channel = timeout(ANSWER_WITHIN, alive.create_channel()).await;
+            if let Ok(Ok(channel)) = channel {
+                return Ok(channel);
+            }
+        }
+        // The old one is dead, or as good as dead.
+        *connection = None;
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("wharf {}", self.purpose).into());
+        let connect = Connection::connect_uri(self.uri.clone(), properties);
+        let made = timeout(ANSWER_WITHIN, connect).await.map_err(too_late)?;
+        let made = made.map_err(|error| refused(&error))?;
+        let channel = timeout(ANSWER_WITHIN, made.create_channel())
+            .await
+            .map_err(too_late)?;
+        *connection = Some(made);
+        channel.map_err(|error| refused(&error))
+    }
+
+    /// The most bytes that a message's properties may have: they must fit into one frame.
+    pub(super) async fn header_bytes_max(&self) -> usize {
+        let connection = self.connection.lock().await;
+        let frame = connection
+            .as_ref()
+            .map(|it| it.configuration().frame_max())
+            .filter(|max| *max > 0)
+            .unwrap_or(FRAME_BYTES);
+        // Room for what frames and the content header have beside the properties.
+        (frame as usize).saturating_sub(64)
+    }
+
+    /// Ends the connection for good.
+    pub(super) async fn close(&self) -> Result<(), Error> {
+        self.is_closed.store(true, Ordering::SeqCst);
+        let Some(connection) = self.connection.lock().await.take() else {
+            return Ok(());
+        };
+        if !connection.status().connected() {
+            return Ok(());
+        }
+        let close = connection.close(200, "closed".into());
+        let closed = timeout(ANSWER_WITHIN, close).await.map_err(too_late)?;
+        closed.map_err(|error| refused(&error))
+    }
+}
+
+/// RabbitMQ's default for the size of a frame.
+const FRAME_BYTES: u32 = 128 << 10;
+
+fn too_late(_elapsed: tokio::time::error::Elapsed) -> Error {
+    Error::Unavailable(format!("no answer within {ANSWER_WITHIN:?}"))
+}
+
+/// What an error means to a user.
+pub(super) fn refused(error: &lapin::Error) -> Error {
+    let ErrorKind::ProtocolError(told) = error.kind() else {
+        return match error.kind() {
+            ErrorKind::InvalidProtocolVersion(_) | ErrorKind::AuthProviderError(_) => {
+                Error::Refused(error.to_string())
+            }
+            _ => Error::Unavailable(error.to_string()),
+        };
+    };
+    let text = told.get_message().as_str().to_owned();
+    // The reply codes of AMQP 0-9-1, section 1.2.
+    match told.get_id() {
+        403 | 530 => Error::Denied(text),
+        311 | 313 | 404..=406 => Error::Refused(text),
+        _ => Error::Unavailable(text),
+    }
+}
+
+/// The size and the limit in the broker's refusal of a message that is too large.
+pub(super) fn too_large(error: &Error) -> Option<(usize, usize)> {
+    let Error::Refused(text) = error else {
+        return None;
+    };
+    let after = |words: &str| {
+        let (_, rest) = text.split_once(words)?;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    };
+    Some((after("message size ")?, after("max size ")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_and_the_limit_are_read_from_the_brokers_words() {
+        let text =
+            "PRECONDITION_FAILED - message size 1001 is larger than configured max size 1000";
+        assert_eq!(
+            too_large(&Error::Refused(text.to_owned())),
+            Some((1_001, 1_000))
+        );
+        let other = Error::Refused("PRECONDITION_FAILED - inequivalent arg".to_owned());
+        assert_eq!(too_large(&other), None);
+    }
+}

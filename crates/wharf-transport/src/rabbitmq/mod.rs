@@ -1,0 +1,188 @@
+//! RabbitMQ (3.10 or later) through AMQP 0-9-1.
+//!
+//! A topic is a durable topic exchange; a group's subscription is a durable quorum queue bound to it,
+//! so what is published before a group first subscribed does not reach it. Messages are persistent and
+//! confirmed. A delayed retry and a schedule wait in a bounded set of queues with a time to live
+//! (see the module `delay`); the number of the attempt travels in a header. `docs/how-to/use-rabbitmq.md` lists
+//! what is created and which permissions it takes.
+//!
+//! What must never happen here: that a delivery is acknowledged before its dead letter or its next
+//! attempt is confirmed.
+
+mod codec;
+mod delay;
+mod link;
+mod publisher;
+mod subscription;
+mod topology;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use tokio::time::timeout;
+use wharf_message::transport::{
+    Capabilities, Capability, Deliveries, Error, Position, Publish, Subscribe, Subscription,
+    Transport,
+};
+use wharf_message::{Message, Timestamp, TopicName, header};
+
+use self::delay::Delay;
+use self::link::Link;
+use self::publisher::{Destination, Publisher, Routed};
+use self::subscription::{Consuming, Plan, Session};
+use self::topology::Thing;
+use crate::held::{Subscriber, now};
+
+/// The scheme of its addresses.
+const NAME: &str = "amqp";
+/// How long ending waits for confirmations.
+const FLUSH_WITHIN: Duration = Duration::from_secs(30);
+
+/// A service's connections to RabbitMQ: one that publishes and one that consumes, so that a broker
+/// which holds back publishers still takes acknowledgements.
+#[derive(Debug)]
+pub struct RabbitTransport {
+    publishing: Arc<Link>,
+    consuming: Arc<Link>,
+    publisher: Publisher,
+    is_closed: AtomicBool,
+}
+
+impl RabbitTransport {
+    /// Connects to `amqp://user:password@host:port/vhost`. The virtual host `/` is written `%2f`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for an address that is none, [`Error::Denied`] for wrong credentials,
+    /// [`Error::Unavailable`] when the broker cannot be reached.
+    pub async fn connect(address: &str) -> Result<Self, Error> {
+        let uri: AMQPUri = address.parse().map_err(|error| {
+            Error::Refused(format!(
+                "the address is not amqp://user:password@host:port/vhost: {error}"
+            ))
+        })?;
+        if uri.scheme == AMQPScheme::AMQPS {
+            let text = "amqps:// is not supported; put a TLS proxy beside the service";
+            return Err(Error::Refused(text.to_owned()));
+        }
+        let publishing = Link::new(uri.clone(), "publishes");
+        let channel = publishing.channel().await?;
+        channel.close(200, "checked".into()).await.ok();
+        let publisher = Publisher::start(Arc::clone(&publishing));
+        Ok(Self {
+            publishing,
+            consuming: Link::new(uri, "consumes"),
+            publisher,
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+}
+
+/// Where a message to a topic goes now: at once, or after a wait.
+fn destination(topic: &TopicName, message: &Message, now: Timestamp) -> Destination {
+    let due = message.headers.text(header::DELIVER_AT).ok().flatten();
+    let due = due.and_then(Timestamp::parse_rfc3339);
+    match due.map(|due| due.since(now)) {
+        Some(wait) if !wait.is_zero() => Destination::TopicLater(topic.clone(), Delay::exact(wait)),
+        _ => Destination::Topic(topic.clone()),
+    }
+}
+
+impl Publish for RabbitTransport {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+            .without(Capability::History)
+            .without(Capability::KeyOrder)
+            .without(Capability::AtomicOutputs)
+            .without(Capability::Positions)
+    }
+
+    fn create_topic(
+        &self,
+        topic: &TopicName,
+        _partitions: u32,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        if self.is_closed() {
+            return ready(Err(Error::Closed)).boxed();
+        }
+        let declared = self.publisher.declare(Thing::Topic(topic.clone()));
+        async move { declared.await.map(drop) }.boxed()
+    }
+
+    fn publish(
+        &self,
+        topic: &TopicName,
+        message: Message,
+    ) -> BoxFuture<'_, Result<Option<Position>, Error>> {
+        if self.is_closed() {
+            return ready(Err(Error::Closed)).boxed();
+        }
+        let destination = destination(topic, &message, now());
+        let published = self.publisher.publish(destination, message);
+        let topic = topic.clone();
+        async move {
+            if published.await? == Routed::No {
+                tracing::warn!(
+                    %topic,
+                    "a message was dropped because no group has subscribed to its topic yet; RabbitMQ keeps messages only in the queues of groups, so start the consumers once before the producers"
+                );
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
+}
+
+impl Subscribe for RabbitTransport {
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> BoxFuture<'_, Result<Box<dyn Deliveries>, Error>> {
+        async move {
+            if self.is_closed() {
+                return Err(Error::Closed);
+            }
+            let plan = Arc::new(Plan::new(&subscription)?);
+            let session = Session::begin(&self.consuming, &plan).await?;
+            let (near, driver) = Subscriber::new(NAME, subscription.in_flight_max);
+            let task = Consuming {
+                link: Arc::clone(&self.consuming),
+                publisher: self.publisher.clone(),
+                plan,
+                driver,
+            };
+            let task = tokio::spawn(task.run(session)).abort_handle();
+            let deliveries: Box<dyn Deliveries> = Box::new(near.with_task(task));
+            Ok(deliveries)
+        }
+        .boxed()
+    }
+}
+
+impl Transport for RabbitTransport {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            if self.is_closed.swap(true, Ordering::SeqCst) {
+                return Ok(());
+            }
+            let late = |_| Error::Unavailable("not everything was confirmed in time".to_owned());
+            let flush = timeout(FLUSH_WITHIN, self.publisher.flush());
+            let flushed = flush.await.map_err(late).and_then(|it| it);
+            self.consuming.close().await?;
+            self.publishing.close().await?;
+            flushed.map(drop)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,95 @@
+//! RabbitMQ.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use harness::servers::{Protocol, rabbitmq};
+use wharf_message::transport::conformance::run;
+use wharf_message::transport::{Error, Subscription, Transport};
+use wharf_message::{GroupName, Message, TopicName};
+use wharf_transport::rabbitmq::RabbitTransport;
+
+use crate::support::{Kind, Server, keep, program};
+
+/// The largest payload that the server of the tests takes.
+const BYTES_MAX: usize = 4 << 20;
+
+fn uri(address: &str) -> String {
+    format!("amqp://guest:guest@{address}/%2f")
+}
+
+const RABBITMQ: Kind = Kind {
+    name: "rabbitmq",
+    title: "RabbitMQ 3.10",
+    protocol: Protocol::Amqp,
+    plan: |site| rabbitmq::plan(site, &format!("max_message_size = {BYTES_MAX}\n")),
+    connect: |address| {
+        async move {
+            let transport = RabbitTransport::connect(&uri(&address)).await.unwrap();
+            Arc::new(transport) as Arc<dyn Transport>
+        }
+        .boxed()
+    },
+    bytes_max: Some(BYTES_MAX),
+};
+
+fn server() -> Option<Server> {
+    Some(Server::start(RABBITMQ, &program("WHARF_RABBITMQ_SERVER")?))
+}
+
+fn names(topic: &str, group: &str) -> (TopicName, GroupName) {
+    (
+        TopicName::new(topic).unwrap(),
+        GroupName::new(group).unwrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_passes_the_conformance_suite() {
+    let Some(server) = server() else { return };
+    keep(&run(&server).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_why_it_cannot_connect_and_takes_up_again_after_delays_of_different_length() {
+    let Some(server) = server() else { return };
+    let address = format!("amqp://guest:wrong@{}/%2f", server.address());
+    let denied = RabbitTransport::connect(&address).await.err();
+    assert!(matches!(denied, Some(Error::Denied(_))), "{denied:?}");
+    let nonsense = RabbitTransport::connect("nonsense").await.err();
+    assert!(matches!(nonsense, Some(Error::Refused(_))), "{nonsense:?}");
+
+    // A short delay does not wait behind a long one.
+    let client = server.client().await;
+    let (topic, group) = names("orders.v1", "billing");
+    let mut deliveries = client
+        .subscribe(Subscription::group(group, vec![topic.clone()]))
+        .await
+        .unwrap();
+    for name in ["long", "short"] {
+        client.publish(&topic, Message::new(name)).await.unwrap();
+    }
+    let mut began = Vec::new();
+    while began.len() < 2 {
+        for delivery in deliveries.next(1).await.unwrap() {
+            let is_long = delivery.message.payload.as_deref() == Some(b"long");
+            let wait = Duration::from_millis(if is_long { 1_500 } else { 100 });
+            began.push((wait, Instant::now()));
+            delivery.retry(wait);
+        }
+    }
+    let mut order = Vec::new();
+    while order.len() < 2 {
+        for delivery in deliveries.next(1).await.unwrap() {
+            let (wait, began) = began[usize::from(order.is_empty())];
+            assert!(began.elapsed() >= wait);
+            assert_eq!(delivery.attempt, 2);
+            order.push(delivery.message.payload.clone().unwrap());
+            delivery.accept();
+        }
+    }
+    assert_eq!(order, ["short", "long"]);
+    deliveries.close().await.unwrap();
+    client.shutdown().await.unwrap();
+}

@@ -1,0 +1,139 @@
+//! A real server behind a proxy, as the conformance suite and the tests of the transports use it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use harness::Proxy;
+use harness::servers::{Place, Plan, Protocol, Running, Site};
+use wharf_message::Timestamp;
+use wharf_message::transport::Transport;
+use wharf_message::transport::conformance::{Fixture, Report};
+
+/// Which server, and how it is started.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// The name of the report.
+    pub name: &'static str,
+    /// The heading of the table's column.
+    pub title: &'static str,
+    pub protocol: Protocol,
+    pub plan: fn(&Site<'_>) -> anyhow::Result<Plan>,
+    /// Connects to a server at `host:port`.
+    pub connect: fn(String) -> BoxFuture<'static, Arc<dyn Transport>>,
+    /// The largest message.
+    pub bytes_max: Option<usize>,
+}
+
+/// A running server of that kind.
+pub struct Server {
+    kind: Kind,
+    program: String,
+    proxy: Proxy,
+    // The process ends before its folder goes.
+    state: Arc<Mutex<(Option<Running>, Place)>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    pub fn start(kind: Kind, program: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = program.display().to_string();
+        let mut place = Place::new(kind.protocol, folder.path().join(kind.name)).unwrap();
+        let running = place.start(&program, kind.plan).unwrap();
+        let proxy = Proxy::start(&running.address).unwrap();
+        Self {
+            kind,
+            program,
+            proxy,
+            state: Arc::new(Mutex::new((Some(running), place))),
+            _folder: folder,
+        }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> String {
+        self.proxy.address()
+    }
+
+    pub async fn client(&self) -> Arc<dyn Transport> {
+        (self.kind.connect)(self.address()).await
+    }
+}
+
+impl Fixture for Server {
+    fn name(&self) -> &str {
+        self.kind.name
+    }
+
+    fn title(&self) -> String {
+        self.kind.title.to_owned()
+    }
+
+    fn connect(&self) -> BoxFuture<'_, Arc<dyn Transport>> {
+        self.client().boxed()
+    }
+
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Timestamp::from_millis(since.unwrap().as_millis().try_into().unwrap())
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(duration).boxed()
+    }
+
+    fn bytes_max(&self) -> Option<usize> {
+        self.kind.bytes_max
+    }
+
+    fn restart_broker(&self) -> BoxFuture<'_, Result<(), &'static str>> {
+        let (state, program, plan) = (
+            Arc::clone(&self.state),
+            self.program.clone(),
+            self.kind.plan,
+        );
+        let restart = move || {
+            let mut state = state.lock().unwrap();
+            state.0.take().unwrap().kill().unwrap();
+            let running = state.1.start(&program, plan).unwrap();
+            state.0 = Some(running);
+        };
+        async move {
+            tokio::task::spawn_blocking(restart).await.unwrap();
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn cut_network(&self) -> BoxFuture<'_, Result<(), &'static str>> {
+        self.proxy.cut();
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn heal_network(&self) -> BoxFuture<'_, Result<(), &'static str>> {
+        self.proxy.restore();
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// The program that `variable` names. `cargo xtask test --only transports` installs the servers and
+/// sets the variables, and fails where it cannot; without one there is no server to test with.
+#[expect(clippy::print_stderr, reason = "says why nothing was tested")]
+pub fn program(variable: &str) -> Option<PathBuf> {
+    let program = std::env::var_os(variable).map(PathBuf::from);
+    if program.is_none() {
+        eprintln!("skipped: {variable} does not name the server's program");
+    }
+    program
+}
+
+/// Keeps the report where the table is made from, and fails when a case did.
+pub fn keep(report: &Report) {
+    let file = format!("conformance-{}.json", report.name);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+    fs::write(file, report.to_json()).unwrap();
+    report.assert_passed();
+}
