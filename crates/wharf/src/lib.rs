@@ -1,4 +1,73 @@
-//! Usable alone.
+//! Usable alone, a deliverable: messages to async functions, with the reliability patterns on.
+//!
+//! ```no_run
+//! use serde::{Deserialize, Serialize};
+//! use wharf::{Bus, Event, Msg, Publish, Router, group};
+//!
+//! #[derive(Serialize, Deserialize, Event)]
+//! #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+//! struct OrderPlaced { order: String, article: String }
+//!
+//! #[derive(Serialize, Deserialize, Event)]
+//! #[event(type = "shop.stock.reserved", topic = "shop.stock", key = "order")]
+//! struct StockReserved { order: String }
+//!
+//! async fn reserve(Msg(placed): Msg<OrderPlaced>) -> Publish<StockReserved> {
+//!     Publish(StockReserved { order: placed.order })
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let bus = Bus::connect("embedded:///var/lib/shop", "inventory").await?;
+//!     let router = Router::new().topic("shop.orders", group("inventory").on(reserve));
+//!     bus.serve(router).await?;
+//!     Ok(())
+//! }
+//! ```
 
+#[cfg(test)]
+extern crate self as wharf;
+
+mod bus;
+mod clock;
+mod connect;
+mod envelope;
+mod event;
+mod extract;
+mod failure;
+mod gate;
+mod handler;
+mod incoming;
+mod outcome;
 pub mod policy;
+mod request;
+mod retry;
+mod router;
+mod run;
+mod serve;
+mod telemetry;
 pub mod testing;
+
+pub use bus::{Bus, BusError};
+pub use clock::Clock;
+pub use envelope::Meta;
+pub use event::{Event, Request};
+pub use extract::{
+    Attempt, Batch, Beside, Correlation, Deadline, FromIncoming, FromParts, FromRef, Key, Msg,
+    Nothing, Raw, State, Takes, Transaction, Waiting,
+};
+pub use failure::{Disposition, Error, Failed, Failure, IntoFailed};
+pub use handler::{Handler, HandlerService};
+pub use incoming::{Context, Extensions, Incoming, Received};
+pub use outcome::{
+    Effects, IntoEffects, IntoOutcome, Outcome, Outgoing, Publish, Reply, Schedule, Target, To,
+    When,
+};
+pub use request::{Asking, Requests};
+pub use retry::{Backoff, Meanwhile, Retry};
+pub use router::{Attempts, Concurrency, InvalidRoute, Route, Router, Unknown, group};
+pub use serve::{Serve, ServeError};
+pub use wharf_derive::{Event, Failure};
+pub use wharf_message::dead_letter::Reason;
+pub use wharf_message::transport::{Capabilities, Capability, Position, Start};
+pub use wharf_message::{GroupName, Headers, Message, Timestamp, TopicName, header};

@@ -63,7 +63,10 @@ impl Bulkhead {
             policy: name.to_owned(),
             calls_max,
         };
-        let refusal = Refusal { refused, observer: None };
+        let refusal = Refusal {
+            refused,
+            observer: None,
+        };
         Self::build(refusal, calls_max, WhenFull::Wait)
     }
 
@@ -106,9 +109,19 @@ impl Bulkhead {
             WhenFull::Refuse => builder.reject_when_full(),
         };
         let built = builder.build_with_handle();
-        ensure(name, "calls_max", &calls_max, built.is_ok(), "what the bulkhead takes")?;
+        ensure(
+            name,
+            "calls_max",
+            &calls_max,
+            built.is_ok(),
+            "what the bulkhead takes",
+        )?;
         let (layer, handle) = built.expect("it was ensured");
-        Ok(Self { layer, handle, refusal })
+        Ok(Self {
+            layer,
+            handle,
+            refusal,
+        })
     }
 }
 

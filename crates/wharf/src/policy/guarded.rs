@@ -58,7 +58,10 @@ impl<G> Guarded<G> {
 
 impl<G> fmt::Debug for Guarded<G> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Guarded").field(&self.refusal).finish()
+        formatter
+            .debug_tuple("Guarded")
+            .field(&self.refusal)
+            .finish()
     }
 }
 
@@ -95,7 +98,10 @@ pin_project! {
 
 impl<F> fmt::Debug for GuardedFuture<F> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("GuardedFuture").field(&self.refusal).finish()
+        formatter
+            .debug_tuple("GuardedFuture")
+            .field(&self.refusal)
+            .finish()
     }
 }
 

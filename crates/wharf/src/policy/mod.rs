@@ -151,7 +151,10 @@ pub fn refused<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a R
 
 /// A setting that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: the policy {policy:?} cannot have {setting} = {value}: {rule}", Code::INVALID_POLICY)]
+#[error(
+    "{}: the policy {policy:?} cannot have {setting} = {value}: {rule}",
+    Code::INVALID_POLICY
+)]
 pub struct InvalidPolicy {
     policy: String,
     setting: &'static str,
@@ -181,7 +184,13 @@ fn ensure(
 /// Refuses a name that cannot stand in metrics and logs.
 fn ensure_name(name: &str) -> Result<(), InvalidPolicy> {
     let valid = !name.is_empty() && name.len() <= 200 && !name.chars().any(char::is_control);
-    ensure(name, "name", &name, valid, "1 to 200 bytes without control characters")
+    ensure(
+        name,
+        "name",
+        &name,
+        valid,
+        "1 to 200 bytes without control characters",
+    )
 }
 
 /// The longest duration a setting may have: beyond it a clock could overflow.
@@ -194,5 +203,11 @@ fn ensure_duration(
     value: Duration,
 ) -> Result<(), InvalidPolicy> {
     let valid = !value.is_zero() && value <= DURATION_MAX;
-    ensure(policy, setting, &value, valid, "more than zero and at most 365 days")
+    ensure(
+        policy,
+        setting,
+        &value,
+        valid,
+        "more than zero and at most 365 days",
+    )
 }

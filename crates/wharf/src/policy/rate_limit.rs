@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tower::Layer;
-use tower_resilience::ratelimiter::{self as resilience, RateLimiterHandle, RateLimiterLayer, WindowType};
+use tower_resilience::ratelimiter::{
+    self as resilience, RateLimiterHandle, RateLimiterLayer, WindowType,
+};
 
 use super::guarded::Refusal;
 use super::{
@@ -65,7 +67,10 @@ impl RateLimit {
             calls,
             period,
         };
-        let refusal = Refusal { refused, observer: None };
+        let refusal = Refusal {
+            refused,
+            observer: None,
+        };
         let settings = Settings {
             calls,
             period,
@@ -82,8 +87,17 @@ impl RateLimit {
     /// When the number is out of its range.
     pub fn burst(self, calls: usize) -> Result<Self, InvalidPolicy> {
         let name = self.refusal.refused.policy();
-        ensure(name, "burst", &calls, calls <= CALLS_MAX, "0 to 1,000,000,000")?;
-        let settings = Settings { burst: Some(calls), ..self.settings };
+        ensure(
+            name,
+            "burst",
+            &calls,
+            calls <= CALLS_MAX,
+            "0 to 1,000,000,000",
+        )?;
+        let settings = Settings {
+            burst: Some(calls),
+            ..self.settings
+        };
         Self::build(self.refusal, settings)
     }
 
@@ -95,7 +109,10 @@ impl RateLimit {
         if let WhenFull::WaitAtMost(wait) = when_full {
             ensure_duration(self.refusal.refused.policy(), "when_full", wait)?;
         }
-        let settings = Settings { when_full, ..self.settings };
+        let settings = Settings {
+            when_full,
+            ..self.settings
+        };
         Self::build(self.refusal, settings)
     }
 
@@ -128,9 +145,20 @@ impl RateLimit {
             WhenFull::Refuse => builder.timeout_duration(Duration::ZERO),
         };
         let built = builder.build_with_handle();
-        ensure(name, "settings", &settings, built.is_ok(), "what the rate limit takes")?;
+        ensure(
+            name,
+            "settings",
+            &settings,
+            built.is_ok(),
+            "what the rate limit takes",
+        )?;
         let (layer, handle) = built.expect("it was ensured");
-        Ok(Self { settings, layer, handle, refusal })
+        Ok(Self {
+            settings,
+            layer,
+            handle,
+            refusal,
+        })
     }
 }
 

@@ -51,7 +51,10 @@ impl Timeout {
                 .timeout_duration(after)
                 .cancel_running_future(true)
                 .build(),
-            refusal: Refusal { refused, observer: None },
+            refusal: Refusal {
+                refused,
+                observer: None,
+            },
         })
     }
 

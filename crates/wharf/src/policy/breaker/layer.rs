@@ -263,7 +263,9 @@ pin_project! {
 
 impl<F, C> std::fmt::Debug for BreakerFuture<F, C> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("BreakerFuture").finish_non_exhaustive()
+        formatter
+            .debug_struct("BreakerFuture")
+            .finish_non_exhaustive()
     }
 }
 
@@ -277,7 +279,11 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            CallProjection::Running { permit, classify, future } => {
+            CallProjection::Running {
+                permit,
+                classify,
+                future,
+            } => {
                 let ended = ready!(future.poll(context));
                 if let Some(permit) = permit.take() {
                     permit.settle(classify.classify(ended.as_ref()));

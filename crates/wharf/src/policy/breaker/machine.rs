@@ -105,11 +105,11 @@ impl Machine {
     /// What passing time alone changes: trial calls that never end count as failed.
     pub(super) fn pass(&mut self, now: Instant) -> Change {
         match self.phase {
-            Phase::HalfOpen { free: 0, last_admitted, .. }
-                if now >= last_admitted + self.settings.half_open_wait =>
-            {
-                self.open(now)
-            }
+            Phase::HalfOpen {
+                free: 0,
+                last_admitted,
+                ..
+            } if now >= last_admitted + self.settings.half_open_wait => self.open(now),
             _ => None,
         }
     }
@@ -130,11 +130,19 @@ impl Machine {
                 },
             );
         }
-        if let Phase::HalfOpen { free, last_admitted, .. } = &mut self.phase {
+        if let Phase::HalfOpen {
+            free,
+            last_admitted,
+            ..
+        } = &mut self.phase
+        {
             *free -= 1;
             *last_admitted = now;
         }
-        let admission = Admission { era: self.era, since: now };
+        let admission = Admission {
+            era: self.era,
+            since: now,
+        };
         (Ok(admission), change)
     }
 
@@ -167,13 +175,17 @@ impl Machine {
         if !self.is_current(admission) {
             return None;
         }
-        let (failed, slow) = (verdict == Verdict::Failure, elapsed >= self.settings.slow_call);
+        let (failed, slow) = (
+            verdict == Verdict::Failure,
+            elapsed >= self.settings.slow_call,
+        );
         match &mut self.phase {
             Phase::MetricsOnly(calls) => calls.record(now, failed, slow),
             Phase::Closed(calls) => {
                 calls.record(now, failed, slow);
                 let tally = calls.tally(now);
-                if tally.calls >= self.settings.calls_needed() && self.settings.fails(tally, tally.calls)
+                if tally.calls >= self.settings.calls_needed()
+                    && self.settings.fails(tally, tally.calls)
                 {
                     return self.open(now);
                 }
@@ -207,7 +219,10 @@ impl Machine {
     }
 
     pub(super) fn metrics_only(&mut self, now: Instant) -> Change {
-        self.enter(now, Phase::MetricsOnly(Calls::new(self.settings.window, now)))
+        self.enter(
+            now,
+            Phase::MetricsOnly(Calls::new(self.settings.window, now)),
+        )
     }
 
     fn open(&mut self, now: Instant) -> Change {

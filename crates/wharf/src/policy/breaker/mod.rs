@@ -307,10 +307,18 @@ impl Breaker {
                 );
             }
             State::HalfOpen => {
-                tracing::info!(breaker, from, "the circuit breaker lets trial calls through");
+                tracing::info!(
+                    breaker,
+                    from,
+                    "the circuit breaker lets trial calls through"
+                );
             }
             State::Closed => {
-                tracing::info!(breaker, from, "the circuit breaker closed; calls go through");
+                tracing::info!(
+                    breaker,
+                    from,
+                    "the circuit breaker closed; calls go through"
+                );
             }
             State::ForcedOpen => tracing::warn!(
                 breaker,
@@ -374,7 +382,11 @@ impl Permit {
         }
         if self.begun {
             let slow = elapsed >= self.breaker.settings().slow_call;
-            self.breaker.tell(&Event::Finished { verdict, elapsed, slow });
+            self.breaker.tell(&Event::Finished {
+                verdict,
+                elapsed,
+                slow,
+            });
         }
     }
 }
@@ -388,7 +400,11 @@ impl Drop for Permit {
         let slow = elapsed >= self.breaker.settings().slow_call;
         // Given up: it tells nothing, unless it took long enough to be slow, or panicked.
         let failed = self.begun && (slow || std::thread::panicking());
-        self.count(if failed { Verdict::Failure } else { Verdict::Ignore });
+        self.count(if failed {
+            Verdict::Failure
+        } else {
+            Verdict::Ignore
+        });
     }
 }
 

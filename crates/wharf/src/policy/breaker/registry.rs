@@ -58,11 +58,23 @@ impl Breakers {
         let mut breakers = lock(&self.0.breakers);
         if let Some(known) = breakers.get(name) {
             let same = known.settings() == settings;
-            ensure(name, "settings", &settings, same, "those of the breaker that has this name")?;
+            ensure(
+                name,
+                "settings",
+                &settings,
+                same,
+                "those of the breaker that has this name",
+            )?;
             return Ok(known.clone());
         }
         let room = breakers.len() < BREAKERS_MAX;
-        ensure(name, "name", &name, room, "one of at most 10,000 in a registry")?;
+        ensure(
+            name,
+            "name",
+            &name,
+            room,
+            "one of at most 10,000 in a registry",
+        )?;
         let mut breaker = Breaker::new(name, settings)?;
         if let Some(observer) = self.0.observer.clone() {
             breaker = breaker.observed_by(move |policy: &str, event: &Event<'_>| {
@@ -87,6 +99,9 @@ impl Breakers {
 
 impl fmt::Debug for Breakers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(lock(&self.0.breakers).values()).finish()
+        formatter
+            .debug_list()
+            .entries(lock(&self.0.breakers).values())
+            .finish()
     }
 }

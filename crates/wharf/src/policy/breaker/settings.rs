@@ -88,15 +88,30 @@ impl BreakerSettings {
         }
         for (setting, value, range, rule) in [
             ("calls_min", self.calls_min, 1..=1_000_000, "1 to 1,000,000"),
-            ("failure_percent", self.failure_percent.into(), 1..=100, "1 to 100"),
-            ("slow_percent", self.slow_percent.into(), 1..=100, "1 to 100"),
+            (
+                "failure_percent",
+                self.failure_percent.into(),
+                1..=100,
+                "1 to 100",
+            ),
+            (
+                "slow_percent",
+                self.slow_percent.into(),
+                1..=100,
+                "1 to 100",
+            ),
             (
                 "open_wait_growth_percent",
                 self.open_wait_growth_percent.into(),
                 100..=1_000,
                 "100 to 1,000",
             ),
-            ("half_open_calls", self.half_open_calls, 1..=100_000, "1 to 100,000"),
+            (
+                "half_open_calls",
+                self.half_open_calls,
+                1..=100_000,
+                "1 to 100,000",
+            ),
         ] {
             ensure(name, setting, &value, range.contains(&value), rule)?;
         }
@@ -105,7 +120,13 @@ impl BreakerSettings {
         ensure_duration(name, "open_wait_max", self.open_wait_max)?;
         ensure_duration(name, "half_open_wait", self.half_open_wait)?;
         let valid = self.open_wait_max >= self.open_wait;
-        ensure(name, "open_wait_max", &self.open_wait_max, valid, "at least open_wait")
+        ensure(
+            name,
+            "open_wait_max",
+            &self.open_wait_max,
+            valid,
+            "at least open_wait",
+        )
     }
 
     /// How long it stays open after `failed` failed half-open times in a row.
@@ -142,18 +163,90 @@ mod tests {
         let good = BreakerSettings::default();
         let zero = Duration::ZERO;
         let cases = [
-            ("window", BreakerSettings { window: Window::Calls(0), ..good }),
-            ("window", BreakerSettings { window: Window::Time(zero), ..good }),
-            ("window", BreakerSettings { window: Window::Time(Duration::MAX), ..good }),
-            ("calls_min", BreakerSettings { calls_min: 0, ..good }),
-            ("failure_percent", BreakerSettings { failure_percent: 101, ..good }),
-            ("slow_percent", BreakerSettings { slow_percent: 0, ..good }),
-            ("slow_call", BreakerSettings { slow_call: zero, ..good }),
-            ("open_wait", BreakerSettings { open_wait: Duration::MAX, ..good }),
-            ("open_wait_growth_percent", BreakerSettings { open_wait_growth_percent: 99, ..good }),
-            ("open_wait_max", BreakerSettings { open_wait_max: Duration::from_secs(1), ..good }),
-            ("half_open_calls", BreakerSettings { half_open_calls: 0, ..good }),
-            ("half_open_wait", BreakerSettings { half_open_wait: zero, ..good }),
+            (
+                "window",
+                BreakerSettings {
+                    window: Window::Calls(0),
+                    ..good
+                },
+            ),
+            (
+                "window",
+                BreakerSettings {
+                    window: Window::Time(zero),
+                    ..good
+                },
+            ),
+            (
+                "window",
+                BreakerSettings {
+                    window: Window::Time(Duration::MAX),
+                    ..good
+                },
+            ),
+            (
+                "calls_min",
+                BreakerSettings {
+                    calls_min: 0,
+                    ..good
+                },
+            ),
+            (
+                "failure_percent",
+                BreakerSettings {
+                    failure_percent: 101,
+                    ..good
+                },
+            ),
+            (
+                "slow_percent",
+                BreakerSettings {
+                    slow_percent: 0,
+                    ..good
+                },
+            ),
+            (
+                "slow_call",
+                BreakerSettings {
+                    slow_call: zero,
+                    ..good
+                },
+            ),
+            (
+                "open_wait",
+                BreakerSettings {
+                    open_wait: Duration::MAX,
+                    ..good
+                },
+            ),
+            (
+                "open_wait_growth_percent",
+                BreakerSettings {
+                    open_wait_growth_percent: 99,
+                    ..good
+                },
+            ),
+            (
+                "open_wait_max",
+                BreakerSettings {
+                    open_wait_max: Duration::from_secs(1),
+                    ..good
+                },
+            ),
+            (
+                "half_open_calls",
+                BreakerSettings {
+                    half_open_calls: 0,
+                    ..good
+                },
+            ),
+            (
+                "half_open_wait",
+                BreakerSettings {
+                    half_open_wait: zero,
+                    ..good
+                },
+            ),
         ];
         assert_eq!(good.validate("good"), Ok(()));
         for (setting, settings) in cases {

@@ -37,9 +37,14 @@ fn breaker() -> Breaker {
 type Answer = Result<(), std::io::Error>;
 
 /// A service that does as it is asked.
-fn obedient() -> impl Service<bool, Response = (), Error = std::io::Error, Future: Send> + Clone + Send {
+fn obedient()
+-> impl Service<bool, Response = (), Error = std::io::Error, Future: Send> + Clone + Send {
     service_fn(async |works: bool| -> Answer {
-        if works { Ok(()) } else { Err(std::io::Error::other("down")) }
+        if works {
+            Ok(())
+        } else {
+            Err(std::io::Error::other("down"))
+        }
     })
 }
 
@@ -153,7 +158,9 @@ async fn trial_calls_that_never_end_count_as_failed() {
     let breaker = breaker();
     calls(&breaker, &[false; 4]).await;
     advance(10 * SECOND).await;
-    let hanging = breaker.layer().layer(service_fn(|(): ()| pending::<Answer>()));
+    let hanging = breaker
+        .layer()
+        .layer(service_fn(|(): ()| pending::<Answer>()));
     let _first = tokio::spawn(hanging.clone().oneshot(()));
     let _second = tokio::spawn(hanging.oneshot(()));
     tokio::task::yield_now().await;
@@ -185,7 +192,11 @@ async fn a_timeout_inside_counts_as_a_failure_and_one_outside_once_the_call_is_s
     let inside = breaker();
     let timeout = Timeout::new("payments", SECOND).expect("valid");
     for _ in 0..4 {
-        let ended = inside.layer().layer(timeout.layer(hanging())).oneshot(()).await;
+        let ended = inside
+            .layer()
+            .layer(timeout.layer(hanging()))
+            .oneshot(())
+            .await;
         let error = ended.expect_err("a timeout");
         assert!(matches!(refused(&*error), Some(Refused::TimedOut { .. })));
     }
@@ -210,12 +221,14 @@ async fn an_outcome_that_is_no_error_counts_as_the_classifier_says() {
         Poison,
     }
     let breaker = breaker();
-    let layer = breaker.layer().classify(|ended: Result<&Outcome, &Infallible>| match ended {
-        Ok(Outcome::Accepted) => Verdict::Success,
-        Ok(Outcome::Failed) => Verdict::Failure,
-        Ok(Outcome::Poison) => Verdict::Ignore,
-        Err(never) => match *never {},
-    });
+    let layer = breaker
+        .layer()
+        .classify(|ended: Result<&Outcome, &Infallible>| match ended {
+            Ok(Outcome::Accepted) => Verdict::Success,
+            Ok(Outcome::Failed) => Verdict::Failure,
+            Ok(Outcome::Poison) => Verdict::Ignore,
+            Err(never) => match *never {},
+        });
     let handler = layer.layer(service_fn(async |number: u32| {
         Ok::<_, Infallible>(match number {
             0 => Outcome::Accepted,
@@ -286,7 +299,12 @@ async fn a_waiting_service_is_not_ready_while_it_is_open_and_loses_no_request() 
     let mut service = layer.layer(obedient());
     assert!(service.ready().now_or_never().is_none());
     let begin = Instant::now();
-    let ended = service.ready().await.expect("ready at last").call(true).await;
+    let ended = service
+        .ready()
+        .await
+        .expect("ready at last")
+        .call(true)
+        .await;
     assert!(ended.is_ok());
     assert_eq!(begin.elapsed(), 10 * SECOND);
     assert_eq!(breaker.state(), State::HalfOpen);
@@ -335,16 +353,30 @@ async fn an_operator_may_open_it_switch_it_off_and_watch() {
     breaker.force_open();
     advance(1_000 * SECOND).await;
     assert!(is_open(&call(&breaker, true).await));
-    assert!(breaker.wait_until_calls_are_permitted().now_or_never().is_none());
+    assert!(
+        breaker
+            .wait_until_calls_are_permitted()
+            .now_or_never()
+            .is_none()
+    );
     breaker.disable();
     breaker.wait_until_calls_are_permitted().await;
     calls(&breaker, &[false; 10]).await;
-    assert_eq!((breaker.state(), breaker.snapshot().calls), (State::Disabled, 0));
+    assert_eq!(
+        (breaker.state(), breaker.snapshot().calls),
+        (State::Disabled, 0)
+    );
     breaker.metrics_only();
     calls(&breaker, &[false; 10]).await;
-    assert_eq!((breaker.state(), breaker.snapshot().failed), (State::MetricsOnly, 4));
+    assert_eq!(
+        (breaker.state(), breaker.snapshot().failed),
+        (State::MetricsOnly, 4)
+    );
     breaker.close();
-    assert_eq!((breaker.state(), breaker.snapshot().failed), (State::Closed, 0));
+    assert_eq!(
+        (breaker.state(), breaker.snapshot().failed),
+        (State::Closed, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,7 +392,9 @@ async fn every_change_and_refusal_is_told_to_the_observer() {
             Event::Finished { .. } => 0,
         };
     });
-    let breaker = breakers.get_or_insert("payments", settings()).expect("valid");
+    let breaker = breakers
+        .get_or_insert("payments", settings())
+        .expect("valid");
     calls(&breaker, &[false; 6]).await;
     advance(10 * SECOND).await;
     calls(&breaker, &[true, true]).await;
@@ -371,12 +405,23 @@ async fn every_change_and_refusal_is_told_to_the_observer() {
 #[tokio::test(start_paused = true)]
 async fn one_name_has_one_breaker_and_one_set_of_settings() {
     let breakers = Breakers::default();
-    let one = breakers.get_or_insert("payments", settings()).expect("valid");
+    let one = breakers
+        .get_or_insert("payments", settings())
+        .expect("valid");
     one.force_open();
-    let other = breakers.get_or_insert("payments", settings()).expect("the same");
+    let other = breakers
+        .get_or_insert("payments", settings())
+        .expect("the same");
     assert_eq!(other.state(), State::ForcedOpen);
-    assert!(breakers.get_or_insert("payments", BreakerSettings::default()).is_err());
-    assert_eq!(breakers.get("payments").map(|one| one.state()), Some(State::ForcedOpen));
+    assert!(
+        breakers
+            .get_or_insert("payments", BreakerSettings::default())
+            .is_err()
+    );
+    assert_eq!(
+        breakers.get("payments").map(|one| one.state()),
+        Some(State::ForcedOpen)
+    );
     assert!(breakers.get("shipping").is_none());
 }
 

@@ -85,7 +85,11 @@ impl Calls {
         self.forget(now);
         let call = Tally::of(failed, slow);
         match self {
-            Self::Last { calls_max, ring, sum } => {
+            Self::Last {
+                calls_max,
+                ring,
+                sum,
+            } => {
                 if ring.len() == *calls_max
                     && let Some((failed, slow)) = ring.pop_front()
                 {
@@ -94,7 +98,12 @@ impl Calls {
                 ring.push_back((failed, slow));
                 sum.add(call);
             }
-            Self::Within { slice, begin, slices, sum } => {
+            Self::Within {
+                slice,
+                begin,
+                slices,
+                sum,
+            } => {
                 let number = number(now, *begin, *slice);
                 match slices.back_mut() {
                     Some((last, tally)) if *last == number => tally.add(call),
@@ -114,7 +123,13 @@ impl Calls {
 
     /// Drops what is older than the window.
     fn forget(&mut self, now: Instant) {
-        let Self::Within { slice, begin, slices, sum } = self else {
+        let Self::Within {
+            slice,
+            begin,
+            slices,
+            sum,
+        } = self
+        else {
             return;
         };
         let present = number(now, *begin, *slice);
@@ -137,7 +152,11 @@ mod tests {
     use super::*;
 
     fn tally(calls: u64, failed: u64, slow: u64) -> Tally {
-        Tally { calls, failed, slow }
+        Tally {
+            calls,
+            failed,
+            slow,
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,141 @@
+//! `#[derive(Event)]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Fields, Ident, LitStr, Result};
+
+/// What the attribute says.
+#[derive(Default)]
+struct Settings {
+    kind: Option<LitStr>,
+    topic: Option<LitStr>,
+    key: Option<LitStr>,
+    subject: Option<LitStr>,
+    id: Option<LitStr>,
+}
+
+const EXAMPLE: &str =
+    "#[event(type = \"shop.order.placed\", topic = \"shop.orders\", key = \"order\")]";
+
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    let settings = settings(input)?;
+    let missing = |what: &str| {
+        Error::new(
+            input.ident.span(),
+            format!("the event has no {what}: {EXAMPLE}"),
+        )
+    };
+    let kind = settings.kind.as_ref().ok_or_else(|| missing("type"))?;
+    let topic = settings.topic.as_ref().ok_or_else(|| missing("topic"))?;
+    check_topic(topic)?;
+    let methods = [("key", &settings.key), ("subject", &settings.subject)]
+        .into_iter()
+        .filter_map(|(name, field)| field.as_ref().map(|field| text_method(input, name, field)))
+        .collect::<Result<Vec<_>>>()?;
+    let id = settings
+        .id
+        .as_ref()
+        .map(|field| id_method(input, field))
+        .transpose()?;
+    let name = &input.ident;
+    let (generics, arguments, bounds) = input.generics.split_for_impl();
+    Ok(quote! {
+        impl #generics ::wharf::Event for #name #arguments #bounds {
+            const TYPE: &'static str = #kind;
+            const TOPIC: &'static str = #topic;
+            #(#methods)*
+            #id
+        }
+    })
+}
+
+fn settings(input: &DeriveInput) -> Result<Settings> {
+    let mut settings = Settings::default();
+    for attribute in input
+        .attrs
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("event"))
+    {
+        attribute.parse_nested_meta(|meta| {
+            let slot = if meta.path.is_ident("type") {
+                &mut settings.kind
+            } else if meta.path.is_ident("topic") {
+                &mut settings.topic
+            } else if meta.path.is_ident("key") {
+                &mut settings.key
+            } else if meta.path.is_ident("subject") {
+                &mut settings.subject
+            } else if meta.path.is_ident("id") {
+                &mut settings.id
+            } else {
+                return Err(meta.error("expected `type`, `topic`, `key`, `subject` or `id`"));
+            };
+            let value: LitStr = meta.value()?.parse()?;
+            if value.value().is_empty() {
+                return Err(Error::new(value.span(), "it is empty"));
+            }
+            *slot = Some(value);
+            Ok(())
+        })?;
+    }
+    Ok(settings)
+}
+
+/// The rules of topic names, as Kafka has them.
+fn check_topic(topic: &LitStr) -> Result<()> {
+    let name = topic.value();
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.len() > 249 || name == "." || name == ".." || !name.chars().all(valid) {
+        let text = "no topic can have this name: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'";
+        return Err(Error::new(topic.span(), text));
+    }
+    Ok(())
+}
+
+/// The field of this name.
+fn field(input: &DeriveInput, name: &LitStr) -> Result<Ident> {
+    let Data::Struct(data) = &input.data else {
+        let text =
+            "only a struct has fields; implement `wharf::Event` by hand for an enum with a key";
+        return Err(Error::new(input.span(), text));
+    };
+    let Fields::Named(fields) = &data.fields else {
+        return Err(Error::new(name.span(), "the struct has no named fields"));
+    };
+    let wanted = name.value();
+    let known = || fields.named.iter().filter_map(|field| field.ident.as_ref());
+    known()
+        .find(|ident| **ident == wanted)
+        .cloned()
+        .ok_or_else(|| {
+            let names: Vec<String> = known().map(ToString::to_string).collect();
+            Error::new(
+                name.span(),
+                format!(
+                    "there is no field `{wanted}`; there is {}",
+                    names.join(", ")
+                ),
+            )
+        })
+}
+
+fn text_method(input: &DeriveInput, method: &str, name: &LitStr) -> Result<TokenStream> {
+    let (field, method) = (field(input, name)?, Ident::new(method, name.span()));
+    Ok(quote! {
+        fn #method(&self) -> ::core::option::Option<::std::borrow::Cow<'_, str>> {
+            ::core::option::Option::Some(::std::borrow::Cow::Owned(
+                ::std::string::ToString::to_string(&self.#field),
+            ))
+        }
+    })
+}
+
+fn id_method(input: &DeriveInput, name: &LitStr) -> Result<TokenStream> {
+    let field = field(input, name)?;
+    Ok(quote! {
+        fn id(&self) -> ::core::option::Option<::std::string::String> {
+            ::core::option::Option::Some(::std::string::ToString::to_string(&self.#field))
+        }
+    })
+}

@@ -1,0 +1,325 @@
+//! The bus: a connected transport, and what a service does with it: publish, ask, serve.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use uuid::Uuid;
+use wharf_message::dead_letter::Reason;
+use wharf_message::transport::{Capability, Error, Transport};
+use wharf_message::{Headers, Message, Timestamp, TopicName, header};
+
+use crate::Event;
+use crate::clock::Clock;
+use crate::envelope::{self, Cause};
+use crate::failure::Failed;
+use crate::outcome::{Effects, IntoEffects, Outgoing, Target, When};
+use crate::request::Replies;
+use crate::router::Router;
+use crate::serve::Serve;
+use crate::telemetry::Telemetry;
+
+/// The first pause before what could not be published is published again; it doubles up to the last.
+const REPUBLISH_FIRST: Duration = Duration::from_millis(50);
+const REPUBLISH_LAST: Duration = Duration::from_secs(5);
+
+/// A connection to a broker, with the service's name on it. Cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    shared: Arc<Shared>,
+}
+
+/// What all handles of a bus share.
+pub(crate) struct Shared {
+    pub(crate) transport: Arc<dyn Transport>,
+    /// The service's name.
+    pub(crate) service: Arc<str>,
+    pub(crate) clock: Clock,
+    pub(crate) telemetry: Telemetry,
+    /// How long handlers may go on when the service stops.
+    pub(crate) grace: Duration,
+    pub(crate) replies: Replies,
+}
+
+/// Why something could not be published or asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The address cannot be used.
+    #[error("the address {address} cannot be used: {why}")]
+    Address {
+        /// It.
+        address: String,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// The transport refused.
+    #[error(transparent)]
+    Transport(#[from] Error),
+    /// The message cannot be written.
+    #[error("{0}")]
+    Invalid(String),
+    /// No reply came in time.
+    #[error(
+        "no reply to {request} came within {waited:?}; is its handler running, and is it quick enough?"
+    )]
+    NoReply {
+        /// The request's type.
+        request: &'static str,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The reply cannot be read.
+    #[error("the reply to {request} cannot be read: {why}")]
+    BadReply {
+        /// The request's type.
+        request: &'static str,
+        /// Why not.
+        why: String,
+    },
+}
+
+impl From<Failed> for BusError {
+    fn from(failed: Failed) -> Self {
+        Self::Invalid(failed.error)
+    }
+}
+
+impl Bus {
+    /// A bus on a transport, for a service of this name. [`Bus::connect`] does both steps.
+    pub fn new(transport: Arc<dyn Transport>, service: &str) -> Self {
+        Self::with_clock(transport, service, Clock::wall())
+    }
+
+    /// A bus with another clock, for tests.
+    pub fn with_clock(transport: Arc<dyn Transport>, service: &str, clock: Clock) -> Self {
+        let shared = Shared {
+            transport,
+            service: service.into(),
+            clock,
+            telemetry: Telemetry::default(),
+            grace: Duration::from_secs(30),
+            replies: Replies::default(),
+        };
+        Self::of(Arc::new(shared))
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The transport underneath.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.shared.transport
+    }
+
+    /// The service's name: the CloudEvents `source` of what it publishes.
+    pub fn service(&self) -> &str {
+        &self.shared.service
+    }
+
+    /// Publishes an event to its topic, and returns when the transport has acknowledged it.
+    ///
+    /// Inside a handler, return [`Publish`](crate::Publish) instead: then it is sent after the
+    /// handler has succeeded, and with the same id when the message is handled again.
+    ///
+    /// # Errors
+    /// As the transport's; [`Error::Unavailable`] means that it may have been published.
+    pub async fn publish<T: Event>(&self, event: &T) -> Result<(), BusError> {
+        let topic =
+            TopicName::new(T::TOPIC).map_err(|error| BusError::Invalid(error.to_string()))?;
+        let message =
+            envelope::message_of(event).map_err(|error| BusError::Invalid(error.to_string()))?;
+        self.send(topic, message).await
+    }
+
+    /// Publishes whatever a handler could return: [`To`](crate::To) another topic,
+    /// [`Schedule`](crate::Schedule)d, several at once. A reply goes nowhere.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`]; of several, those before the one that failed may have been published.
+    pub async fn emit<E: IntoEffects>(&self, what: E) -> Result<(), BusError> {
+        let missing = self.transport().capabilities().missing(E::needs());
+        if let Some(capability) = missing.first() {
+            return Err(self.unsupported(*capability));
+        }
+        let mut effects = Effects::default();
+        what.add_to(&mut effects)?;
+        let now = self.shared.clock.now();
+        let mut sending = Vec::with_capacity(effects.outgoing.len());
+        for outgoing in effects.outgoing {
+            let Target::Topic(topic) = outgoing.to.clone() else {
+                continue;
+            };
+            let mut message = timed(outgoing, now);
+            envelope::complete(&mut message, &self.shared.service, now, None);
+            self.shared.telemetry.published(&topic, &mut message);
+            sending.push(self.shared.transport.publish(&topic, message));
+        }
+        for sent in join_all(sending).await {
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a message that was made by hand, with the envelope completed.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn send(&self, topic: TopicName, mut message: Message) -> Result<(), BusError> {
+        envelope::complete(
+            &mut message,
+            &self.shared.service,
+            self.shared.clock.now(),
+            None,
+        );
+        self.shared.telemetry.published(&topic, &mut message);
+        self.shared.transport.publish(&topic, message).await?;
+        Ok(())
+    }
+
+    /// Serves a router until the returned future is dropped, its shutdown signal comes, or a route
+    /// fails. Begins when it is awaited.
+    pub fn serve(&self, router: Router) -> Serve {
+        Serve::new(self.clone(), router)
+    }
+
+    pub(crate) fn unsupported(&self, capability: Capability) -> BusError {
+        BusError::Transport(Error::Unsupported {
+            transport: self.transport().name(),
+            capability,
+            hint: String::new(),
+        })
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Bus")
+            .field("transport", &self.transport().name())
+            .field("service", &self.shared.service)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The message with its times.
+fn timed(outgoing: Outgoing, now: Timestamp) -> Message {
+    let mut message = outgoing.message;
+    let due = match outgoing.when {
+        When::Now => None,
+        When::After(delay) => Some(now.after(delay)),
+        When::At(time) => Some(time),
+    };
+    if let Some(due) = due {
+        message.headers.push(header::DELIVER_AT, due.to_rfc3339());
+    }
+    if let Some(after) = outgoing.expires_after {
+        message.headers.push(
+            header::EXPIRES_AT,
+            due.unwrap_or(now).after(after).to_rfc3339(),
+        );
+    }
+    message
+}
+
+impl Shared {
+    /// What came of a message, ready to be sent.
+    pub(crate) fn outputs(
+        &self,
+        effects: Effects,
+        handled: &Headers,
+        cause: &Cause,
+    ) -> Result<Vec<(TopicName, Message)>, Failed> {
+        let now = self.clock.now();
+        let mut outputs = Vec::with_capacity(effects.outgoing.len());
+        for (nth, outgoing) in effects.outgoing.into_iter().enumerate() {
+            let is_reply = outgoing.to == Target::Requester;
+            let topic = match &outgoing.to {
+                Target::Topic(topic) => topic.clone(),
+                Target::Requester => match reply_topic(handled, now)? {
+                    Some(topic) => topic,
+                    None => continue,
+                },
+            };
+            let mut message = timed(outgoing, now);
+            if is_reply {
+                message.headers.push(header::REPLY_FOR, cause.id.clone());
+            }
+            envelope::complete(&mut message, &self.service, now, Some((cause, nth)));
+            self.telemetry.published(&topic, &mut message);
+            outputs.push((topic, message));
+        }
+        Ok(outputs)
+    }
+
+    /// Publishes all, in order, however long it takes: what is refused for now is sent again. False
+    /// when the service stops before all are acknowledged.
+    pub(crate) async fn publish_all(
+        &self,
+        mut outputs: Vec<(TopicName, Message)>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
+        let mut pause = REPUBLISH_FIRST;
+        loop {
+            let sending = outputs
+                .iter()
+                .map(|(topic, message)| self.transport.publish(topic, message.clone()));
+            let sent = join_all(sending.collect::<Vec<_>>()).await;
+            let mut open = Vec::new();
+            for (output, sent) in outputs.into_iter().zip(sent) {
+                match sent {
+                    Ok(_) => {}
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(topic = %output.0, %error, "a message could not be published; it is sent again");
+                        open.push(output);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if open.is_empty() {
+                return Ok(true);
+            }
+            outputs = open;
+            let mut stop = stop.clone();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(REPUBLISH_LAST),
+                _ = stop.wait_for(|stop| *stop) => return Ok(false),
+            }
+        }
+    }
+
+    /// Evenly from 0 to 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double")]
+    pub(crate) fn chance(&self) -> f64 {
+        let (high, _) = Uuid::new_v4().as_u64_pair();
+        (high >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Where the reply goes; nowhere when nobody asked or nobody waits any more.
+fn reply_topic(handled: &Headers, now: Timestamp) -> Result<Option<TopicName>, Failed> {
+    let text = |name| {
+        handled
+            .text(name)
+            .map_err(|error| Failed::for_ever(Reason::Undecodable, error))
+    };
+    let deadline = text(header::DEADLINE)?.and_then(Timestamp::parse_rfc3339);
+    if deadline.is_some_and(|deadline| deadline < now) {
+        tracing::debug!("a reply is too late and is not sent");
+        return Ok(None);
+    }
+    let topic = text(header::REPLY_TO)?.map(TopicName::new).transpose();
+    topic.map_err(|error| {
+        Failed::for_ever(
+            Reason::Undecodable,
+            format!("{}: {error}", header::REPLY_TO),
+        )
+    })
+}

@@ -1,0 +1,123 @@
+//! What a handler is called with: one message or a batch, and what layers add to it.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+
+use wharf_message::transport::Position;
+use wharf_message::{GroupName, Message, Timestamp, TopicName};
+
+use crate::bus::Bus;
+use crate::clock::Clock;
+
+/// A message as it was received.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The topic it was published to.
+    pub topic: TopicName,
+    /// Where it is in that topic, if the transport knows.
+    pub position: Option<Position>,
+    /// The message.
+    pub message: Message,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+}
+
+/// An attempt to handle a message or a batch. The request type of every layer and handler: a
+/// `tower::Service<Incoming, Response = Outcome, Error = Infallible>`.
+#[derive(Debug)]
+pub struct Incoming {
+    received: Arc<[Received]>,
+    context: Arc<Context>,
+    extensions: Extensions,
+}
+
+/// What is the same for all messages of a route.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The group the route consumes for.
+    pub group: GroupName,
+    /// The service's name, which is the CloudEvents `source` of what it publishes.
+    pub service: Arc<str>,
+    /// The time of day.
+    pub clock: Clock,
+    /// What requests are made with.
+    pub(crate) bus: Bus,
+}
+
+impl Incoming {
+    /// An attempt; `received` is not empty.
+    pub(crate) fn new(received: Arc<[Received]>, context: Arc<Context>) -> Self {
+        Self {
+            received,
+            context,
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// The message; of a batch, the first one.
+    pub fn first(&self) -> &Received {
+        &self.received[0]
+    }
+
+    /// All messages: one, unless the handler takes a [`Batch`](crate::Batch).
+    pub fn all(&self) -> &[Received] {
+        &self.received
+    }
+
+    /// The same, to keep.
+    pub fn shared(&self) -> Arc<[Received]> {
+        Arc::clone(&self.received)
+    }
+
+    /// What is the same for the whole route.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// What layers have added.
+    pub fn extensions(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+}
+
+/// Values by their type, from layers to extractors. Empty costs nothing.
+#[derive(Default)]
+pub struct Extensions(Vec<(TypeId, Box<dyn Any + Send>)>);
+
+impl Extensions {
+    /// Adds a value, in place of one of the same type.
+    pub fn insert<T: Send + 'static>(&mut self, value: T) {
+        self.take::<T>();
+        self.0.push((TypeId::of::<T>(), Box::new(value)));
+    }
+
+    /// Takes the value of that type out.
+    pub fn take<T: Send + 'static>(&mut self) -> Option<T> {
+        let at = self.0.iter().position(|(id, _)| *id == TypeId::of::<T>())?;
+        let (_, value) = self.0.swap_remove(at);
+        value.downcast().ok().map(|value| *value)
+    }
+
+    /// The value of that type.
+    pub fn get<T: Send + 'static>(&self) -> Option<&T> {
+        let found = self.0.iter().find(|(id, _)| *id == TypeId::of::<T>());
+        found.and_then(|(_, value)| value.downcast_ref())
+    }
+}
+
+impl std::fmt::Debug for Extensions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} extensions", self.0.len())
+    }
+}
+
+/// A message's time of expiry has passed.
+pub(crate) fn is_expired(message: &Message, now: Timestamp) -> bool {
+    let at = message
+        .headers
+        .text(wharf_message::header::EXPIRES_AT)
+        .ok()
+        .flatten();
+    at.and_then(Timestamp::parse_rfc3339)
+        .is_some_and(|at| at < now)
+}

@@ -1,0 +1,266 @@
+//! Running a route: deliveries in, attempts, outputs out, settlement.
+//!
+//! ```text
+//! next ─► lanes ─► worker: expired? ─► handler ─► publish what it returned ─► accept
+//!           ▲                             │ failed
+//!           └── again after a delay ◄─────┼─► retry at the broker
+//!                                         └─► dead letter
+//! ```
+//!
+//! One task asks for deliveries, several work. A message leaves in exactly one way: accepted, retried,
+//! dead-lettered or expired, each counted; what is here when the service stops is given back. What a
+//! handler returned is acknowledged by the transport before its message is accepted. Nothing here may
+//! hold a message without holding its lane.
+
+mod attempt;
+mod lanes;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use wharf_message::transport::{Audience, Deliveries, Delivery, Error, Subscription};
+use wharf_message::{Timestamp, header};
+
+use crate::bus::{Bus, Shared};
+use crate::incoming::Context;
+use crate::router::{BoundRoute, Concurrency};
+use lanes::{Lane, Lanes};
+
+/// The most deliveries asked for at a time.
+const ASKED_MAX: usize = 256;
+/// How long a lost connection is left alone before it is asked again.
+const PAUSE_AFTER_LOSS: Duration = Duration::from_millis(200);
+
+/// A delivery and what happened to it here.
+pub(crate) struct Work {
+    delivery: Delivery,
+    /// Which handler it is for; `None` when there is none.
+    handler: Option<usize>,
+    /// Failed attempts since it came here.
+    failed: u32,
+    /// Conflicts since the last failed attempt.
+    conflicts: u32,
+    first_failed_at: Option<Timestamp>,
+    /// Handled alone although its handler takes batches.
+    alone: bool,
+}
+
+impl Work {
+    /// The number of the attempt that is made now or next.
+    fn attempt(&self) -> u32 {
+        self.delivery.attempt.saturating_add(self.failed)
+    }
+}
+
+/// A route that runs.
+struct Running {
+    route: BoundRoute,
+    context: Arc<Context>,
+    bus: Arc<Shared>,
+    queue: Mutex<Queue>,
+    /// Something became ready.
+    ready: Notify,
+    /// Something is to be looked at again earlier than before.
+    held: Notify,
+    stop: watch::Receiver<bool>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Queue {
+    lanes: Lanes<Work>,
+    /// What waits for its next attempt, by time. Its lane waits with it.
+    held: BTreeMap<(Instant, u64), (Lane, Work)>,
+    /// Counts what has no lane to share.
+    singles: u64,
+}
+
+impl Running {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Queues new deliveries.
+    fn take_in(&self, deliveries: Vec<Delivery>) {
+        let mut queue = self.queue();
+        for delivery in deliveries {
+            let headers = &delivery.message.headers;
+            let kind = headers.text(header::CE_TYPE).ok().flatten();
+            let handler = self.route.handler(kind);
+            let first = headers.text(header::FIRST_FAILED_AT).ok().flatten();
+            let first_failed_at = first.and_then(Timestamp::parse_rfc3339);
+            let lane = self.lane(&delivery, &mut queue.singles);
+            let work = Work {
+                delivery,
+                handler,
+                failed: 0,
+                conflicts: 0,
+                first_failed_at,
+                alone: false,
+            };
+            if queue.lanes.push(lane, work) {
+                self.ready.notify_one();
+            }
+        }
+    }
+
+    fn lane(&self, delivery: &Delivery, singles: &mut u64) -> Lane {
+        let partition = |delivery: &Delivery| {
+            let partition = delivery.position.map(|position| position.partition);
+            self.hasher.hash_one((delivery.topic.as_str(), partition))
+        };
+        let own = |singles: &mut u64| {
+            *singles += 1;
+            *singles
+        };
+        let batch = self.route.handlers.iter().any(|handler| handler.batch);
+        match self.route.settings.concurrency {
+            _ if batch => partition(delivery),
+            Concurrency::ByPartition => partition(delivery),
+            Concurrency::Free(_) => own(singles),
+            Concurrency::ByKey(_) => match &delivery.message.key {
+                Some(key) => self.hasher.hash_one(key),
+                None => own(singles),
+            },
+        }
+    }
+
+    /// Puts what is due back to the front of its lane; says when the next one is.
+    fn release_due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut queue = self.queue();
+        while let Some(first) = queue.held.first_entry() {
+            if first.key().0 > now {
+                return Some(first.key().0);
+            }
+            let (lane, work) = first.remove();
+            queue.lanes.put_back(lane, [work].into_iter());
+            self.ready.notify_one();
+        }
+        None
+    }
+
+    fn workers(&self) -> usize {
+        match self.route.settings.concurrency {
+            Concurrency::ByKey(count) | Concurrency::Free(count) => count.get(),
+            Concurrency::ByPartition => 64,
+        }
+    }
+}
+
+/// Runs a route until `stop` turns true, then lets what is handled at the moment finish.
+///
+/// # Errors
+/// When the transport refuses the subscription or is closed.
+pub(crate) async fn run(
+    route: BoundRoute,
+    bus: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+    subscribed: impl FnOnce(),
+) -> Result<(), Error> {
+    let subscription = Subscription {
+        topics: route.topics.clone(),
+        audience: Audience::Group(route.group.clone()),
+        start: route.settings.start,
+        in_flight_max: route.settings.in_flight_max,
+    };
+    let mut deliveries = bus.transport.subscribe(subscription).await?;
+    subscribed();
+    let context = Context {
+        group: route.group.clone(),
+        service: Arc::clone(&bus.service),
+        clock: bus.clock,
+        bus: Bus::of(Arc::clone(&bus)),
+    };
+    let running = Arc::new(Running {
+        route,
+        context: Arc::new(context),
+        bus,
+        queue: Mutex::default(),
+        ready: Notify::new(),
+        held: Notify::new(),
+        stop,
+        hasher: RandomState::new(),
+    });
+    let mut workers = JoinSet::new();
+    for _ in 0..running.workers() {
+        workers.spawn(worker::run(Arc::clone(&running)));
+    }
+    let ended = receive(&running, &mut *deliveries).await;
+    // What is neither handled nor settled goes back.
+    {
+        let mut queue = running.queue();
+        queue.lanes.clear();
+        queue.held.clear();
+    }
+    running.ready.notify_waiters();
+    let grace = running.bus.grace;
+    let finish = async { while workers.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, finish).await.is_err() {
+        tracing::warn!(
+            group = %running.route.group,
+            "handlers did not end within {grace:?} and are dropped; their messages are delivered again"
+        );
+        workers.shutdown().await;
+    }
+    let closed = deliveries.close().await;
+    ended.and(closed)
+}
+
+/// Asks for deliveries until the service stops.
+async fn receive(running: &Arc<Running>, deliveries: &mut dyn Deliveries) -> Result<(), Error> {
+    let mut stop = running.stop.clone();
+    let mut lost = false;
+    loop {
+        let due = running.release_due();
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let next = async {
+            if let Some(gate) = &running.route.settings.gate {
+                gate.open().await;
+            }
+            deliveries.next(ASKED_MAX).await
+        };
+        let received = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = timer => continue,
+            () = running.held.notified() => continue,
+            received = next => received,
+        };
+        match received {
+            Ok(received) => {
+                if std::mem::take(&mut lost) {
+                    tracing::info!(group = %running.route.group, "the broker is back");
+                }
+                running
+                    .bus
+                    .telemetry
+                    .received(&running.route.group, &received);
+                running.take_in(received);
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!(
+                    group = %running.route.group, %error,
+                    "no deliveries at the moment; the connection is tried again by itself"
+                );
+                lost = true;
+                tokio::time::sleep(PAUSE_AFTER_LOSS).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
