@@ -16,6 +16,9 @@ use wharf_message::transport::Transport;
 use wharf_message::transport::conformance::Fixture;
 use wharf_message::transport::memory::MemoryTransport;
 
+/// More waiting without time passing is a case that will never end.
+const BUSY_MAX: u64 = 100_000;
+
 /// Makes what a case gets as a client, out of a client of the broker.
 pub(crate) type Wrap = fn(MemoryTransport) -> Arc<dyn Transport>;
 
@@ -30,6 +33,8 @@ pub(crate) struct Simulated {
 #[derive(Default)]
 struct Sleeping {
     ids: u64,
+    /// How many began to sleep since time passed.
+    begun: u64,
     until: BTreeMap<(Timestamp, u64), Option<Waker>>,
 }
 
@@ -68,6 +73,7 @@ impl Simulated {
         self.broker
             .advance_to(next.expect("somebody waits with a deadline"));
         let mut sleeping = self.sleeping.lock().unwrap();
+        sleeping.begun = 0;
         for ((until, _), waker) in &mut sleeping.until {
             if *until <= self.broker.now() {
                 waker.take().into_iter().for_each(Waker::wake);
@@ -118,6 +124,11 @@ impl Fixture for Simulated {
         let clock = self.broker.client();
         let mut sleeping = self.sleeping.lock().unwrap();
         sleeping.ids += 1;
+        sleeping.begun += 1;
+        assert!(
+            sleeping.begun < BUSY_MAX,
+            "busy for ever, without waiting for anything"
+        );
         let key = (until, sleeping.ids);
         sleeping.until.insert(key, None);
         drop(sleeping);

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::world::{Outcome, Seen, Skipped, World, is, keyed};
-use crate::transport::{
-    Audience, Capability, Deliveries, Error, Publish, Start, Subscription, Transport,
-};
+use crate::transport::{Audience, Capability, Error, Start, Subscription, Transport};
 use crate::{Message, Timestamp, header};
 
 /// Sends messages through a topic and gives back what arrives, in the order they were sent in. Each

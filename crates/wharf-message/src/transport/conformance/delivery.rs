@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 
 use super::world::{Outcome, Seen, World, is, keyed};
 use crate::Message;
-use crate::transport::{Deliveries, Subscription};
+use crate::transport::Subscription;
 
 pub(super) async fn an_accepted_message_does_not_come_again(world: &World<'_>) -> Outcome {
     let client = world.connect().await;

@@ -11,8 +11,15 @@
 
 mod basics;
 mod delivery;
+mod failures;
 mod fixture;
+mod groups;
+mod operation;
+mod order;
+mod outputs;
+mod replies;
 mod report;
+mod time;
 mod world;
 
 use std::any::Any;
@@ -108,6 +115,46 @@ cases! {
     'B' delivery::a_question_that_is_dropped_loses_nothing UnderFaults [];
     'B' delivery::attempts_are_counted_over_a_restart_of_the_consumer Once [AttemptCount];
     'B' delivery::the_attempt_number_never_goes_back UnderFaults [];
+    'C' order::messages_of_a_key_come_in_order UnderFaults [Order];
+    'C' order::competing_members_keep_the_order_of_keys UnderFaults [KeyOrder];
+    'C' order::the_order_of_keys_holds_while_members_come_and_go Once [KeyOrder];
+    'C' order::what_is_settled_out_of_order_is_not_lost_by_a_crash UnderFaults [];
+    'C' order::what_is_settled_out_of_order_is_not_lost_by_a_close Once [];
+    'C' order::more_than_the_limit_comes_bit_by_bit UnderFaults [];
+    'D' groups::two_groups_each_get_everything UnderFaults [];
+    'D' groups::members_share_the_work UnderFaults [];
+    'D' groups::a_member_that_joins_takes_part Once [];
+    'D' groups::a_member_that_leaves_hands_over UnderFaults [];
+    'D' groups::a_member_that_crashes_halfway_loses_nothing UnderFaults [];
+    'D' groups::a_restart_of_the_broker_loses_nothing Alone [Durable];
+    'D' groups::an_outage_loses_nothing_and_is_told_once Alone [];
+    'D' groups::a_settlement_during_an_outage_loses_nothing Alone [];
+    'E' failures::a_delayed_retry_does_not_come_before_its_time Once [];
+    'E' failures::a_delayed_retry_blocks_no_other_key UnderFaults [];
+    'E' failures::retries_with_different_delays_come_each_in_its_time Once [];
+    'E' failures::a_delayed_retry_outlives_its_consumer Once [DelayedRetry];
+    'E' failures::retries_stay_within_their_group UnderFaults [];
+    'E' failures::a_rejected_message_becomes_a_dead_letter_as_it_was Once [];
+    'E' failures::a_rejected_retry_tells_where_it_came_from Once [];
+    'E' failures::a_rejected_message_does_not_come_again Once [];
+    'E' failures::every_rejected_message_becomes_a_dead_letter UnderFaults [];
+    'E' failures::a_rejection_during_an_outage_loses_nothing Alone [];
+    'G' time::a_scheduled_message_comes_not_before_its_time Once [Schedule];
+    'G' time::a_time_that_has_passed_is_no_schedule UnderFaults [Schedule];
+    'G' time::a_scheduled_message_reaches_every_group UnderFaults [Schedule];
+    'G' time::scheduled_messages_come_in_the_order_of_their_times Once [Schedule];
+    'G' time::a_schedule_outlives_a_restart_of_the_broker Alone [Schedule Durable];
+    'G' time::a_schedule_that_is_no_time_is_refused Once [];
+    'H' replies::everyone_gets_every_message Once [Broadcast];
+    'H' replies::nothing_is_kept_for_everyone Once [Broadcast];
+    'H' replies::a_request_is_answered Once [Broadcast];
+    'J' outputs::outputs_and_acceptance_are_one_step UnderFaults [AtomicOutputs];
+    'J' outputs::one_refused_output_refuses_all Once [AtomicOutputs];
+    'J' outputs::a_consumer_that_lost_its_delivery_publishes_nothing Once [AtomicOutputs];
+    'K' operation::after_a_shutdown_everything_says_closed Once [];
+    'K' operation::a_question_that_waits_ends_with_the_shutdown Once [];
+    'K' operation::a_shutdown_keeps_what_was_settled Once [];
+    'K' operation::one_client_goes_on_when_another_is_shut_down Once [];
 }
 
 /// Runs every case.

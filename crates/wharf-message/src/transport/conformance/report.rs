@@ -18,7 +18,6 @@ pub struct Report {
 
 /// What was found of one case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CaseReport {
     /// The case.
     pub name: String,

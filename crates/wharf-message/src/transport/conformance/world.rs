@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{Either, join_all, select, select_all};
-use futures_util::pin_mut;
+use futures_util::{FutureExt, pin_mut};
 
 use super::Fixture;
 use crate::dead_letter::{Failure, Reason};
@@ -118,8 +118,17 @@ impl<'a> World<'a> {
 
     /// A new client of the broker, behind the fault that the case runs under.
     pub(super) async fn connect(&self) -> Arc<dyn Transport> {
+        self.connect_under(self.fault).await
+    }
+
+    /// A new client without faults: for the part of a case that only looks.
+    pub(super) async fn connect_plainly(&self) -> Arc<dyn Transport> {
+        self.connect_under(None).await
+    }
+
+    async fn connect_under(&self, fault: Option<Fault>) -> Arc<dyn Transport> {
         let client = self.within("connecting", self.fixture.connect()).await;
-        let client: Arc<dyn Transport> = match self.fault {
+        let client: Arc<dyn Transport> = match fault {
             Some(fault) => Arc::new(Faulty::new(client, fault.faults(&self.prefix))),
             None => client,
         };
@@ -170,6 +179,26 @@ impl<'a> World<'a> {
             }
         };
         self.within("subscribing", subscribe).await
+    }
+
+    // Outages
+
+    /// Restarts the broker, if the fixture can.
+    pub(super) async fn restart_broker(&self) -> Outcome {
+        let restarted = self.within("restarting the broker", self.fixture.restart_broker());
+        restarted.await.map_err(|why| Skipped(why.to_owned()))
+    }
+
+    /// Cuts the network, if the fixture can.
+    pub(super) async fn cut_network(&self) -> Outcome {
+        let cut = self.within("cutting the network", self.fixture.cut_network());
+        cut.await.map_err(|why| Skipped(why.to_owned()))
+    }
+
+    /// Heals the network.
+    pub(super) async fn heal_network(&self) -> Outcome {
+        let healed = self.within("healing the network", self.fixture.heal_network());
+        healed.await.map_err(|why| Skipped(why.to_owned()))
     }
 
     // Waiting
@@ -262,19 +291,22 @@ impl<'a> World<'a> {
         self.take(deliveries, 1).await.remove(0)
     }
 
-    /// What comes next at any of several members, and at which.
+    /// What comes next at any of several members, and at which. Each is asked first in turn.
     pub(super) async fn take_any(
         &self,
         members: &mut [Box<dyn Deliveries>],
         max: usize,
     ) -> (usize, Vec<Delivery>) {
-        let all = members
-            .iter_mut()
-            .map(|member| Box::pin(self.take_patiently(&mut **member, max)));
-        let (taken, at, _) = self
-            .within("the next delivery of any member", select_all(all))
-            .await;
-        (at, taken)
+        let turn = self.names.fetch_add(1, Ordering::Relaxed) as usize;
+        let count = members.len();
+        let mut all = Vec::new();
+        for (at, member) in members.iter_mut().enumerate() {
+            let take = self.take_patiently(&mut **member, max);
+            all.push(Box::pin(take.map(move |taken| (at, taken))));
+        }
+        all.rotate_left(turn % count);
+        let any = self.within("the next delivery of any member", select_all(all));
+        any.await.0
     }
 
     /// Takes and accepts until `wanted` different payloads were seen.
