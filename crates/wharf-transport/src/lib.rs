@@ -9,6 +9,8 @@
 mod backoff;
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod held;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(any(feature = "kafka", feature = "embedded"))]
 pub mod log;
 #[cfg(feature = "rabbitmq")]

@@ -10,8 +10,18 @@ use std::time::Duration;
 use wharf_message::transport::Position;
 use wharf_message::{GroupName, InvalidName, Message, Timestamp, TopicName, header};
 
-/// The group of the forwarders that publish scheduled messages when they are due.
+/// What the names of the groups of forwarders begin with.
 pub const SCHEDULER_GROUP: &str = "wharf.scheduler";
+
+/// The group of the forwarders that publish a topic's scheduled messages when they are due:
+/// `wharf.scheduler.<topic>`. Each topic has one of its own, so that a service which comes or goes
+/// disturbs no topic but its own.
+///
+/// # Errors
+/// When that is longer than a name may be.
+pub fn scheduler_group(topic: &TopicName) -> Result<GroupName, InvalidName> {
+    GroupName::new(&format!("{SCHEDULER_GROUP}.{topic}"))
+}
 
 /// Where the retries of a group for a topic are kept: `retry.<topic>.<group>`.
 ///

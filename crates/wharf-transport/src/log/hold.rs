@@ -122,17 +122,19 @@ impl<T> Hold<T> {
         })
     }
 
-    /// Forgets what is held of a revoked assignment.
-    pub fn revoke(&mut self, slot: Slot) {
+    /// Forgets what is held of an assignment; its tokens.
+    pub fn revoke(&mut self, slot: Slot) -> Vec<Token> {
         if !self.holds(slot) {
-            return;
+            return Vec::new();
         }
+        let mut tokens = Vec::new();
         let of_slot =
             |(key, held): (&(Timestamp, u64), &Held<T>)| (held.slot == slot).then_some(*key);
         for key in self.items.iter().filter_map(of_slot).collect::<Vec<_>>() {
-            self.items.remove(&key);
+            tokens.extend(self.items.remove(&key).map(|held| held.token));
             self.forget(key, slot);
         }
+        tokens
     }
 
     fn forget(&mut self, key: (Timestamp, u64), slot: Slot) {
@@ -180,7 +182,7 @@ mod tests {
             prop_assert_eq!(hold.len(), dues.len());
             let revoked = count(true);
             prop_assert_eq!(hold.holds(slots[1]), revoked > 0);
-            hold.revoke(slots[1]);
+            prop_assert_eq!(hold.revoke(slots[1]).len(), revoked);
             prop_assert_eq!(hold.len(), dues.len() - revoked);
             let mut out = Vec::new();
             for now in 0..50 {

@@ -34,6 +34,7 @@ pub struct Tracker {
     slots: BTreeMap<Slot, Assigned>,
     next_slot: u32,
     unsettled: usize,
+    released: usize,
     span_max: usize,
 }
 
@@ -80,6 +81,7 @@ impl Tracker {
             slots: BTreeMap::new(),
             next_slot: 0,
             unsettled: 0,
+            released: 0,
             span_max: span_max.max(1),
         }
     }
@@ -107,6 +109,7 @@ impl Tracker {
     pub fn revoke(&mut self, slot: Slot) -> Option<(TopicPartition, i64)> {
         let assigned = self.slots.remove(&slot)?;
         self.unsettled -= assigned.unsettled();
+        self.released -= assigned.count(State::Released);
         assigned.uncommitted()
     }
 
@@ -130,6 +133,7 @@ impl Tracker {
                 return None;
             }
             entry.state = State::Delivered;
+            self.released -= 1;
             index
         };
         let sequence = assigned.first.wrapping_add(index as u64) & SEQUENCE_MASK;
@@ -167,6 +171,8 @@ impl Tracker {
         if state == State::Settled {
             self.unsettled -= 1;
             assigned.trim();
+        } else {
+            self.released += 1;
         }
         true
     }
@@ -198,6 +204,7 @@ impl Tracker {
             }
         }
         self.unsettled -= gone;
+        self.released -= gone;
         assigned.trim();
         gone
     }
@@ -225,6 +232,22 @@ impl Tracker {
     /// How many deliveries are out or released, of all partitions.
     pub fn unsettled(&self) -> usize {
         self.unsettled
+    }
+
+    /// How many deliveries are out, of all partitions.
+    pub fn delivered(&self) -> usize {
+        self.unsettled - self.released
+    }
+
+    /// The assignment that a token belongs to, whether or not it is revoked.
+    pub fn slot(&self, token: Token) -> Slot {
+        parts(token).0
+    }
+
+    /// How many deliveries of one partition are out.
+    pub fn delivered_of(&self, slot: Slot) -> usize {
+        let assigned = self.slots.get(&slot);
+        assigned.map_or(0, |assigned| assigned.count(State::Delivered))
     }
 
     /// How many deliveries of one partition are out or released.
@@ -326,8 +349,14 @@ impl Assigned {
     }
 
     fn unsettled(&self) -> usize {
-        let open = |entry: &&Entry| entry.state != State::Settled;
-        self.entries.iter().filter(open).count()
+        self.entries.len() - self.count(State::Settled)
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.entries
+            .iter()
+            .filter(|entry| entry.state == state)
+            .count()
     }
 }
 
@@ -534,6 +563,7 @@ mod tests {
                 }
                 prop_assert_eq!(tracker.unsettled(), model.out.len() + model.released.len());
                 prop_assert_eq!(tracker.unsettled_of(slot), tracker.unsettled());
+                prop_assert_eq!(tracker.delivered(), model.out.len());
             }
         }
     }

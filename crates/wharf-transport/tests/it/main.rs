@@ -1,7 +1,9 @@
 //! The transports against real servers: the conformance suite, and what is particular to each.
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
-#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
 mod support;

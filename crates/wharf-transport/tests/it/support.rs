@@ -42,8 +42,9 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let program = program.display().to_string();
         let mut place = Place::new(kind.protocol, folder.path().join(kind.name)).unwrap();
+        let proxy = Proxy::start(&place.upstream()).unwrap();
+        place.behind(proxy.address());
         let running = place.start(&program, kind.plan).unwrap();
-        let proxy = Proxy::start(&running.address).unwrap();
         Self {
             kind,
             program,

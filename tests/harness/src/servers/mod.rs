@@ -5,6 +5,7 @@
 //! Invariants: a server lives in a folder and on a port of its own and ends with its owner; it counts
 //! as started only once it has answered in its own protocol.
 
+pub mod kafka;
 pub mod nats;
 pub mod rabbitmq;
 
@@ -65,8 +66,10 @@ pub struct Site<'a> {
     pub program: &'a str,
     /// A folder of its own; kept across restarts.
     pub folder: &'a Path,
-    /// Where clients connect, on the loopback interface.
+    /// Where it listens, on the loopback interface.
     pub port: u16,
+    /// Where clients connect: itself, or a proxy before it.
+    pub address: &'a str,
 }
 
 impl Site<'_> {
@@ -110,6 +113,7 @@ pub struct Place {
     protocol: Protocol,
     folder: PathBuf,
     port: u16,
+    address: String,
     is_prepared: bool,
 }
 
@@ -120,12 +124,25 @@ impl Place {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
+        let port = free_port()?;
         Ok(Self {
             protocol,
             folder,
-            port: free_port()?,
+            port,
+            address: format!("127.0.0.1:{port}"),
             is_prepared: false,
         })
+    }
+
+    /// Where the server will listen: `host:port`.
+    pub fn upstream(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Clients connect to `address`, which leads here: servers that tell clients where they are
+    /// tell them this.
+    pub fn behind(&mut self, address: String) {
+        self.address = address;
     }
 
     /// Starts the server as `plan` says, on the data that an earlier run left here, and waits until
@@ -139,6 +156,7 @@ impl Place {
             program,
             folder: &self.folder,
             port: self.port,
+            address: &self.address,
         })?;
         let log = self.folder.join("server.log");
         if let Some(mut prepare) = plan.prepare.filter(|_| !self.is_prepared) {

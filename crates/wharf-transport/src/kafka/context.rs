@@ -1,0 +1,214 @@
+//! What librdkafka tells a consumer: partitions that come and go, commits that ended, errors.
+//!
+//! These calls are made by the thread that polls, inside of its polling. A partition that goes is
+//! committed before it is given up, when it still can be; its deliveries that are out then do nothing.
+
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use wharf_message::TopicName;
+use wharf_message::transport::Error;
+
+use super::outbox::lock;
+use super::state::{Committing, Shared};
+use super::{error, log};
+use crate::log::{Slot, TopicPartition};
+
+/// How long a partition that goes to another member waits for the deliveries that are out.
+const REVOKE_GRACE: Duration = Duration::from_millis(500);
+/// How long it waits for a commit or a transaction that is under way.
+const COMMIT_GRACE: Duration = Duration::from_secs(10);
+
+/// A partition that is to be read from now on.
+pub(super) struct Gained {
+    pub(super) slot: Slot,
+    pub(super) partition: TopicPartition,
+    pub(super) queue: PartitionQueue<Context>,
+}
+
+/// See the module.
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    pub(super) consumer: OnceLock<Weak<BaseConsumer<Context>>>,
+    pub(super) gained: Mutex<Vec<Gained>>,
+}
+
+impl Context {
+    /// A partition is ours: its records go to a queue of its own from the first on, so that it can
+    /// be left unread while others are read.
+    pub(super) fn gain(&self, topic: &str, partition: i32, position: Option<i64>) {
+        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        let (Ok(name), Some(consumer)) = (TopicName::new(topic), consumer) else {
+            return;
+        };
+        let Some(mut queue) = consumer.split_partition_queue(topic, partition) else {
+            return;
+        };
+        let waker = Arc::downgrade(&self.shared);
+        queue.set_nonempty_callback(move || {
+            if let Some(shared) = waker.upgrade() {
+                shared.wake_reader();
+            }
+        });
+        let partition = TopicPartition {
+            topic: name,
+            partition,
+        };
+        let mut state = lock(&self.shared.state);
+        let slot = state.tracker.assign(partition.clone(), position);
+        state.assigned.insert(partition.clone(), slot);
+        state.outage = false;
+        drop(state);
+        lock(&self.gained).push(Gained {
+            slot,
+            partition,
+            queue,
+        });
+    }
+
+    /// Partitions go to another member: those of their deliveries that end soon count, the others
+    /// are delivered again there.
+    fn lose(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
+        let lost = consumer.assignment_lost();
+        if !lost {
+            self.wait_for_settlements(partitions);
+        }
+        let mut watermarks = Vec::new();
+        let mut state = lock(&self.shared.state);
+        for partition in partitions {
+            watermarks.extend(state.revoke(partition));
+        }
+        drop(state);
+        lock(&self.gained).retain(|gained| !partitions.contains(&gained.partition));
+        self.shared.arrived.notify_one();
+        if lost || watermarks.is_empty() {
+            return;
+        }
+        let offsets = offsets(&watermarks);
+        if let Err(error) = consumer.commit(&offsets, CommitMode::Sync) {
+            tracing::warn!(%error, "offsets could not be committed when partitions went to another member; it will deliver some messages again");
+        }
+    }
+
+    fn wait_for_settlements(&self, partitions: &[TopicPartition]) {
+        let begun = Instant::now();
+        loop {
+            self.shared.run_errands();
+            let mut state = lock(&self.shared.state);
+            let slots: Vec<Slot> = partitions
+                .iter()
+                .filter_map(|partition| state.assigned.get(partition).copied())
+                .collect();
+            for slot in &slots {
+                state.forget_waiting(*slot);
+            }
+            let open = slots
+                .iter()
+                .any(|slot| state.tracker.delivered_of(*slot) > 0);
+            let wait = match (open, state.committing) {
+                (_, Committing::Committer) => COMMIT_GRACE,
+                (true, _) => REVOKE_GRACE,
+                (false, _) => return,
+            };
+            state.stalled = true;
+            drop(state);
+            if begun.elapsed() >= wait {
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.report(&error, reason);
+    }
+}
+
+impl Context {
+    /// What the client library says besides records.
+    pub(super) fn report(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the Kafka consumer reports");
+        if error::is_outage(error) {
+            let mut state = lock(&self.shared.state);
+            if state.outage {
+                return;
+            }
+            state.outage = true;
+            state.failure = Some(Error::Unavailable(format!("{error}: {reason}")));
+            drop(state);
+            tracing::warn!(%error, reason, "the connection to Kafka is lost; it is tried again until it is back: check that the brokers run and can be reached");
+            self.shared.arrived.notify_one();
+            return;
+        }
+        match error::general(error) {
+            // Without a group, nothing is asked of a coordinator that matters.
+            Error::Denied(_) if self.shared.group.is_none() && reason.contains("oordinator") => {}
+            Error::Denied(why) => {
+                tracing::warn!(%error, reason, "Kafka denied it: check the credentials and access rules of this client");
+                self.shared.fail(Error::Denied(format!("{why}: {reason}")));
+            }
+            _ if error::is_fatal(error) => {
+                let why = format!("the consumer failed for good: {error}: {reason}");
+                let mut state = lock(&self.shared.state);
+                state.ended = Some(Error::Refused(why));
+                drop(state);
+                self.shared.arrived.notify_one();
+            }
+            _ => {}
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                tracing::debug!(?partitions, "partitions come");
+                for one in partitions.elements() {
+                    self.gain(one.topic(), one.partition(), None);
+                }
+            }
+            Rebalance::Revoke(partitions) => {
+                tracing::debug!(?partitions, "partitions go");
+                let named = |one: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+                    let topic = TopicName::new(one.topic()).ok()?;
+                    let partition = one.partition();
+                    Some(TopicPartition { topic, partition })
+                };
+                let gone: Vec<_> = partitions
+                    .elements()
+                    .into_iter()
+                    .filter_map(named)
+                    .collect();
+                self.lose(consumer, &gone);
+            }
+            Rebalance::Error(error) => {
+                tracing::warn!(%error, "the group could not be rebalanced; it is tried again");
+            }
+        }
+    }
+}
+
+/// These watermarks as the client library takes them.
+pub(super) fn offsets(watermarks: &[(TopicPartition, i64)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(watermarks.len());
+    for (partition, offset) in watermarks {
+        let offset = Offset::Offset(*offset);
+        list.add_partition(partition.topic.as_str(), partition.partition)
+            .set_offset(offset)
+            .unwrap_or_else(|error| tracing::error!(%error, "an offset cannot be committed"));
+    }
+    list
+}

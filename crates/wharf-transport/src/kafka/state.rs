@@ -1,0 +1,356 @@
+//! What a subscription's threads and its reader share: the deliveries and how they end.
+//!
+//! Invariants: a delivery is settled only after its dead letter or its next attempt is acknowledged;
+//! what is read, held and handed out is bounded; one lock, never held while waiting.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::message::OwnedHeaders;
+use tokio::sync::{Notify, oneshot};
+use wharf_message::dead_letter::Failure;
+use wharf_message::transport::{Capability, Error, Position, Settle, Settlement, Token};
+use wharf_message::{GroupName, Message, TopicName};
+
+use super::committer::Committer;
+use super::context::Context;
+use super::outbox::lock;
+use super::wiring::Wiring;
+use super::{NAME, now};
+use crate::log::{Hold, Slot, TopicPartition, Tracker};
+
+/// Deliveries of one partition that are remembered behind one that is not settled.
+const SPAN_MAX: usize = 100_000;
+/// Messages that wait for their time, and how large those kept in memory may be together.
+const HELD_MAX: usize = 100_000;
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// What the records of a topic stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Messages of this topic.
+    Messages,
+    /// Retries of messages of this topic.
+    Retries(TopicName),
+    /// Messages that are to be published to this topic when they are due.
+    Scheduled(TopicName),
+}
+
+/// A delivery that was read.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) slot: Slot,
+    pub(super) token: Token,
+    pub(super) topic: TopicName,
+    pub(super) position: Option<Position>,
+    pub(super) message: Message,
+    pub(super) attempt: u32,
+}
+
+/// What of a delivery its token alone does not tell, where it is not a message of its own topic at
+/// its first attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Detail {
+    pub(super) topic: TopicName,
+    pub(super) position: Option<Position>,
+    pub(super) attempt: u32,
+}
+
+/// Something to publish before a delivery is settled.
+#[derive(Clone, Debug)]
+pub(super) enum Errand {
+    Retry {
+        message: Message,
+        after: Duration,
+    },
+    Reject {
+        message: Message,
+        failure: Box<Failure>,
+    },
+    /// As a rejection, of a record whose headers are no text.
+    SetAside {
+        message: Message,
+        raw: OwnedHeaders,
+    },
+    Forward {
+        message: Message,
+        to: TopicName,
+    },
+}
+
+/// An errand, and how often it failed.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) token: Token,
+    pub(super) errand: Errand,
+    pub(super) failures: u32,
+}
+
+/// Who is telling the broker offsets: one at a time, so that none goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Committing {
+    Nobody,
+    /// The thread for it.
+    Committer,
+}
+
+pub(super) struct State {
+    pub(super) tracker: Tracker,
+    pub(super) hold: Hold<Ready>,
+    pub(super) ready: VecDeque<Ready>,
+    pub(super) ready_bytes: usize,
+    pub(super) details: HashMap<Token, Detail>,
+    pub(super) pending: VecDeque<Pending>,
+    /// Those that failed, and when they are tried again.
+    pub(super) later: Vec<(Instant, Pending)>,
+    /// Errands on their way to the broker.
+    pub(super) away: usize,
+    pub(super) assigned: BTreeMap<TopicPartition, Slot>,
+    pub(super) committing: Committing,
+    /// An error that `next` tells once.
+    pub(super) failure: Option<Error>,
+    /// An error after which nothing comes any more.
+    pub(super) ended: Option<Error>,
+    /// The connection is lost, and that was told.
+    pub(super) outage: bool,
+    /// The reader waits for room.
+    pub(super) stalled: bool,
+    pub(super) closing: Option<oneshot::Sender<Result<(), Error>>>,
+    pub(super) abandoned: bool,
+}
+
+/// What a subscription's threads share. See the module.
+pub(super) struct Shared {
+    pub(super) group: Option<GroupName>,
+    pub(super) kinds: BTreeMap<TopicName, Kind>,
+    pub(super) in_flight_max: usize,
+    pub(super) state: Mutex<State>,
+    /// Told when there is something for `next`.
+    pub(super) arrived: Notify,
+    pub(super) reader: OnceLock<Thread>,
+    pub(super) consumer: OnceLock<std::sync::Weak<BaseConsumer<Context>>>,
+    /// Of a member of a group only.
+    pub(super) committer: OnceLock<Committer>,
+    /// There were acceptances with outputs: a settlement may let one of them go on.
+    waits_for_settlements: AtomicBool,
+    pub(super) wiring: Wiring,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            tracker: Tracker::new(SPAN_MAX),
+            hold: Hold::new(HELD_MAX, HELD_BYTES_MAX),
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            details: HashMap::new(),
+            pending: VecDeque::new(),
+            later: Vec::new(),
+            away: 0,
+            assigned: BTreeMap::new(),
+            committing: Committing::Nobody,
+            failure: None,
+            ended: None,
+            outage: false,
+            stalled: false,
+            closing: None,
+            abandoned: false,
+        }
+    }
+
+    /// How many deliveries are with the handlers, or on an errand for them.
+    pub(super) fn out(&self) -> usize {
+        let waiting = self.ready.len() + self.hold.len();
+        self.tracker.delivered().saturating_sub(waiting)
+    }
+
+    /// A delivery is done.
+    pub(super) fn settle(&mut self, token: Token) {
+        self.tracker.settle(token);
+        self.details.remove(&token);
+    }
+
+    /// A delivery is to be delivered again.
+    pub(super) fn release(&mut self, token: Token) {
+        self.tracker.release(token);
+        self.details.remove(&token);
+    }
+
+    /// A partition is not ours any more: what was read of it goes back. Its watermark, if the broker
+    /// does not know it.
+    pub(super) fn revoke(&mut self, partition: &TopicPartition) -> Option<(TopicPartition, i64)> {
+        let slot = self.assigned.remove(partition)?;
+        self.forget_waiting(slot);
+        let tracker = &self.tracker;
+        self.details.retain(|token, _| tracker.slot(*token) != slot);
+        self.tracker.revoke(slot)
+    }
+
+    /// Forgets what of a partition is read and not handed out.
+    pub(super) fn forget_waiting(&mut self, slot: Slot) {
+        let (tracker, bytes) = (&mut self.tracker, &mut self.ready_bytes);
+        self.ready.retain(|ready| {
+            if ready.slot == slot {
+                *bytes -= ready.message.size();
+                tracker.release(ready.token);
+            }
+            ready.slot != slot
+        });
+        for token in self.hold.revoke(slot) {
+            self.release(token);
+        }
+    }
+
+    /// What a delivery is, by its token; `None` when it went to another member.
+    pub(super) fn detail(&self, token: Token) -> Option<Detail> {
+        let (partition, offset) = self.tracker.origin(token)?;
+        let known = self.details.get(&token).cloned();
+        Some(known.unwrap_or_else(|| Detail {
+            topic: partition.topic.clone(),
+            position: Some(Position {
+                partition: partition.partition,
+                offset,
+            }),
+            attempt: 1,
+        }))
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        group: Option<GroupName>,
+        kinds: BTreeMap<TopicName, Kind>,
+        in_flight_max: usize,
+        wiring: Wiring,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            group,
+            kinds,
+            in_flight_max: in_flight_max.max(1),
+            state: Mutex::new(State::new()),
+            arrived: Notify::new(),
+            reader: OnceLock::new(),
+            consumer: OnceLock::new(),
+            committer: OnceLock::new(),
+            waits_for_settlements: AtomicBool::new(false),
+            wiring,
+        })
+    }
+
+    /// Wakes the thread that reads and runs errands.
+    pub(super) fn wake_reader(&self) {
+        if let Some(reader) = self.reader.get() {
+            reader.unpark();
+        }
+    }
+
+    /// Wakes the thread that commits.
+    pub(super) fn wake_committer(&self) {
+        if let Some(committer) = self.committer.get() {
+            committer.wake();
+        }
+    }
+
+    /// After something was settled: there may be room for `next` and for the reader.
+    pub(super) fn room_was_made(&self, stalled: bool) {
+        self.arrived.notify_one();
+        if stalled {
+            self.wake_reader();
+        }
+        if stalled || self.waits_for_settlements.load(Ordering::Relaxed) {
+            self.wake_committer();
+        }
+    }
+
+    /// Tells `next` an error, once.
+    pub(super) fn fail(&self, error: Error) {
+        lock(&self.state).failure = Some(error);
+        self.arrived.notify_one();
+    }
+}
+
+impl Settle for Shared {
+    fn settle(&self, token: Token, settlement: Settlement) {
+        let mut state = lock(&self.state);
+        let errand = match settlement {
+            Settlement::Accept => {
+                state.settle(token);
+                None
+            }
+            Settlement::Retry { message, after } => Some(Errand::Retry { message, after }),
+            Settlement::Reject { message, failure } => Some(Errand::Reject { message, failure }),
+            // Also what a later version of the seam may add: to deliver again loses nothing.
+            _ => {
+                state.release(token);
+                state.stalled = true;
+                None
+            }
+        };
+        match errand {
+            Some(Errand::Retry { message, after }) if self.group.is_none() => {
+                self.hold_back(&mut state, token, message, after);
+            }
+            Some(errand) => state.pending.push_back(Pending {
+                token,
+                errand,
+                failures: 0,
+            }),
+            None => {}
+        }
+        let stalled = state.stalled || !state.pending.is_empty();
+        drop(state);
+        self.room_was_made(stalled);
+    }
+
+    fn accept_with(
+        &self,
+        token: Token,
+        outputs: Vec<(TopicName, Message)>,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        let Some(committer) = self.committer.get() else {
+            let mut state = lock(&self.state);
+            state.release(token);
+            drop(state);
+            self.room_was_made(true);
+            let error = Error::Unsupported {
+                transport: NAME,
+                capability: Capability::AtomicOutputs,
+                hint: ": a subscription for everyone has no group whose offsets could be committed with them".to_owned(),
+            };
+            return std::future::ready(Err(error)).boxed();
+        };
+        self.waits_for_settlements.store(true, Ordering::Relaxed);
+        committer.accept(token, outputs).boxed()
+    }
+}
+
+impl Shared {
+    /// Without a group there is nobody to keep the next attempt for: it waits here.
+    fn hold_back(&self, state: &mut State, token: Token, message: Message, after: Duration) {
+        let Some(mut detail) = state.detail(token) else {
+            return;
+        };
+        detail.attempt = detail.attempt.saturating_add(1);
+        let slot = state.tracker.slot(token);
+        let bytes = message.size();
+        let ready = Ready {
+            slot,
+            token,
+            topic: detail.topic.clone(),
+            position: detail.position,
+            message,
+            attempt: detail.attempt,
+        };
+        state.details.insert(token, detail);
+        state
+            .hold
+            .push(now().after(after), slot, token, ready, bytes);
+        state.stalled = true;
+    }
+}
