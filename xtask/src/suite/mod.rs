@@ -9,6 +9,7 @@ mod compare;
 mod compat;
 mod features;
 mod parts;
+mod transports;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

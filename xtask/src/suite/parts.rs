@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
 use super::compat::{self, PREFIX, Peer};
-use super::{Outcome, counted, features};
+use super::{Outcome, counted, features, transports};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use crate::{check, fuzz, setup, tidy};
@@ -49,6 +49,11 @@ pub(super) const PARTS: &[Part] = &[
         name: "rust",
         about: "all Rust tests",
         run: rust,
+    },
+    Part {
+        name: "transports",
+        about: "the library's transports against the real servers",
+        run: transports::part,
     },
     Part {
         name: "compat/features",

@@ -1,0 +1,52 @@
+//! The library's transports against real servers, one server for each variable that a test reads.
+//! What cannot be had here is skipped with its reason, so that no test passes without its server.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use super::{Context, Outcome, counted};
+use crate::services::kafka_classes;
+
+/// A server of the tests.
+struct Server {
+    /// The variable that tells the tests where it is.
+    variable: &'static str,
+    /// Finds it, or installs it.
+    find: fn(&Context<'_>) -> Result<OsString>,
+}
+
+const SERVERS: &[Server] = &[
+    Server {
+        variable: "WHARF_BINARY",
+        find: |cx| Ok(cx.wharf()?.into()),
+    },
+    Server {
+        variable: "KAFKA_CLASSES",
+        find: |cx| Ok(kafka_classes(cx.workspace)?.into()),
+    },
+];
+
+/// Runs the tests of the transports with every server that can be had.
+pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
+    let arguments = [
+        "test",
+        "--locked",
+        "--package",
+        "wharf-transport",
+        "--all-features",
+    ];
+    let mut command = cx.workspace.cargo(&arguments);
+    let mut skipped = Vec::new();
+    for server in SERVERS {
+        match (server.find)(cx) {
+            Ok(found) => {
+                command.env(server.variable, found);
+            }
+            Err(error) => skipped.push(format!("{}: {error:#}", server.variable)),
+        }
+    }
+    let mut outcome = counted(cx.workspace, &cx.workspace.log("transports"), command)?;
+    outcome.skipped.extend(skipped);
+    Ok(outcome)
+}
