@@ -16,6 +16,7 @@ pub(super) async fn an_accepted_message_does_not_come_again(world: &World<'_>) -
     world.publish_all(&*client, &topic, keyed(20, 4)).await;
     let mut seen = Seen::default();
     world.accept_until(&mut *deliveries, &mut seen, 20).await;
+    seen.assert_once();
     let again = world.quietly(&mut *deliveries).await;
     assert!(again.is_empty(), "while subscribed: {again:?}");
     world.close(deliveries).await;

@@ -63,6 +63,22 @@ pub(super) async fn members_share_the_work(world: &World<'_>) -> Outcome {
         members.push(world.join(&**client, &group, &[&topic]).await);
     }
     share(world, &*clients[0], &topic, &mut members, "m").await;
+    if world.is_under_faults() {
+        return Ok(());
+    }
+    // Both are at work, so nothing is on its way from one to the other.
+    world.publish_all(&*clients[0], &topic, keyed(40, 8)).await;
+    let mut seen = Seen::default();
+    while seen.distinct() < 40 {
+        for delivery in world.take_any(&mut members, 4).await.1 {
+            assert!(seen.note(&delivery), "two members got it: {delivery:?}");
+            delivery.accept();
+        }
+    }
+    for member in &mut members {
+        let more = world.quietly(&mut **member).await;
+        assert!(more.is_empty(), "two members got it: {more:?}");
+    }
     Ok(())
 }
 

@@ -392,10 +392,11 @@ pub(super) fn is(delivery: &Delivery, payload: &str) -> bool {
     delivery.message.payload.as_deref() == Some(payload.as_bytes())
 }
 
-/// `count` messages over the keys `k0`, `k1`, …, each with a payload of its own that tells its place.
+/// `count` messages over the keys `k0`, `k1`, …, three of a key behind each other, each with a payload
+/// of its own that tells its place.
 pub(super) fn keyed(count: usize, keys: usize) -> Vec<Message> {
     let message = |number: usize| {
-        let key = format!("k{}", number % keys);
+        let key = format!("k{}", number / 3 % keys);
         Message::new(format!("{number:06}")).with_key(key)
     };
     (0..count).map(message).collect()
@@ -428,6 +429,12 @@ impl Seen {
     /// Whether this payload was there.
     pub(super) fn has(&self, payload: &str) -> bool {
         self.times.contains_key(payload.as_bytes())
+    }
+
+    /// That nothing came twice.
+    pub(super) fn assert_once(&self) {
+        let twice: Vec<_> = self.times.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(twice.is_empty(), "came several times: {twice:?}");
     }
 
     /// That of each key, every payload came first after all smaller ones had.
