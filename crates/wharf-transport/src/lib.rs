@@ -13,5 +13,7 @@ mod held;
 pub mod kafka;
 #[cfg(any(feature = "kafka", feature = "embedded"))]
 pub mod log;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use wharf_message::transport::{
     Capability, Deliveries, Delivery, Error, Position, Settle, Settlement, Token,
@@ -39,6 +39,13 @@ impl<R> Settled<R> {
     pub(crate) fn take_settlement(&mut self) -> Settlement {
         std::mem::replace(&mut self.settlement, Settlement::Release)
     }
+
+    /// Carries it out with its receipt; until that has ended it counts as in flight.
+    #[cfg(feature = "nats")]
+    pub(crate) async fn carry_out<F: Future<Output = ()>>(self, how: impl FnOnce(R) -> F) {
+        let _slot = self._slot;
+        how(self.receipt).await;
+    }
 }
 
 /// The shared part.
@@ -47,6 +54,8 @@ pub(crate) struct Desk<R> {
     state: Mutex<State<R>>,
     count: Arc<Count>,
     settled: mpsc::UnboundedSender<Settled<R>>,
+    /// How many the service has asked for, whenever it waits for them.
+    asked: watch::Sender<usize>,
     transport: &'static str,
 }
 
@@ -87,6 +96,10 @@ impl Count {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn room(&self) -> usize {
+        self.in_flight_max.saturating_sub(*self.lock())
+    }
+
     fn take(self: &Arc<Self>) -> Option<Slot> {
         let mut in_flight = self.lock();
         (*in_flight < self.in_flight_max).then(|| {
@@ -112,6 +125,13 @@ impl<R: Send + 'static> Desk<R> {
     pub(crate) fn arrive(&self, arrival: Arrival<R>) {
         self.lock().waiting.push_back(arrival);
         self.count.changed.notify_one();
+    }
+
+    /// Tells how many the service waits for, each time it begins to. A task that fetches no more than
+    /// that gives nothing back at the end that was not handled.
+    #[cfg(feature = "nats")]
+    pub(crate) fn asks(&self) -> watch::Receiver<usize> {
+        self.asked.subscribe()
     }
 
     /// Takes back what was not handed out yet.
@@ -252,6 +272,7 @@ impl<R: Send + 'static> Subscriber<R> {
             }),
             count: Arc::new(count),
             settled: sender,
+            asked: watch::Sender::new(0),
             transport,
         });
         let subscriber = Self {
@@ -282,6 +303,10 @@ impl<R: Send + 'static> Deliveries for Subscriber<R> {
                 let deliveries = desk.poll(max.max(1))?;
                 if !deliveries.is_empty() {
                     return Ok(deliveries);
+                }
+                let asked = max.max(1).min(desk.count.room());
+                if asked > 0 {
+                    desk.asked.send_replace(asked);
                 }
                 // A change after the look above has left its mark here already.
                 desk.count.changed.notified().await;

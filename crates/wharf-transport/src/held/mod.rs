@@ -10,6 +10,8 @@ mod desk;
 mod handover;
 mod order;
 
+#[cfg(feature = "nats")]
+pub(crate) use desk::Desk;
 pub(crate) use desk::{Arrival, Driver, Settled, Subscriber};
 pub(crate) use handover::{Handed, Handover};
 pub(crate) use order::{order_of, restored};

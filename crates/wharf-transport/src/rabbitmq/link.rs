@@ -44,7 +44,7 @@ impl Link {
     /// A new channel, on the connection there is or on a new one.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         let mut connection = self.connection.lock().await;
-        if self.is_closed.load(Ordering::SeqCst) {
+        if self.is_closed() {
             return Err(Error::Closed);
         }
         if let Some(alive) = connection.as_ref().filter(|it| it.status().connected()) {
@@ -77,6 +77,11 @@ impl Link {
             .unwrap_or(FRAME_BYTES);
         // Room for what frames and the content header have beside the properties.
         (frame as usize).saturating_sub(64)
+    }
+
+    /// Whether it was ended for good.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
     }
 
     /// Ends the connection for good.

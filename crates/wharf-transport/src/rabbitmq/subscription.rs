@@ -171,6 +171,7 @@ impl Consuming {
             if let Some(session) = session.take() {
                 match self.serve(session).await {
                     End::Closed => break,
+                    End::Lost(_) if self.link.is_closed() => break,
                     End::Lost(why) => {
                         self.driver.desk.take_waiting();
                         tracing::warn!(

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 #[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]

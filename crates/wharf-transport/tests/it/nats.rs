@@ -1,0 +1,91 @@
+//! NATS JetStream.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use harness::servers::{Protocol, nats};
+use wharf_message::transport::conformance::run;
+use wharf_message::transport::{Error, Subscription, Transport};
+use wharf_message::{GroupName, Message, TopicName, header};
+use wharf_transport::nats::{NatsTransport, Options};
+
+use crate::support::{Kind, Server, keep, program};
+
+/// Short, so that a consumer that died is not waited for.
+const OPTIONS: Options = Options {
+    ack_wait: Duration::from_secs(2),
+};
+
+const NATS: Kind = Kind {
+    name: "nats",
+    title: "NATS JetStream 2.15",
+    protocol: Protocol::Nats,
+    plan: |site| nats::plan(site, None),
+    connect: |address| {
+        async move {
+            let address = format!("nats://{address}");
+            let transport = NatsTransport::connect_with(&address, OPTIONS).await;
+            Arc::new(transport.unwrap()) as Arc<dyn Transport>
+        }
+        .boxed()
+    },
+    // The server's default, less what the transport keeps for its own headers.
+    bytes_max: Some((1 << 20) - 256),
+};
+
+fn server() -> Option<Server> {
+    Some(Server::start(NATS, &program("WHARF_NATS_SERVER")?))
+}
+
+fn names(topic: &str, group: &str) -> (TopicName, GroupName) {
+    (
+        TopicName::new(topic).unwrap(),
+        GroupName::new(group).unwrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_passes_the_conformance_suite() {
+    let Some(server) = server() else { return };
+    keep(&run(&server).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_handler_gets_no_double_and_a_repeated_publish_is_dropped_by_its_identity() {
+    let Some(server) = server() else { return };
+    let nonsense = NatsTransport::connect("nats://:::").await.err();
+    assert!(matches!(nonsense, Some(Error::Refused(_))), "{nonsense:?}");
+    let client = server.client().await;
+    let (topic, group) = names("orders..v1_x-", "billing.eu");
+    let subscription = || Subscription::group(group.clone(), vec![topic.clone()]);
+    let mut deliveries = client.subscribe(subscription()).await.unwrap();
+    let mut others = client.subscribe(subscription()).await.unwrap();
+    let message = Message::new("once")
+        .with_header(header::CE_SOURCE, "shop")
+        .with_header(header::CE_ID, "1");
+    let first = client.publish(&topic, message.clone()).await.unwrap();
+    let second = client.publish(&topic, message).await.unwrap();
+    assert_eq!(first, second);
+
+    // The members compete; whoever has it keeps it for longer than the server would wait.
+    let began = Instant::now();
+    let delivery = tokio::select! {
+        mine = deliveries.next(1) => mine.unwrap().remove(0),
+        theirs = others.next(1) => theirs.unwrap().remove(0),
+    };
+    assert_eq!(delivery.position, first);
+    let again = async {
+        tokio::select! {
+            _ = deliveries.next(1) => (),
+            _ = others.next(1) => (),
+        }
+    };
+    let twice = OPTIONS.ack_wait * 2;
+    assert!(tokio::time::timeout(twice, again).await.is_err());
+    assert!(began.elapsed() >= twice);
+    delivery.accept();
+    deliveries.close().await.unwrap();
+    others.close().await.unwrap();
+    client.shutdown().await.unwrap();
+}
