@@ -238,7 +238,8 @@ impl Shared {
         cause: &Cause,
     ) -> Result<Vec<(TopicName, Message)>, Failed> {
         let now = self.clock.now();
-        let mut outputs = Vec::with_capacity(effects.outgoing.len());
+        let mut outputs = effects.ready;
+        outputs.reserve(effects.outgoing.len());
         for (nth, outgoing) in effects.outgoing.into_iter().enumerate() {
             let is_reply = outgoing.to == Target::Requester;
             let topic = match &outgoing.to {

@@ -138,7 +138,7 @@ pub struct Failed {
 impl Failed {
     /// Of the handler's own error.
     pub fn from_failure(failure: &impl Failure) -> Self {
-        Self::of_handler(chain(failure), failure.disposition())
+        Self::of_handler(chain(failure), known(failure, failure.disposition()))
     }
 
     pub(crate) fn of_handler(error: String, disposition: Disposition) -> Self {
@@ -191,7 +191,7 @@ impl<F: Failure> IntoFailed for F {
 
 impl IntoFailed for Error {
     fn into_failed(self) -> Failed {
-        Failed::of_handler(chain(&*self.source), self.disposition)
+        Failed::of_handler(chain(&*self.source), known(&*self.source, self.disposition))
     }
 }
 
@@ -205,4 +205,18 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What is to be retried because a database said that another transaction was in the way, is no
+/// failure.
+fn known(error: &(dyn StdError + 'static), said: Disposition) -> Disposition {
+    #[cfg(feature = "sql")]
+    if said == Disposition::Retry
+        && wharf_outbox::classify_chain(error) == Some(wharf_outbox::Class::Conflict)
+    {
+        return Disposition::Conflict;
+    }
+    #[cfg(not(feature = "sql"))]
+    let _unused_without_a_database = error;
+    said
 }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 use wharf_message::transport::Capabilities;
 
-use crate::extract::{Compatible, FromIncoming, FromParts, Takes};
+use crate::extract::{Compatible, FromIncoming, FromParts, Holding, Takes};
 use crate::incoming::Incoming;
 use crate::outcome::{IntoOutcome, Outcome};
 
@@ -37,6 +37,9 @@ pub trait Handler<M, S>: Clone + Send + Sync + 'static {
     /// What it needs of the transport.
     fn needs() -> Capabilities;
 
+    /// Whether it works in the transaction of an inbox.
+    fn in_transaction() -> bool;
+
     /// Handles one attempt.
     fn call(&self, incoming: Incoming, state: &S) -> BoxFuture<'static, Outcome>;
 }
@@ -62,6 +65,10 @@ macro_rules! handlers {
 
             fn needs() -> Capabilities {
                 R::needs()
+            }
+
+            fn in_transaction() -> bool {
+                false $(|| <$part::Holds as Holding>::TRANSACTION)*
             }
 
             #[expect(clippy::allow_attributes, reason = "whether it is used depends on the number of parts")]

@@ -37,6 +37,8 @@ mod extract;
 mod failure;
 mod gate;
 mod handler;
+#[cfg(feature = "sql")]
+mod inbox;
 mod incoming;
 mod outcome;
 pub mod policy;
@@ -58,6 +60,8 @@ pub use extract::{
 };
 pub use failure::{Disposition, Error, Failed, Failure, IntoFailed};
 pub use handler::{Handler, HandlerService};
+#[cfg(feature = "sql")]
+pub use inbox::{Inbox, SqlInbox, Tx, WindowTooShort};
 pub use incoming::{Context, Extensions, Incoming, Received};
 pub use outcome::{
     Effects, IntoEffects, IntoOutcome, Outcome, Outgoing, Publish, Reply, Schedule, Target, To,

@@ -27,6 +27,8 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Effects {
     pub(crate) outgoing: Vec<Outgoing>,
+    /// Complete already: what a committed transaction has recorded.
+    pub(crate) ready: Vec<(TopicName, Message)>,
 }
 
 /// One message to publish, without what the runtime adds (ids, correlation, trace, times).
@@ -68,14 +70,22 @@ impl Effects {
         self.outgoing.push(outgoing);
     }
 
+    #[cfg(feature = "sql")]
+    pub(crate) fn ready(ready: Vec<(TopicName, Message)>) -> Self {
+        Self {
+            outgoing: Vec::new(),
+            ready,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.outgoing.len()
+        self.outgoing.len() + self.ready.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.outgoing.is_empty()
+        self.len() == 0
     }
 }
 
@@ -336,6 +346,7 @@ impl<T: Event> IntoEffects for To<T> {
 impl IntoEffects for Effects {
     fn add_to(self, effects: &mut Effects) -> Result<(), Failed> {
         effects.outgoing.extend(self.outgoing);
+        effects.ready.extend(self.ready);
         Ok(())
     }
 }

@@ -183,6 +183,9 @@ pub(crate) struct Settings {
     pub(crate) atomic: bool,
     pub(crate) needs: Capabilities,
     pub(crate) gate: Option<Gate>,
+    /// Whether a handler works in a transaction, and whether there is an inbox that begins one.
+    pub(crate) in_transaction: bool,
+    pub(crate) has_inbox: bool,
 }
 
 /// A group's handlers for some topics. Made by [`group`].
@@ -210,6 +213,8 @@ pub fn group<S>(name: &str) -> Route<S> {
             atomic: false,
             needs: Capabilities::NONE,
             gate: None,
+            in_transaction: false,
+            has_inbox: false,
         },
     }
 }
@@ -221,6 +226,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         let needs = H::needs();
         let all = Capability::ALL.into_iter().filter(|one| needs.has(*one));
         self.settings.needs = all.fold(self.settings.needs, Capabilities::with);
+        self.settings.in_transaction |= H::in_transaction();
         self.entries.push(Entry {
             takes: H::takes(),
             batch: H::batch(),
@@ -241,6 +247,16 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     {
         let wrap = move |inner| Attempts::new(Settled(layer.layer(inner)));
         self.wraps.push(Arc::new(wrap));
+        self
+    }
+
+    /// Gives each message its effects once, by a row in the database that the handlers write to. It
+    /// should be the first layer, next to the handlers.
+    #[cfg(feature = "sql")]
+    #[must_use]
+    pub fn inbox<D: wharf_outbox::Dialect>(mut self, inbox: crate::SqlInbox<D>) -> Self {
+        self.settings.has_inbox = true;
+        self.wraps.push(Arc::new(move |inner| inbox.wrap(inner)));
         self
     }
 
@@ -392,6 +408,13 @@ impl Route<()> {
             }
         }
         let batch = self.entries.iter().any(|entry| entry.batch);
+        if self.settings.in_transaction && !self.settings.has_inbox {
+            let why = "a handler takes `Tx`, and no inbox begins the transaction: add `.inbox(SqlInbox::new(pool, \"consumer\"))`";
+            return Err(InvalidRoute::Conflict {
+                group: self.group.clone(),
+                why,
+            });
+        }
         if batch && self.settings.atomic {
             let why = "outputs are committed with one message, not with a batch";
             return Err(InvalidRoute::Conflict {

@@ -42,7 +42,7 @@ use crate::incoming::Incoming;
 )]
 pub trait FromParts<S>: Sized + Send {
     /// What it holds while the handler runs; [`Nothing`] for most.
-    type Holds;
+    type Holds: Holding;
 
     /// Takes it out.
     ///
@@ -91,6 +91,18 @@ pub struct Transaction;
 /// An extractor that may wait for another service.
 #[derive(Debug)]
 pub struct Waiting;
+
+/// What an extractor holds: [`Nothing`], [`Transaction`] or [`Waiting`].
+pub trait Holding {
+    /// Whether it needs the transaction of an inbox.
+    const TRANSACTION: bool = false;
+}
+
+impl Holding for Nothing {}
+impl Holding for Waiting {}
+impl Holding for Transaction {
+    const TRANSACTION: bool = true;
+}
 
 /// That two arguments of a handler may stand beside each other: not a transaction beside waiting for
 /// another service, which would keep its locks for as long as the other one pleases.

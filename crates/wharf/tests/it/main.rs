@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+#[cfg(feature = "sqlite")]
+mod inbox;
 mod routes;
 mod support;

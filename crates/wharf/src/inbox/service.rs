@@ -1,0 +1,269 @@
+//! An attempt within the transaction of its inbox row.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::Transaction;
+use tower::{Service, ServiceExt};
+use wharf_message::dead_letter::Reason;
+use wharf_message::idempotency::{self, Key};
+use wharf_message::{Message, TopicName};
+use wharf_outbox::{Advance, Class, Dialect, Once, PayloadHash};
+
+use super::tx::Slot;
+use super::{Mode, SqlInbox};
+use crate::envelope::Cause;
+use crate::failure::{Disposition, Failed, chain};
+use crate::incoming::{Incoming, Received};
+use crate::outcome::{Effects, Outcome};
+use crate::router::Attempts;
+
+/// How long a database that is down is left alone.
+const DOWN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs attempts in transactions.
+pub(super) struct InboxService<D: Dialect> {
+    pub(super) inbox: SqlInbox<D>,
+    pub(super) inner: Attempts,
+}
+
+impl<D: Dialect> Clone for InboxService<D> {
+    fn clone(&self) -> Self {
+        Self {
+            inbox: self.inbox.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<D: Dialect> Service<Incoming> for InboxService<D> {
+    type Response = Outcome;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Outcome, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, incoming: Incoming) -> Self::Future {
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let inbox = self.inbox.clone();
+        Box::pin(async move {
+            Ok(attempt(inbox, inner, incoming)
+                .await
+                .unwrap_or_else(Outcome::Failed))
+        })
+    }
+}
+
+/// What recognises a message.
+enum Mark {
+    Key(Key),
+    Sequence {
+        source: String,
+        key: Vec<u8>,
+        sequence: i64,
+    },
+}
+
+async fn attempt<D: Dialect>(
+    inbox: SqlInbox<D>,
+    mut inner: Attempts,
+    mut incoming: Incoming,
+) -> Result<Outcome, Failed> {
+    let received = incoming.shared();
+    let (context, clock) = (incoming.context().clone(), incoming.context().clock);
+    inbox.purge_now_and_then(clock.now());
+    let marks = received
+        .iter()
+        .map(|one| mark(&inbox.mode, one, context.group.as_str()));
+    let marks = marks.collect::<Result<Vec<Mark>, Failed>>()?;
+    let mut transaction = inbox.pool.begin().await.map_err(|error| database(&error))?;
+    for (mark, one) in marks.iter().zip(&*received) {
+        if let Some(seen) = claim(&inbox, &mut transaction, mark, one).await? {
+            // Of a batch, the others are claimed when each is handled alone.
+            return if received.len() == 1 {
+                seen.into_outcome()
+            } else {
+                Err(alone())
+            };
+        }
+    }
+    let slot = Slot::new(transaction);
+    incoming.extensions().insert(slot.clone());
+    let outcome = match inner.ready().await {
+        Ok(ready) => ready.call(incoming).await,
+        Err(never) => match never {},
+    };
+    let effects = match outcome {
+        Ok(Outcome::Done(effects)) => effects,
+        // The transaction is rolled back when its slot goes.
+        Ok(Outcome::Failed(failed)) => return Ok(Outcome::Failed(failed)),
+        Err(never) => match never {},
+    };
+    let mut transaction = slot.take().ok_or_else(kept)?;
+    let last = &received[received.len() - 1];
+    let headers = &last.message.headers;
+    let cause = Cause::of(headers, &last.topic, last.position, context.group.as_str());
+    let outputs = context.bus.shared().outputs(effects, headers, &cause)?;
+    if let Some(Mark::Key(key)) = marks.last() {
+        let kept = inbox
+            .inbox
+            .record_outputs(&mut transaction, key, &outputs)
+            .await;
+        kept.map_err(|error| of_inbox(&error))?;
+    }
+    transaction
+        .commit()
+        .await
+        .map_err(|error| database(&error))?;
+    Ok(Outcome::Done(Effects::ready(outputs)))
+}
+
+/// A message that had its effects before.
+enum Seen {
+    /// These are to be published again.
+    Before(Vec<(TopicName, Message)>),
+    /// Another message had its id.
+    Otherwise,
+}
+
+impl Seen {
+    fn into_outcome(self) -> Result<Outcome, Failed> {
+        match self {
+            Self::Before(outputs) => Ok(Outcome::Done(Effects::ready(outputs))),
+            Self::Otherwise => Err(Failed::for_ever(
+                Reason::Rejected,
+                format!(
+                    "{}: another message with the same id and another payload was handled before",
+                    wharf_message::Code::INBOX_PAYLOAD_DIFFERS
+                ),
+            )),
+        }
+    }
+}
+
+/// Claims a message; `None` when it is the first.
+async fn claim<D: Dialect>(
+    inbox: &SqlInbox<D>,
+    transaction: &mut Transaction<'static, D>,
+    mark: &Mark,
+    received: &Received,
+) -> Result<Option<Seen>, Failed> {
+    match mark {
+        Mark::Key(key) => {
+            let hash = PayloadHash::of(&received.message);
+            let once = inbox.inbox.once(transaction, key, &hash).await;
+            Ok(match once.map_err(|error| of_inbox(&error))? {
+                Once::First => None,
+                Once::Duplicate {
+                    outputs,
+                    same_payload: true,
+                } => Some(Seen::Before(outputs)),
+                Once::Duplicate {
+                    same_payload: false,
+                    ..
+                } => Some(Seen::Otherwise),
+            })
+        }
+        Mark::Sequence {
+            source,
+            key,
+            sequence,
+        } => {
+            let advanced = inbox
+                .inbox
+                .advance(transaction, source, key, *sequence)
+                .await;
+            Ok(match advanced.map_err(|error| of_inbox(&error))? {
+                Advance::Accepted => None,
+                Advance::Behind { .. } => Some(Seen::Before(Vec::new())),
+            })
+        }
+    }
+}
+
+fn mark(mode: &Mode, received: &Received, consumer: &str) -> Result<Mark, Failed> {
+    let undecodable = |why: String| Failed::for_ever(Reason::Undecodable, why);
+    let Received {
+        message,
+        topic,
+        position,
+        ..
+    } = received;
+    match mode {
+        Mode::Id => {
+            let key = idempotency::key(message, topic, *position);
+            let key = key.map_err(|error| undecodable(error.to_string()))?;
+            let none = || {
+                undecodable(
+                    "the message has neither an id nor a position to be recognised by".to_owned(),
+                )
+            };
+            key.map(Mark::Key).ok_or_else(none)
+        }
+        Mode::Fields(pointers) => {
+            let pointers: Vec<&str> = pointers.iter().map(String::as_str).collect();
+            let payload = message.payload.as_deref().unwrap_or_default();
+            let key = idempotency::of_fields(consumer, payload, &pointers);
+            key.map(Mark::Key)
+                .map_err(|error| undecodable(error.to_string()))
+        }
+        Mode::Sequence(header) => {
+            let text = message
+                .headers
+                .text(header)
+                .map_err(|error| undecodable(error.to_string()))?;
+            let sequence = text.and_then(|text| text.parse().ok());
+            let none = || undecodable(format!("the header {header} holds no number"));
+            Ok(Mark::Sequence {
+                source: topic.to_string(),
+                key: message.key.as_deref().unwrap_or_default().to_vec(),
+                sequence: sequence.ok_or_else(none)?,
+            })
+        }
+    }
+}
+
+fn of_inbox(error: &wharf_outbox::Error) -> Failed {
+    of_class(error.class(), chain(error))
+}
+
+fn database(error: &sqlx::Error) -> Failed {
+    of_class(wharf_outbox::classify(error), chain(error))
+}
+
+/// The database's own troubles are no failures of the message.
+fn of_class(class: Class, error: String) -> Failed {
+    let disposition = match class {
+        Class::Conflict => Disposition::Conflict,
+        Class::Unavailable => {
+            tracing::warn!(
+                error,
+                "the database of an inbox is not available; its messages wait, and use up no attempts"
+            );
+            Disposition::Postpone(DOWN_PAUSE)
+        }
+        _ => Disposition::Retry,
+    };
+    Failed {
+        reason: Reason::RetriesExhausted,
+        error,
+        disposition,
+    }
+}
+
+fn kept() -> Failed {
+    let text = "the handler kept its `Tx` beyond its end; drop it before returning";
+    Failed::for_now(Reason::Rejected, text)
+}
+
+fn alone() -> Failed {
+    Failed::for_now(
+        Reason::RetriesExhausted,
+        "a message of the batch had its effects before; each is handled alone",
+    )
+}

@@ -1,0 +1,205 @@
+//! Routes with an inbox: effects once, in a real database.
+
+use std::time::Duration;
+
+use sqlx::Sqlite;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use wharf::{
+    Attempt, Batch, InvalidRoute, Message, Msg, Publish, Router, ServeError, SqlInbox, Tx, group,
+    header,
+};
+
+use crate::support::{OrderPlaced, StockReserved, World, order, text, verdict};
+
+struct Shop {
+    pool: SqlitePool,
+    _folder: tempfile::TempDir,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("shop.db"))
+            .create_if_missing(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await
+            .unwrap();
+        sqlx::query("CREATE TABLE stock (article TEXT)")
+            .execute(&pool)
+            .await
+            .unwrap();
+        Self {
+            pool,
+            _folder: folder,
+        }
+    }
+
+    async fn inbox(&self) -> SqlInbox<Sqlite> {
+        let inbox = SqlInbox::new(self.pool.clone(), "inventory");
+        inbox.install().await.unwrap();
+        inbox
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        let rows = sqlx::query_as::<_, (String,)>("SELECT article FROM stock ORDER BY article");
+        rows.fetch_all(&self.pool)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(row,)| row)
+            .collect()
+    }
+}
+
+async fn insert(tx: &mut Tx<Sqlite>, article: &str) -> Result<(), sqlx::Error> {
+    let sql = "INSERT INTO stock VALUES (?)";
+    sqlx::query(sql)
+        .bind(article.to_owned())
+        .execute(&mut ***tx)
+        .await
+        .map(drop)
+}
+
+async fn reserve(
+    Attempt(attempt): Attempt,
+    mut tx: Tx<Sqlite>,
+    Msg(placed): Msg<OrderPlaced>,
+) -> Result<Publish<StockReserved>, wharf::Error> {
+    insert(&mut tx, &placed.order).await?;
+    match &*placed.order {
+        "late" if attempt < 3 => Err(wharf::Error::retry("not yet")),
+        "boom" => panic!("boom"),
+        _ => Ok(Publish(StockReserved {
+            order: placed.order,
+        })),
+    }
+}
+
+/// Serves for real: a database answers in its own time.
+async fn settle(world: &World) {
+    tokio::time::timeout(Duration::from_secs(30), world.settle())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_message_delivered_again_has_its_effects_once_and_publishes_the_same_again() {
+    let (shop, mut world) = (Shop::open().await, World::new());
+    let route = group("inventory").on(reserve).inbox(shop.inbox().await);
+    world.serve(Router::new().topic("orders", route)).await;
+    world.bus.publish(&order("o-1", 1)).await.unwrap();
+    settle(&world).await;
+    let copy = world.transport.messages("orders")[0].clone();
+    world.publish("orders", copy.clone()).await;
+    settle(&world).await;
+    let mut other = copy;
+    other.payload = Some(r#"{"order":"o-2","quantity":1}"#.into());
+    world.publish("orders", other).await;
+    settle(&world).await;
+    world.stop().await;
+    assert_eq!(shop.rows().await, ["o-1"]);
+    let reserved = world.transport.messages("stock");
+    assert_eq!(reserved.len(), 2);
+    assert_eq!(
+        text(&reserved[0], header::CE_ID),
+        text(&reserved[1], header::CE_ID)
+    );
+    let letters = world.transport.messages("dlq.orders.inventory");
+    assert_eq!(
+        letters.len(),
+        1,
+        "another payload under the same id is told to somebody"
+    );
+    assert_eq!(verdict(&letters[0]).0, "rejected");
+}
+
+#[tokio::test]
+async fn a_failed_attempt_leaves_nothing_and_the_next_one_has_a_fresh_transaction() {
+    let (shop, mut world) = (Shop::open().await, World::new());
+    let route = group("inventory").on(reserve).inbox(shop.inbox().await);
+    world.serve(Router::new().topic("orders", route)).await;
+    for name in ["late", "boom", "fine"] {
+        world.bus.publish(&order(name, 1)).await.unwrap();
+    }
+    settle(&world).await;
+    world.stop().await;
+    assert_eq!(shop.rows().await, ["fine", "late"]);
+    let letters = world.transport.messages("dlq.orders.inventory");
+    assert_eq!(
+        letters
+            .iter()
+            .map(|letter| verdict(letter).0)
+            .collect::<Vec<_>>(),
+        ["panicked"]
+    );
+}
+
+#[tokio::test]
+async fn a_batch_with_a_message_that_was_handled_before_handles_the_others() {
+    let (shop, mut world) = (Shop::open().await, World::new());
+    let handle = async |mut tx: Tx<Sqlite>, Batch(placed): Batch<OrderPlaced>| {
+        for placed in placed {
+            insert(&mut tx, &placed.order).await?;
+        }
+        Ok::<(), wharf::Error>(())
+    };
+    for name in ["a", "b"] {
+        world.bus.publish(&order(name, 1)).await.unwrap();
+    }
+    let again = world.transport.messages("orders")[0].clone();
+    world.publish("orders", again).await;
+    world.bus.publish(&order("c", 1)).await.unwrap();
+    let route = group("inventory").on(handle).inbox(shop.inbox().await);
+    world.serve(Router::new().topic("orders", route)).await;
+    settle(&world).await;
+    world.stop().await;
+    assert_eq!(shop.rows().await, ["a", "b", "c"]);
+    assert!(world.transport.messages("dlq.orders.inventory").is_empty());
+}
+
+#[tokio::test]
+async fn a_sequence_that_is_behind_has_no_effects() {
+    let (shop, mut world) = (Shop::open().await, World::new());
+    let inbox = shop.inbox().await.by_sequence("version");
+    let route = group("inventory").on(reserve).inbox(inbox);
+    world.serve(Router::new().topic("orders", route)).await;
+    for (version, name) in [("1", "one"), ("3", "three"), ("2", "two"), ("none", "none")] {
+        let payload = format!(r#"{{"order":"{name}","quantity":1}}"#);
+        let message = Message::new(payload)
+            .with_key("k")
+            .with_header(header::CE_TYPE, "shop.order.placed")
+            .with_header("version", version);
+        world.publish("orders", message).await;
+    }
+    settle(&world).await;
+    world.stop().await;
+    assert_eq!(shop.rows().await, ["one", "three"]);
+    let letters = world.transport.messages("dlq.orders.inventory");
+    assert_eq!(
+        letters
+            .iter()
+            .map(|letter| verdict(letter).0)
+            .collect::<Vec<_>>(),
+        ["undecodable"]
+    );
+}
+
+#[tokio::test]
+async fn a_handler_with_a_transaction_and_no_inbox_is_refused_at_start() {
+    let world = World::new();
+    let refused = world
+        .bus
+        .serve(Router::new().topic("orders", group("inventory").on(reserve)))
+        .await;
+    assert!(
+        matches!(
+            refused,
+            Err(ServeError::Route(InvalidRoute::Conflict { .. }))
+        ),
+        "{refused:?}"
+    );
+}
