@@ -29,6 +29,8 @@
 extern crate self as wharf;
 
 mod bus;
+#[cfg(feature = "claim-check")]
+pub mod claim;
 mod clock;
 mod connect;
 mod envelope;
