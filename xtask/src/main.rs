@@ -14,6 +14,7 @@ mod shell;
 mod sim;
 mod suite;
 mod tidy;
+mod transports;
 mod workspace;
 
 use std::process::ExitCode;
@@ -47,6 +48,9 @@ enum Cli {
     /// Searches for inputs that break a decoder, with libFuzzer
     #[command(after_help = fuzz::EXAMPLES)]
     Fuzz(fuzz::Options),
+    /// Writes docs/transports.md from what the conformance suite found
+    #[command(after_help = transports::EXAMPLES)]
+    Transports(transports::Options),
     /// Kills the real binary under load and checks what it promised
     #[command(after_help = kill::EXAMPLES)]
     Kill(kill::Options),
@@ -76,6 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Cli::Services(options) => services::run(&workspace, &options),
         Cli::Sim(options) => sim::run(&workspace, &options),
         Cli::Fuzz(options) => fuzz::run(&workspace, &options),
+        Cli::Transports(options) => transports::run(&workspace, &options),
         Cli::Kill(options) => kill::run(&workspace, &options),
     }
 }

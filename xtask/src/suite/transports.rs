@@ -2,11 +2,14 @@
 //! What cannot be had here is skipped with its reason, so that no test passes without its server.
 
 use std::ffi::OsString;
+use std::time::SystemTime;
 
 use anyhow::Result;
 
 use super::{Context, Outcome, counted};
 use crate::services::{kafka_classes, nats_server, rabbitmq_server};
+use crate::shell::say;
+use crate::transports;
 
 /// A server of the tests.
 struct Server {
@@ -54,7 +57,13 @@ pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
             Err(error) => skipped.push(format!("{}: {error:#}", server.variable)),
         }
     }
+    let began = SystemTime::now();
     let mut outcome = counted(cx.workspace, &cx.workspace.log("transports"), command)?;
+    // The table in the documentation is one more test: it says what was found.
+    let news = transports::news(cx.workspace, began)?;
+    news.iter().for_each(|line| say(format!("    {line}")));
+    outcome.passed += usize::from(news.is_empty());
+    outcome.failed += usize::from(!news.is_empty());
     outcome.skipped.extend(skipped);
     Ok(outcome)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 
 use super::Source;
+use crate::transports;
 use crate::workspace::Workspace;
 
 const TABLE: &str = "crates/wharf-message/src/code.rs";
@@ -77,6 +78,19 @@ pub(super) fn promises(_: &Workspace, sources: &[Source]) -> Result<Vec<String>>
         }
     }
     found.extend(promise.map(unshown));
+    Ok(found)
+}
+
+/// The page of the transports is made of its results, and they are of every case.
+pub(super) fn transports(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
+    let reports = transports::read(named(sources, transports::RESULTS)?)?;
+    let mut found = transports::gaps(&reports);
+    if transports::page(&reports) != named(sources, transports::PAGE)? {
+        let page = transports::PAGE;
+        found.push(format!(
+            "{page} is not what its results say: run cargo xtask transports"
+        ));
+    }
     Ok(found)
 }
 

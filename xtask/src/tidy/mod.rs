@@ -80,6 +80,10 @@ const RULES: &[Rule] = &[
         find: documents::promises,
     },
     Rule {
+        name: "the page of the transports is what was found of them",
+        find: documents::transports,
+    },
+    Rule {
         name: "every documented trap names its test",
         find: documents::traps,
     },

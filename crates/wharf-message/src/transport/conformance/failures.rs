@@ -111,6 +111,29 @@ pub(super) async fn a_delayed_retry_outlives_its_consumer(world: &World<'_>) -> 
     Ok(())
 }
 
+pub(super) async fn a_delayed_retry_outlives_a_restart_of_the_broker(world: &World<'_>) -> Outcome {
+    let client = world.connect().await;
+    let topic = world.topic(&*client).await;
+    let group = world.group();
+    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    world.publish(&*client, &topic, Message::new("p")).await;
+    let delivery = world.take_one(&mut *deliveries).await;
+    let due = world.fixture.now().after(world.fixture.delay());
+    delivery.retry(world.fixture.delay());
+    // Closed, so that the retry is at the broker when it goes down.
+    world.close(deliveries).await;
+    world.restart_broker().await?;
+    let other = world.connect().await;
+    let mut deliveries = world.join(&*other, &group, &[&topic]).await;
+    let delivery = world.take_one(&mut *deliveries).await;
+    let early = due.since(world.fixture.now());
+    assert!(early.is_zero(), "it came {early:?} too early");
+    assert!(is(&delivery, "p"), "{delivery:?}");
+    assert_eq!(delivery.attempt, 2);
+    delivery.accept();
+    Ok(())
+}
+
 pub(super) async fn retries_stay_within_their_group(world: &World<'_>) -> Outcome {
     let client = world.connect().await;
     let topic = world.topic(&*client).await;

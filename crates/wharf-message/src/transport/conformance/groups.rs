@@ -166,6 +166,21 @@ pub(super) async fn a_restart_of_the_broker_loses_nothing(world: &World<'_>) -> 
     Ok(())
 }
 
+pub(super) async fn settlements_outlive_a_restart_of_the_broker(world: &World<'_>) -> Outcome {
+    let client = world.connect().await;
+    let topic = world.topic(&*client).await;
+    let group = world.group();
+    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    world.publish_all(&*client, &topic, keyed(20, 4)).await;
+    let mut seen = Seen::default();
+    world.accept_until(&mut *deliveries, &mut seen, 20).await;
+    world.close(deliveries).await;
+    world.restart_broker().await?;
+    let other = world.connect().await;
+    world.assert_nothing_left(&*other, &group, &topic).await;
+    Ok(())
+}
+
 pub(super) async fn an_outage_loses_nothing_and_is_told_once(world: &World<'_>) -> Outcome {
     let client = world.connect().await;
     let topic = world.topic(&*client).await;

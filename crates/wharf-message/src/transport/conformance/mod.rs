@@ -129,10 +129,12 @@ cases! {
     'D' groups::a_restart_of_the_broker_loses_nothing Alone [Durable];
     'D' groups::an_outage_loses_nothing_and_is_told_once Alone [];
     'D' groups::a_settlement_during_an_outage_loses_nothing Alone [];
+    'D' groups::settlements_outlive_a_restart_of_the_broker Alone [Durable];
     'E' failures::a_delayed_retry_does_not_come_before_its_time Once [];
     'E' failures::a_delayed_retry_blocks_no_other_key UnderFaults [];
     'E' failures::retries_with_different_delays_come_each_in_its_time Once [];
     'E' failures::a_delayed_retry_outlives_its_consumer Once [DelayedRetry];
+    'E' failures::a_delayed_retry_outlives_a_restart_of_the_broker Alone [Durable DelayedRetry];
     'E' failures::retries_stay_within_their_group UnderFaults [];
     'E' failures::a_rejected_message_becomes_a_dead_letter_as_it_was Once [];
     'E' failures::a_rejected_retry_tells_where_it_came_from Once [];
@@ -148,6 +150,7 @@ cases! {
     'H' replies::everyone_gets_every_message Once [Broadcast];
     'H' replies::nothing_is_kept_for_everyone Once [Broadcast];
     'H' replies::a_request_is_answered Once [Broadcast];
+    'H' replies::listening_goes_on_after_an_outage Alone [Broadcast];
     'J' outputs::outputs_and_acceptance_are_one_step UnderFaults [AtomicOutputs];
     'J' outputs::one_refused_output_refuses_all Once [AtomicOutputs];
     'J' outputs::a_consumer_that_lost_its_delivery_publishes_nothing Once [AtomicOutputs];
@@ -216,7 +219,7 @@ async fn run_case(
     };
     let missing = capabilities.missing(case.needs.iter().copied().collect());
     if let Some(first) = missing.first() {
-        let reason = format!("it has no {first}: {} is not given", first.meaning());
+        let reason = format!("it has no {first} ({})", first.meaning());
         return report(Verdict::Skipped { reason }, Vec::new());
     }
     let mut faults: Vec<Option<Fault>> = vec![None];

@@ -42,6 +42,32 @@ pub(super) async fn nothing_is_kept_for_everyone(world: &World<'_>) -> Outcome {
     Ok(())
 }
 
+pub(super) async fn listening_goes_on_after_an_outage(world: &World<'_>) -> Outcome {
+    let client = world.connect().await;
+    let topic = world.topic(&*client).await;
+    let mut listener = world.listen(&*client, &topic).await;
+    world
+        .publish(&*client, &topic, Message::new("before"))
+        .await;
+    world.take_until(&mut *listener, "before").await.accept();
+    world.cut_network().await?;
+    world.fixture.sleep(world.fixture.quiet()).await;
+    world.heal_network().await?;
+    // What is published before it listens again is lost to it, and that is no fault.
+    let again = async {
+        loop {
+            world.publish(&*client, &topic, Message::new("after")).await;
+            for delivery in world.quietly(&mut *listener).await {
+                if is(&delivery, "after") {
+                    return;
+                }
+            }
+        }
+    };
+    world.within("that it listens again", again).await;
+    Ok(())
+}
+
 pub(super) async fn a_request_is_answered(world: &World<'_>) -> Outcome {
     let (asking, answering) = (world.connect().await, world.connect().await);
     let requests = world.topic(&*asking).await;
