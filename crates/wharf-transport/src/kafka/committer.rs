@@ -5,7 +5,8 @@
 //! transactional producer, made when it is first needed; what waits is gathered into one transaction
 //! at a time. A delivery can be accepted so only
 //! together with everything before it in its partition, because a group commits watermarks: it waits
-//! until those are settled. A member that lost its partitions cannot commit them any more: the
+//! for those a while, and is refused then, lest one who settles them one after the other waits for
+//! himself. A member that lost its partitions cannot commit them any more: the
 //! transaction carries the member's generation, and the broker refuses an old one (KIP-447).
 //!
 //! What must never happen here: an answer that says more than is known. When a commit's outcome is
@@ -32,6 +33,8 @@ use super::state::{Committing, Shared};
 use super::{Options, error, log, record, route};
 use crate::log::Prefix;
 
+/// How long an acceptance with outputs waits for what is before it in its partition.
+const TURN_WAIT: Duration = Duration::from_secs(3);
 /// How long one step of a transaction may take.
 const STEP_WAIT: Duration = Duration::from_secs(10);
 /// The longest a transaction of a member that died keeps readers waiting.
@@ -44,6 +47,7 @@ struct Job {
     token: Token,
     outputs: Vec<(TopicName, Message)>,
     done: oneshot::Sender<Result<(), Error>>,
+    since: Instant,
 }
 
 /// How often watermarks are committed.
@@ -53,7 +57,8 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(10);
 
 /// The thread's side that others see.
 pub(super) struct Committer {
-    jobs: Arc<Mutex<Vec<Job>>>,
+    /// `None` once the thread has ended.
+    jobs: Arc<Mutex<Option<Vec<Job>>>>,
     thread: Thread,
     shared: Weak<Shared>,
     options: Options,
@@ -92,7 +97,7 @@ impl ProducerContext for Outputs {
 impl Committer {
     /// Starts the thread for the subscription of a member of a group.
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Self, Error> {
-        let jobs = Arc::new(Mutex::new(Vec::new()));
+        let jobs = Arc::new(Mutex::new(Some(Vec::new())));
         let worker = Worker {
             jobs: Arc::clone(&jobs),
             shared: Arc::downgrade(shared),
@@ -129,17 +134,24 @@ impl Committer {
         outputs: Vec<(TopicName, Message)>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static {
         let (done, answer) = oneshot::channel();
-        let checked = self.check(outputs);
-        match checked {
-            Ok(outputs) => {
-                lock(&self.jobs).push(Job {
-                    token,
-                    outputs,
-                    done,
-                });
-                self.wake();
-            }
-            Err(error) => {
+        let refused = match self.check(outputs) {
+            Err(error) => Some((done, error)),
+            Ok(outputs) => match &mut *lock(&self.jobs) {
+                None => Some((done, Error::Closed)),
+                Some(jobs) => {
+                    jobs.push(Job {
+                        token,
+                        outputs,
+                        done,
+                        since: Instant::now(),
+                    });
+                    None
+                }
+            },
+        };
+        match refused {
+            None => self.wake(),
+            Some((done, error)) => {
                 if let Some(shared) = self.shared.upgrade() {
                     lock(&shared.state).release(token);
                     shared.room_was_made(true);
@@ -165,7 +177,7 @@ impl Committer {
 }
 
 struct Worker {
-    jobs: Arc<Mutex<Vec<Job>>>,
+    jobs: Arc<Mutex<Option<Vec<Job>>>>,
     shared: Weak<Shared>,
     options: Options,
     /// The transactional id of this member.
@@ -200,13 +212,13 @@ impl Worker {
                 }
             }
         }
-        for job in std::mem::take(&mut *lock(&self.jobs)) {
+        for job in lock(&self.jobs).take().into_iter().flatten() {
             job.done.send(Err(Error::Closed)).ok();
         }
     }
 
     fn is_commit_due(&mut self, shared: &Shared) -> bool {
-        let closing = lock(&shared.state).closing.is_some();
+        let closing = !lock(&shared.state).closing.is_empty();
         let now = Instant::now();
         let due = now >= self.next_commit
             || (closing && now + COMMIT_EVERY >= self.next_commit + CLOSING_PAUSE);
@@ -218,7 +230,8 @@ impl Worker {
 
     /// What can be accepted now, if nobody else is committing.
     fn gather(&mut self, shared: &Shared) -> Option<(Prefix, Vec<Job>)> {
-        let mut jobs = lock(&self.jobs);
+        let mut guard = lock(&self.jobs);
+        let jobs = guard.as_mut()?;
         let mut state = lock(&shared.state);
         let revoked = |job: &Job| state.tracker.origin(job.token).is_none();
         let gone: Vec<Job> = jobs.extract_if(.., |job| revoked(job)).collect();
@@ -235,10 +248,24 @@ impl Worker {
                 jobs.extract_if(.., |job| tokens.contains(&job.token))
                     .collect()
             });
-        drop((state, jobs));
-        for job in gone {
-            let why = "the partition went to another member, which delivers the message again";
-            job.done.send(Err(Error::Unavailable(why.to_owned()))).ok();
+        let late: Vec<Job> = jobs
+            .extract_if(.., |job| found.is_none() && job.since.elapsed() > TURN_WAIT)
+            .collect();
+        for job in &late {
+            state.release(job.token);
+        }
+        drop((state, guard));
+        let released = !late.is_empty();
+        let lost = "the partition went to another member, which delivers the message again";
+        let blocked =
+            "a message before it in its partition is not settled yet; it is delivered again";
+        for (jobs, why) in [(gone, lost), (late, blocked)] {
+            for job in jobs {
+                job.done.send(Err(Error::Unavailable(why.to_owned()))).ok();
+            }
+        }
+        if released {
+            shared.room_was_made(true);
         }
         found.map(|jobs| (prefix, jobs))
     }
@@ -274,7 +301,7 @@ impl Worker {
             Err(error) if together > 1 && !error.is_transient() => {
                 self.alone = together;
                 drop(state);
-                lock(&self.jobs).extend(jobs);
+                lock(&self.jobs).get_or_insert_default().extend(jobs);
                 shared.room_was_made(true);
                 return;
             }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
 use wharf_message::transport::{Deliveries, Delivery, Error, Settle};
 
 use super::outbox::lock;
@@ -86,10 +85,7 @@ impl Deliveries for Subscribed {
                 running,
                 forwarders,
             } = *self;
-            let (closing, closed) = oneshot::channel();
-            lock(&running.0.state).closing = Some(closing);
-            running.0.wake_reader();
-            let result = closed.await.unwrap_or(Err(Error::Closed));
+            let result = running.0.close().await;
             drop(forwarders);
             result
         }

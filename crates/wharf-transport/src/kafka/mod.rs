@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use rdkafka::config::RDKafkaLogLevel;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -45,6 +45,7 @@ use wharf_message::{Message, Timestamp, TopicName};
 use admin::{Admin, Form};
 use deliveries::{Running, Subscribed};
 use outbox::{Outbox, lock};
+use state::Shared;
 use wiring::Wiring;
 
 use crate::log::detour;
@@ -62,6 +63,7 @@ struct Inner {
     wiring: Wiring,
     /// Of each topic that somebody here is subscribed to.
     forwarders: Mutex<HashMap<TopicName, Weak<Running>>>,
+    subscriptions: Mutex<Vec<Weak<Shared>>>,
     closed: AtomicBool,
 }
 
@@ -102,6 +104,7 @@ impl KafkaTransport {
             Ok(Self(Arc::new(Inner {
                 wiring,
                 forwarders: Mutex::new(HashMap::new()),
+                subscriptions: Mutex::new(Vec::new()),
                 closed: AtomicBool::new(false),
             })))
         })
@@ -130,6 +133,12 @@ impl KafkaTransport {
             Audience::Everyone => Vec::new(),
         };
         let running = subscribing::subscribe(&self.0.wiring, subscription)?;
+        let mut subscriptions = lock(&self.0.subscriptions);
+        subscriptions.retain(|one| one.strong_count() > 0);
+        subscriptions.push(Arc::downgrade(&running.0));
+        drop(subscriptions);
+        // It may have been shut down meanwhile, and not have seen this one.
+        self.check_open()?;
         Ok(Box::new(Subscribed {
             running,
             forwarders,
@@ -241,8 +250,17 @@ impl Transport for KafkaTransport {
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.0.closed.store(true, Ordering::Release);
+        let subscriptions = std::mem::take(&mut *lock(&self.0.subscriptions));
+        let running = subscriptions.iter().filter_map(Weak::upgrade);
+        let closing: Vec<_> = running.map(|shared| shared.close()).collect();
         let outbox = Arc::clone(&self.0.wiring.outbox);
-        blocking(move || outbox.close(SHUTDOWN_WAIT)).boxed()
+        async move {
+            // All of them before the producer: they may have something to publish.
+            let closed: Vec<Result<(), Error>> = join_all(closing).await;
+            blocking(move || outbox.close(SHUTDOWN_WAIT)).await?;
+            closed.into_iter().collect()
+        }
+        .boxed()
     }
 }
 
@@ -259,7 +277,7 @@ fn route(
     }
     // Most messages have no such header: the clock is not asked for them.
     if !message.headers.contains(wharf_message::header::DELIVER_AT)
-        || detour::scheduled_for(&message, now()).is_none()
+        || detour::scheduled_for(&message, now())?.is_none()
     {
         return Ok((topic, message));
     }

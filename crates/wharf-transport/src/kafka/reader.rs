@@ -128,11 +128,11 @@ impl Reader {
         self.shared.reader.set(thread::current()).ok();
         loop {
             self.poll();
-            if lock(&self.shared.state).closing.is_some() {
+            if !lock(&self.shared.state).closing.is_empty() {
                 return self.close();
             }
             if lock(&self.shared.state).abandoned {
-                return self.abandon();
+                return self.leave(&Err(Error::Closed));
             }
             self.read_again();
             let due = self.take_due();
@@ -365,8 +365,6 @@ impl Reader {
                 thread::park_timeout(Duration::from_millis(5));
             }
         }
-        let closing = lock(&self.shared.state).closing.take();
-        self.abandon();
         let result = if clean {
             Ok(())
         } else {
@@ -375,22 +373,26 @@ impl Reader {
             );
             Err(Error::Unavailable(why))
         };
-        if let Some(closing) = closing {
-            // Whoever asked may have gone away.
-            closing.send(result).ok();
-        }
+        self.leave(&result);
     }
 }
 
 impl Reader {
-    /// Leaves the group. Nobody else may hold the consumer then: its end is polled here.
-    fn abandon(self) {
-        lock(&self.shared.state).ended.get_or_insert(Error::Closed);
-        self.shared.wake_committer();
-        while lock(&self.shared.state).committing != Committing::Nobody {
+    /// Leaves the group, and tells those who wait for the end how it went. Nobody else may hold the
+    /// consumer when it is dropped: its end is polled here.
+    fn leave(self, result: &Result<(), Error>) {
+        let shared = Arc::clone(&self.shared);
+        lock(&shared.state).ended.get_or_insert(Error::Closed);
+        shared.wake_committer();
+        while lock(&shared.state).committing != Committing::Nobody {
             thread::park_timeout(Duration::from_millis(20));
         }
-        self.shared.arrived.notify_one();
+        drop(self);
+        for closing in std::mem::take(&mut lock(&shared.state).closing) {
+            // Whoever asked may have gone away.
+            closing.send(result.clone()).ok();
+        }
+        shared.arrived.notify_one();
     }
 }
 

@@ -121,7 +121,8 @@ pub(super) struct State {
     pub(super) outage: bool,
     /// The reader waits for room.
     pub(super) stalled: bool,
-    pub(super) closing: Option<oneshot::Sender<Result<(), Error>>>,
+    /// Those who wait for its end.
+    pub(super) closing: Vec<oneshot::Sender<Result<(), Error>>>,
     pub(super) abandoned: bool,
 }
 
@@ -159,7 +160,7 @@ impl State {
             ended: None,
             outage: false,
             stalled: false,
-            closing: None,
+            closing: Vec::new(),
             abandoned: false,
         }
     }
@@ -247,6 +248,24 @@ impl Shared {
     pub(super) fn wake_reader(&self) {
         if let Some(reader) = self.reader.get() {
             reader.unpark();
+        }
+    }
+
+    /// Ends the subscription when what was settled has reached the broker.
+    pub(super) fn close(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let (closing, closed) = oneshot::channel();
+        let mut state = lock(&self.state);
+        let is_over = state.ended.is_some();
+        if !is_over {
+            state.closing.push(closing);
+        }
+        drop(state);
+        self.wake_reader();
+        async move {
+            if is_over {
+                return Ok(());
+            }
+            closed.await.unwrap_or(Err(Error::Closed))
         }
     }
 

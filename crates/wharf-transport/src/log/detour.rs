@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use wharf_message::transport::Position;
+use wharf_message::transport::{Error, Position};
 use wharf_message::{GroupName, InvalidName, Message, Timestamp, TopicName, header};
 
 /// What the names of the groups of forwarders begin with.
@@ -123,9 +123,21 @@ pub fn retried(record: Message, topic: &TopicName) -> Retried {
 }
 
 /// When a message is to be delivered, if that is after `now`: then it goes to the topic's
-/// [`scheduled_topic`]. A time that cannot be read is no time.
-pub fn scheduled_for(message: &Message, now: Timestamp) -> Option<Timestamp> {
-    due(message).filter(|due| *due > now)
+/// [`scheduled_topic`].
+///
+/// # Errors
+/// [`Error::Refused`] when the header is there and holds no time.
+pub fn scheduled_for(message: &Message, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    if !message.headers.contains(header::DELIVER_AT) {
+        return Ok(None);
+    }
+    match due(message) {
+        Some(due) => Ok(Some(due).filter(|due| *due > now)),
+        None => Err(Error::Refused(format!(
+            "the header {} is no time in RFC 3339 with a Z at its end",
+            header::DELIVER_AT
+        ))),
+    }
 }
 
 /// When a record of a scheduled topic is due; one without a readable time is due at once.
@@ -176,14 +188,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_readable_time_in_the_future_is_a_schedule() {
+    fn only_a_time_in_the_future_is_a_schedule_and_what_is_no_time_is_refused() {
         let now = Timestamp::from_millis(1_000);
         let at = |text: &str| Message::new("p").with_header(header::DELIVER_AT, text.to_owned());
         let later = now.after(Duration::from_millis(1));
-        assert_eq!(scheduled_for(&at(&later.to_rfc3339()), now), Some(later));
-        assert_eq!(scheduled_for(&at(&now.to_rfc3339()), now), None);
-        assert_eq!(scheduled_for(&at("soon"), now), None);
-        assert_eq!(scheduled_for(&Message::new("p"), now), None);
+        assert_eq!(
+            scheduled_for(&at(&later.to_rfc3339()), now),
+            Ok(Some(later))
+        );
+        assert_eq!(scheduled_for(&at(&now.to_rfc3339()), now), Ok(None));
+        assert_eq!(scheduled_for(&Message::new("p"), now), Ok(None));
+        for text in ["", "soon", "2026-13-01T00:00:00Z", "1800000000000"] {
+            assert!(scheduled_for(&at(text), now).is_err(), "{text}");
+        }
+        let mut none = Message::new("p");
+        none.headers.push_raw(header::DELIVER_AT, None);
+        assert!(scheduled_for(&none, now).is_err());
     }
 
     proptest! {
