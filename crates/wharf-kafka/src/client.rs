@@ -13,7 +13,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 
 use crate::shape::{
     BOOL, BYTES, FLOAT64, Field, INT8, INT16, INT32, INT64, Shape, TEXT, UUID, Walk, array, items,
-    structure,
+    optional, structure,
 };
 
 /// A request that this side asks.
@@ -31,7 +31,7 @@ struct Known {
 const ALWAYS: i16 = 0;
 const ASSIGNMENT: Field = structure(&[array(&[UUID, TEXT, items(&INT32)])]);
 
-static KNOWN: [Known; 14] = [
+static KNOWN: [Known; 16] = [
     Known {
         key: 3,
         name: "Metadata",
@@ -54,6 +54,12 @@ static KNOWN: [Known; 14] = [
         name: "FindCoordinator",
         versions: 4..=4,
         answer: Shape::new(3, &[INT32, array(&[TEXT, INT32, TEXT, INT32, INT16, TEXT])]),
+    },
+    Known {
+        key: 13,
+        name: "LeaveGroup",
+        versions: 3..=3,
+        answer: Shape::rigid(&[INT32, INT16, array(&[TEXT, TEXT, INT16])]),
     },
     Known {
         key: 17,
@@ -162,6 +168,23 @@ static KNOWN: [Known; 14] = [
         answer: Shape::new(
             ALWAYS,
             &[INT32, INT16, items(&TEXT), array(&[TEXT, INT64, TEXT])],
+        ),
+    },
+    Known {
+        key: 68,
+        name: "ConsumerGroupHeartbeat",
+        versions: 0..=0,
+        answer: Shape::new(
+            ALWAYS,
+            &[
+                INT32,
+                INT16,
+                TEXT,
+                TEXT,
+                INT32,
+                INT32,
+                optional(&[array(&[UUID, items(&INT32)])]),
+            ],
         ),
     },
     Known {
@@ -291,6 +314,7 @@ mod tests {
         ($call:ident($($argument:expr),*)) => {
             $call::<MetadataRequest>($($argument),*);
             $call::<FindCoordinatorRequest>($($argument),*);
+            $call::<LeaveGroupRequest>($($argument),*);
             $call::<SaslHandshakeRequest>($($argument),*);
             $call::<ApiVersionsRequest>($($argument),*);
             $call::<InitProducerIdRequest>($($argument),*);
@@ -302,6 +326,7 @@ mod tests {
             $call::<DescribeProducersRequest>($($argument),*);
             $call::<DescribeTransactionsRequest>($($argument),*);
             $call::<ListTransactionsRequest>($($argument),*);
+            $call::<ConsumerGroupHeartbeatRequest>($($argument),*);
             $call::<ConsumerGroupDescribeRequest>($($argument),*);
         };
     }

@@ -29,6 +29,10 @@ pub struct Options {
     pub seed: u64,
     /// How many mixtures are tried.
     pub runs: usize,
+    /// In how many places in the middle of a delivery the consumer is killed.
+    pub waits: u32,
+    /// How often the consumer is killed in one schedule, at most. Each time costs a start of it.
+    pub crashes_max: usize,
     /// How many schedules are tried at most to find the shortest.
     pub shrink_runs_max: usize,
     /// Which fields are not compared.
@@ -48,6 +52,8 @@ impl Options {
             faults: Faults::all().without(Fault::ReorderWithinKey),
             seed: 1,
             runs: 50,
+            waits: 8,
+            crashes_max: usize::MAX,
             shrink_runs_max: 500,
             ignored: Ignored::nothing(),
             window: None,
@@ -172,7 +178,7 @@ pub async fn judge<S: Subject>(
     let faults = options.faults.and(subject.faults());
     let trials = match &options.replay {
         Some(schedule) => vec![replay(schedule, messages, subject.faults())?],
-        None => plan(messages, faults, options.seed, options.runs),
+        None => plan(messages, faults, options),
     };
     let mut judge = Judge {
         subject,

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use wharf_message::{Message, header};
 
 use super::fault::{Fault, Faults};
+use super::judge::Options;
 use super::schedule::{Point, Schedule, Step, Twist};
 
-/// In how many of its waits a consumer is killed one after the other.
-const WAITS: u32 = 8;
 /// Other orders that are tried for themselves.
 const ORDERS: u64 = 3;
 /// A duplicate after at most so many different other messages is near, one after more is late.
@@ -28,6 +27,17 @@ impl Trial {
             schedule: schedule.repair(),
         }
     }
+
+    /// Leaves out what kills the consumer more often.
+    fn kill_at_most(&mut self, crashes_max: usize) {
+        let mut crashes = 0;
+        let mut schedule = std::mem::take(&mut self.schedule);
+        schedule.steps.retain(|step| {
+            crashes += usize::from(step.kills());
+            !step.kills() || crashes <= crashes_max
+        });
+        self.schedule = schedule.repair();
+    }
 }
 
 /// A step in which a message comes again.
@@ -44,10 +54,11 @@ fn again(faults: Faults) -> impl Iterator<Item = (Fault, Again)> {
 }
 
 /// All that is tried, in order: what fails soonest and is explained shortest comes first.
-pub(super) fn plan(messages: &[Message], faults: Faults, seed: u64, runs: usize) -> Vec<Trial> {
+pub(super) fn plan(messages: &[Message], faults: Faults, options: &Options) -> Vec<Trial> {
+    let seed = options.seed;
     let mut trials = alike(messages);
     trials.extend(soon(messages, faults));
-    trials.extend(killed(messages.len(), faults));
+    trials.extend(killed(messages.len(), faults, options.waits));
     for (fault, within) in [(Fault::Reorder, false), (Fault::ReorderWithinKey, true)] {
         for order in (0..ORDERS).filter(|_| faults.has(fault)) {
             let mut random = Random::new(seed, order);
@@ -55,12 +66,15 @@ pub(super) fn plan(messages: &[Message], faults: Faults, seed: u64, runs: usize)
             trials.push(Trial::new(fault.name(), Schedule::golden(&order)));
         }
     }
-    for run in 0..runs {
+    for run in 0..options.runs {
         let mut random = Random::new(seed, ORDERS + run as u64);
-        let schedule = mixture(messages, faults, &mut random);
+        let schedule = mixture(messages, faults, options.waits, &mut random);
         trials.push(Trial::new("all of it mixed", schedule));
     }
     trials.extend(late(messages.len(), faults));
+    trials
+        .iter_mut()
+        .for_each(|trial| trial.kill_at_most(options.crashes_max));
     trials
 }
 
@@ -95,14 +109,14 @@ fn soon(messages: &[Message], faults: Faults) -> Vec<Trial> {
     trials
 }
 
-/// The consumer is killed at every message, or not alone.
-fn killed(messages: usize, faults: Faults) -> Vec<Trial> {
+/// The consumer is killed at every message, or is not alone.
+fn killed(messages: usize, faults: Faults, waits: u32) -> Vec<Trial> {
     let all: Vec<usize> = (0..messages).collect();
     let mut schedules = Vec::new();
     for point in [Point::After, Point::Before] {
         schedules.push((Fault::Crash, crashes(&all, point)));
     }
-    for wait in 1..=WAITS {
+    for wait in 1..=waits {
         schedules.push((Fault::Midway, crashes(&all, Point::Midway(wait))));
     }
     schedules.push((
@@ -236,7 +250,7 @@ fn shuffled(messages: &[Message], within_keys: bool, random: &mut Random) -> Vec
 }
 
 /// Everything that is allowed, at random.
-fn mixture(messages: &[Message], faults: Faults, random: &mut Random) -> Schedule {
+fn mixture(messages: &[Message], faults: Faults, waits: u32, random: &mut Random) -> Schedule {
     let mut order: Vec<usize> = (0..messages.len()).collect();
     if faults.has(Fault::ReorderWithinKey) && random.one_in(2) {
         order = shuffled(messages, true, random);
@@ -249,8 +263,8 @@ fn mixture(messages: &[Message], faults: Faults, random: &mut Random) -> Schedul
             let points = [Point::After, Point::Before];
             steps.push(Step::crash(message, points[random.below(points.len())]));
         }
-        if faults.has(Fault::Midway) && random.one_in(4) {
-            let wait = 1 + random.below(WAITS as usize) as u32;
+        if faults.has(Fault::Midway) && waits > 0 && random.one_in(4) {
+            let wait = 1 + random.below(waits as usize) as u32;
             steps.push(Step::crash(message, Point::Midway(wait)));
         }
         let race = faults.has(Fault::Race) && random.one_in(6);
@@ -358,7 +372,13 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_schedules_again_and_another_gives_others() {
         let messages = messages(&["a", "b", "a", "c", "b"]);
-        let plan = |seed| plan(&messages, Faults::all(), seed, 20);
+        let plan = |seed| {
+            let options = Options {
+                seed,
+                ..Options::new("it")
+            };
+            plan(&messages, Faults::all(), &options)
+        };
         assert_eq!(plan(1), plan(1));
         assert_ne!(plan(1), plan(2));
     }
@@ -368,7 +388,7 @@ mod tests {
         let messages = messages(&["a", "b", "a", "c", "b"]);
         for missing in Fault::ALL {
             let faults = Faults::all().without(missing);
-            for trial in plan(&messages, faults, 7, 50) {
+            for trial in plan(&messages, faults, &Options::new("it")) {
                 let line = trial.schedule.to_string();
                 assert_eq!(trial.schedule.clone().repair(), trial.schedule, "{line}");
                 assert_eq!(trial.schedule.messages().len(), messages.len(), "{line}");
@@ -411,6 +431,30 @@ mod tests {
             in_order.without(Fault::Reorder),
             &across
         ));
+    }
+
+    #[test]
+    fn the_consumer_is_killed_no_oftener_than_it_may_be() {
+        let messages = messages(&["a", "b", "a", "c", "b"]);
+        let kills = |crashes_max| {
+            let options = Options {
+                crashes_max,
+                ..Options::new("it")
+            };
+            let trials = plan(&messages, Faults::all(), &options).into_iter();
+            let kills = trials.map(|trial| {
+                trial
+                    .schedule
+                    .steps
+                    .into_iter()
+                    .filter(|step| step.kills())
+                    .count()
+            });
+            kills.max()
+        };
+        assert_eq!(kills(0), Some(0));
+        assert_eq!(kills(2), Some(2));
+        assert!(kills(usize::MAX) > Some(2));
     }
 
     #[test]

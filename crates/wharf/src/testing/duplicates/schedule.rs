@@ -111,6 +111,11 @@ impl Step {
         }
     }
 
+    /// Whether the consumer is killed.
+    pub fn kills(self) -> bool {
+        self.crashes() || matches!(self, Self::Restart | Self::Rewind(_))
+    }
+
     fn crashes(self) -> bool {
         matches!(
             self,
