@@ -9,7 +9,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
 use crate::{
-    config, consume, demo, explain, group, ingest, produce, quota, serve, topic, transaction,
+    config, consume, demo, explain, group, ingest, produce, quota, serve, test_duplicates, topic,
+    transaction,
 };
 
 /// The command did what it was asked.
@@ -139,6 +140,9 @@ enum Command {
     Quota(quota::Command),
     /// Send the rows of a CSV or JSON Lines file to a topic, each once
     Ingest(ingest::Ingest),
+    /// Test consumers: what duplicates, crashes and another order do to them
+    #[command(subcommand)]
+    Test(test_duplicates::Command),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -172,6 +176,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Transaction(command) => transaction::run(command),
         Command::Quota(command) => quota::run(command),
         Command::Ingest(ingest) => ingest.run(),
+        Command::Test(command) => test_duplicates::run(command),
         Command::Config(command) => config::run(command),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Completions(Completions { shell }) => {

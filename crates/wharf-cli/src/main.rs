@@ -25,6 +25,7 @@ mod produce;
 mod quota;
 mod record;
 mod serve;
+mod test_duplicates;
 mod topic;
 mod transaction;
 mod wire;
