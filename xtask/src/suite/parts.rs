@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
+use harness::Launch;
 
 use super::compat::{self, PREFIX, Peer};
 use super::{Outcome, counted, features, transports};
@@ -119,6 +120,11 @@ pub(super) const PARTS: &[Part] = &[
         name: "compat/mirror-maker",
         about: "MirrorMaker 2 to an Apache Kafka and back",
         run: compat::mirror_maker,
+    },
+    Part {
+        name: "duplicates",
+        about: "the duplicate-delivery test finds broken consumers in Python and blames no other",
+        run: duplicates,
     },
     Part {
         name: "kill",
@@ -243,6 +249,27 @@ fn rust(cx: &Context<'_>) -> Result<Outcome> {
         .workspace
         .cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     counted(cx.workspace, &cx.workspace.log("rust"), command)
+}
+
+/// The consumers read from a node that is configured as for the clients' cases.
+fn duplicates(cx: &Context<'_>) -> Result<Outcome> {
+    let interpreter = match setup::python(cx.workspace) {
+        Ok(interpreter) => interpreter,
+        Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
+    };
+    let data = cx.scratch.join("duplicates");
+    let mut launch = Launch::new(cx.wharf()?, &data, &data.with_extension("server.log"));
+    let config = cx.workspace.root.join("compat/wharf.toml");
+    launch.arguments = vec!["--config".to_owned(), config.display().to_string()];
+    let node = launch.start()?;
+    let mut command = cx
+        .workspace
+        .command(interpreter, &["compat/duplicates/run.py"]);
+    command.arg(cx.wharf()?).arg(&node.kafka);
+    command.env("TMPDIR", &cx.scratch);
+    let outcome = counted(cx.workspace, &cx.workspace.log("duplicates"), command)?;
+    node.stop()?;
+    Ok(outcome)
 }
 
 fn kill(cx: &Context<'_>) -> Result<Outcome> {
