@@ -93,6 +93,16 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 }
 
 impl Router<()> {
+    /// The same with every route changed.
+    pub(crate) fn map_routes(self, change: impl Fn(Route) -> Route) -> Self {
+        let routes = self.routes.into_iter();
+        Self {
+            routes: routes
+                .map(|(topics, route)| (topics, change(route)))
+                .collect(),
+        }
+    }
+
     /// The routes, checked.
     pub(crate) fn into_routes(self) -> Result<Vec<BoundRoute>, InvalidRoute> {
         let bind = |(topics, route): (Vec<String>, Route<()>)| route.bind(&topics);

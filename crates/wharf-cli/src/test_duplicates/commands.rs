@@ -43,6 +43,12 @@ impl Names {
         })
     }
 
+    /// The text with the run's name out of it again: effects of one run are compared with those of
+    /// another.
+    pub(super) fn take_out(&self, text: &str) -> String {
+        text.replace(&self.run, "{run}")
+    }
+
     /// A command of the user's, for the shell.
     pub(super) fn command(&self, line: &str) -> Command {
         let mut command = Command::new("sh");

@@ -16,7 +16,8 @@ use super::commands::Names;
 use super::process::check_interrupt;
 use crate::client::{Connection, PATIENCE, partitions};
 
-/// Where topics end, by partition.
+/// Where topics end, by partition. The topics are as they were asked for, without the names of the
+/// run, so that those of one run are the same as those of another.
 pub(super) type Ends = BTreeMap<String, BTreeMap<i32, i64>>;
 
 /// Where a topic ends; empty when there is none of that name yet.
@@ -48,14 +49,17 @@ pub(super) fn read(
     let reader = connection.observer(&format!("{}.emitted", names.group))?;
     let mut list = TopicPartitionList::new();
     let mut left = BTreeMap::new();
-    for (topic, begins) in begins {
-        for (partition, end) in ends(connection, &reader, topic)? {
+    let mut asked = BTreeMap::new();
+    for (pattern, begins) in begins {
+        let topic = names.put_in(pattern);
+        for (partition, end) in ends(connection, &reader, &topic)? {
             let begin = begins.get(&partition).copied().unwrap_or(0);
             if begin < end {
-                list.add_partition_offset(topic, partition, Offset::Offset(begin))?;
+                list.add_partition_offset(&topic, partition, Offset::Offset(begin))?;
                 left.insert((topic.clone(), partition), end);
             }
         }
+        asked.insert(topic, pattern);
     }
     reader.assign(&list)?;
     let mut deadline = Instant::now() + PATIENCE;
@@ -65,7 +69,10 @@ pub(super) fn read(
             let record = polled.map_err(|error| connection.explain(&error))?;
             let place = (record.topic().to_owned(), record.partition());
             if left.get(&place).is_some_and(|end| record.offset() < *end) {
-                effects.push_message(record.topic(), &message(&record));
+                let topic = asked
+                    .get(record.topic())
+                    .map_or(record.topic(), |pattern| pattern);
+                effects.push_message(topic, &message(&record, names));
             }
             deadline = Instant::now() + PATIENCE;
         }
@@ -90,17 +97,19 @@ pub(super) fn read(
     Ok(())
 }
 
-fn message(record: &BorrowedMessage<'_>) -> Message {
+/// The record, with the run's name taken out again.
+fn message(record: &BorrowedMessage<'_>, names: &Names) -> Message {
+    let own = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => names.take_out(text).into(),
+        Err(_) => bytes.to_vec().into(),
+    };
     let mut headers = Headers::default();
     for header in record.headers().iter().flat_map(|headers| headers.iter()) {
-        headers.push_raw(
-            header.key.to_owned(),
-            header.value.map(|value| value.to_vec().into()),
-        );
+        headers.push_raw(header.key.to_owned(), header.value.map(own));
     }
     Message {
-        key: record.key().map(|key| key.to_vec().into()),
-        payload: record.payload().map(|payload| payload.to_vec().into()),
+        key: record.key().map(own),
+        payload: record.payload().map(own),
         headers,
         timestamp: None,
     }

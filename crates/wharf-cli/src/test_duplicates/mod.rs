@@ -256,6 +256,7 @@ fn explain(error: Error<anyhow::Error>) -> anyhow::Error {
             },
         )
         .into(),
+        Error::GivenUp(_) => anyhow::anyhow!(why),
         Error::UnknownMessage { .. } | Error::Impossible(_) => Usage(why).into(),
     }
 }

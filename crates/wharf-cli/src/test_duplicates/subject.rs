@@ -334,9 +334,9 @@ impl Subject for Consumer<'_> {
             stuck: false,
         };
         for topic in &self.asked.emitted {
-            let topic = run.names.put_in(topic);
-            let ends = emitted::ends(&self.asked.connection, &run.observer, &topic)?;
-            run.emitted.insert(topic, ends);
+            let name = run.names.put_in(topic);
+            let ends = emitted::ends(&self.asked.connection, &run.observer, &name)?;
+            run.emitted.insert(topic.clone(), ends);
         }
         if self.asked.run.is_some() {
             // So that it reads from the beginning, whatever it does where it has no offset.
@@ -421,13 +421,8 @@ impl Subject for Consumer<'_> {
         let mut effects = Effects::new();
         if let Some(line) = &self.asked.probe {
             let scratch = self.scratch.path();
-            effects.push_probe(&printed(
-                &run.names,
-                "--probe",
-                line,
-                scratch,
-                self.asked.patience,
-            )?);
+            let text = printed(&run.names, "--probe", line, scratch, self.asked.patience)?;
+            effects.push_probe(&run.names.take_out(&text));
         }
         emitted::read(
             &self.asked.connection,

@@ -9,7 +9,7 @@ use wharf_message::Message;
 
 use super::effects::Effects;
 use super::fault::Fault;
-use super::handlers::{Handlers, Hook, PATIENCE, Recorder};
+use super::handlers::{Handler, Handlers, Hook, PATIENCE, Recorder, up_to};
 use super::judge::{Error, Options, judge};
 use super::report::Report;
 use super::schedule::Schedule;
@@ -67,26 +67,17 @@ where
 {
     let start = move || {
         let handler = start();
-        let handler = move |given| {
+        let handler = move |given, killed_at| {
             let handling = handler(given);
-            async move { handling.await.map_err(|error| error.to_string()) }.boxed_local()
+            let handling = async move { handling.await.map_err(|error| error.to_string()) };
+            match killed_at {
+                None => handling.boxed_local(),
+                Some(waits) => up_to(waits, handling).map(Ok).boxed_local(),
+            }
         };
-        Box::new(handler) as super::handlers::Handler<'a>
+        Box::new(handler) as Handler<'a>
     };
-    Check {
-        handlers: Handlers {
-            start: Box::new(start),
-            effects: None,
-            reset: None,
-            window: None,
-            recorder: Recorder::new(),
-            patience: PATIENCE,
-            instances: [None, None],
-            unhandled: Effects::new(),
-        },
-        messages: Vec::new(),
-        options: Options::new(name),
-    }
+    Check::of(name.into(), Box::new(start))
 }
 
 /// The test of a handler, being set up. See [`check`].
@@ -98,6 +89,23 @@ pub struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
+    pub(super) fn of(name: String, start: Box<dyn FnMut() -> Handler<'a> + 'a>) -> Self {
+        Self {
+            handlers: Handlers {
+                start,
+                effects: None,
+                reset: None,
+                window: None,
+                recorders: Vec::new(),
+                patience: PATIENCE,
+                instances: [None, None],
+                unhandled: Effects::new(),
+            },
+            messages: Vec::new(),
+            options: Options::new(name),
+        }
+    }
+
     /// Adds a message. Messages that only look alike (equal payloads with different ids, one id from
     /// two sources) make the test stricter: a handler that takes one for the other is found.
     pub fn message(mut self, message: Message) -> Self {
@@ -121,9 +129,9 @@ impl<'a> Check<'a> {
         self
     }
 
-    /// Where messages and calls are taken down that the handler sends.
+    /// Adds a record of what the handler sends: messages, calls.
     pub fn recorder(mut self, recorder: &Recorder) -> Self {
-        self.handlers.recorder = recorder.clone();
+        self.handlers.recorders.push(recorder.clone());
         self
     }
 

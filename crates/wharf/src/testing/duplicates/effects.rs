@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use wharf_message::{Message, header};
 
+/// The table of messages that the consumer did not bring to an end.
+const GIVEN_UP: &str = "messages given up";
+
 /// What a consumer left behind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
@@ -81,6 +84,21 @@ impl Effects {
             id: idempotency_key.map(str::to_owned),
             content: body.into(),
         });
+    }
+
+    /// Adds something that counts once however often it happens: `id` says what it is.
+    pub(super) fn push_once(&mut self, table: &str, id: &str, row: impl Into<Value>) {
+        self.sent.push(Sent {
+            place: format!("table {table}"),
+            id: Some(id.to_owned()),
+            content: row.into(),
+        });
+    }
+
+    /// Adds that the consumer did not bring a message to an end.
+    pub fn push_given_up(&mut self, message: usize, error: &str) {
+        let row = serde_json::json!({ "message": message + 1, "error": error });
+        self.push_once(GIVEN_UP, &message.to_string(), row);
     }
 
     /// Adds what a probe printed. A JSON object has a table of each name, and as its value the
@@ -296,6 +314,12 @@ impl Normal {
     /// How often each thing is in each place.
     pub fn places(&self) -> &BTreeMap<String, BTreeMap<String, usize>> {
         &self.0
+    }
+
+    /// What the consumer did not bring to an end.
+    pub(super) fn given_up(&self) -> Option<String> {
+        let rows = self.0.get(&format!("table {GIVEN_UP}"))?;
+        Some(rows.keys().cloned().collect::<Vec<_>>().join(", "))
     }
 
     /// Whether nothing is there.

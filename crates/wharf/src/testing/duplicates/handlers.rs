@@ -27,11 +27,10 @@ use super::subject::{Given, Subject};
 const ATTEMPTS_MAX: u32 = 5;
 /// A handler that takes longer than this counts as hanging.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// The table that shows which messages were given up.
-const UNHANDLED: &str = "messages given up";
 
-/// A running instance: takes a delivery to its end.
-pub(super) type Handler<'a> = Box<dyn Fn(Given) -> LocalBoxFuture<'a, Result<(), String>> + 'a>;
+/// A running instance: takes a delivery to its end, or to where it waits the n-th time.
+pub(super) type Handler<'a> =
+    Box<dyn Fn(Given, Option<u32>) -> LocalBoxFuture<'a, Result<(), String>> + 'a>;
 /// Something to be called now and then.
 pub(super) type Hook<'a, T> = Box<dyn FnMut() -> LocalBoxFuture<'a, T> + 'a>;
 
@@ -62,6 +61,15 @@ impl Recorder {
         self.with(|effects| effects.push_call(method, target, body, idempotency_key));
     }
 
+    /// A row was written.
+    pub fn row(&self, table: &str, row: impl Into<Value>) {
+        self.with(|effects| effects.push_row(table, row));
+    }
+
+    pub(super) fn once(&self, table: &str, id: &str, row: impl Into<Value>) {
+        self.with(|effects| effects.push_once(table, id, row));
+    }
+
     pub(super) fn effects(&self) -> Effects {
         self.with(|effects| effects.clone())
     }
@@ -81,7 +89,7 @@ pub(super) struct Handlers<'a> {
     pub(super) effects: Option<Hook<'a, Effects>>,
     pub(super) reset: Option<Hook<'a, ()>>,
     pub(super) window: Option<Hook<'a, ()>>,
-    pub(super) recorder: Recorder,
+    pub(super) recorders: Vec<Recorder>,
     pub(super) patience: Duration,
     /// The instances that run; killed, they are none.
     pub(super) instances: [Option<Handler<'a>>; 2],
@@ -95,8 +103,17 @@ impl<'a> Handlers<'a> {
     }
 
     fn handle(&mut self, instance: usize, given: &Given) -> LocalBoxFuture<'a, Result<(), String>> {
+        self.handle_up_to(instance, given, None)
+    }
+
+    fn handle_up_to(
+        &mut self,
+        instance: usize,
+        given: &Given,
+        waits: Option<u32>,
+    ) -> LocalBoxFuture<'a, Result<(), String>> {
         let handler = self.instances[instance].get_or_insert_with(&mut self.start);
-        handler(given.clone())
+        handler(given.clone(), waits)
     }
 
     /// Delivers until it is settled; `first` is how the first attempt ended.
@@ -111,8 +128,7 @@ impl<'a> Handlers<'a> {
             ended = guarded(self.patience, handling).await;
         }
         if let Err(error) = ended {
-            let row = serde_json::json!({ "message": given.number + 1, "error": error });
-            self.unhandled.push_row(UNHANDLED, row);
+            self.unhandled.push_given_up(given.number, &error);
         }
     }
 }
@@ -136,7 +152,7 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Runs a future up to where it waits the `waits`-th time; what it does after that never happens.
-async fn up_to<T>(waits: u32, future: impl Future<Output = T>) {
+pub(super) async fn up_to<T>(waits: u32, future: impl Future<Output = T>) {
     let mut future = pin!(future);
     let mut left = waits;
     poll_fn(|context| match future.as_mut().poll(context) {
@@ -165,7 +181,7 @@ impl Subject for Handlers<'_> {
         if let Some(reset) = &mut self.reset {
             reset().await;
         }
-        self.recorder.clear();
+        self.recorders.iter().for_each(Recorder::clear);
         Ok(())
     }
 
@@ -187,8 +203,9 @@ impl Subject for Handlers<'_> {
                 match point {
                     Point::Before => {}
                     Point::Midway(waits) => {
-                        let handling = self.handle(0, given);
-                        up_to(waits, guarded(self.patience, handling)).await;
+                        let handling = self.handle_up_to(0, given, Some(waits));
+                        // Killed or done before that, nobody learns of it.
+                        guarded(self.patience, handling).await.ok();
                     }
                     Point::After => {
                         let handling = self.handle(0, given);
@@ -223,8 +240,10 @@ impl Subject for Handlers<'_> {
     }
 
     async fn effects(&mut self) -> Result<Effects, Infallible> {
-        let mut effects = self.recorder.effects();
-        effects.extend(self.unhandled.clone());
+        let mut effects = self.unhandled.clone();
+        self.recorders
+            .iter()
+            .for_each(|recorder| effects.extend(recorder.effects()));
         if let Some(probe) = &mut self.effects {
             effects.extend(probe().await);
         }

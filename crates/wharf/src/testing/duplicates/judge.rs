@@ -100,6 +100,8 @@ pub enum Error<E> {
     NoMessages,
     /// A consumer without effects cannot be judged by them.
     NoEffects,
+    /// It does not handle messages that are delivered once, in order.
+    GivenUp(String),
     /// Two golden runs have different effects.
     Unstable {
         /// How they differ.
@@ -126,6 +128,10 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             Self::NoEffects => formatter.write_str(
                 "delivering each message once has no effect that can be seen: nothing can be \
                  judged. Show the rows, messages or calls that come of them",
+            ),
+            Self::GivenUp(which) => write!(
+                formatter,
+                "delivered once, in order, these messages are not handled: {which}"
             ),
             Self::Unstable { diff, fields } => {
                 writeln!(
@@ -269,6 +275,9 @@ impl<S: Subject> Judge<'_, S> {
         let all: Vec<usize> = (0..self.messages.len()).collect();
         (self.watch)(Progress::Golden);
         let first = self.golden(&all).await.map_err(Error::Subject)?;
+        if let Some(which) = first.given_up() {
+            return Err(Error::GivenUp(which));
+        }
         let second = self
             .run(&Schedule::golden(&all))
             .await

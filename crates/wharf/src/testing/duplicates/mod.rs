@@ -7,7 +7,7 @@
 //! of many [schedules](Schedule) with faults in them. A schedule whose effects differ is made
 //! shorter as long as they do; what remains says in a line what goes wrong.
 //!
-//! [`check`] tests a handler in this process. [`judge`] is the same for a [`Subject`] of any kind;
+//! [`check`] tests a handler in this process, [`check_router`] a router. [`judge`] is the same for a [`Subject`] of any kind;
 //! the command `wharf test duplicates` is one for processes in any language.
 //!
 //! Nothing here reads a clock or random numbers: a seed gives the same schedules everywhere.
@@ -20,6 +20,7 @@ mod judge;
 mod junit;
 mod plan;
 mod report;
+mod router;
 mod run;
 mod schedule;
 mod shrink;
@@ -34,5 +35,6 @@ pub use fault::{Fault, Faults};
 pub use handlers::Recorder;
 pub use judge::{Error, Options, Progress, judge};
 pub use report::{Case, Failure, Outcome, Report, Verdict};
+pub use router::check_router;
 pub use schedule::{How, NotAStep, Point, Schedule, Step, Twist};
 pub use subject::{Given, Subject};
