@@ -258,6 +258,7 @@ mod tests {
         let others = [
             include_str!("../../../docs/how-to/configure.md"),
             include_str!("../../../docs/how-to/quotas.md"),
+            include_str!("../../../docs/how-to/test-for-duplicates.md"),
             include_str!("../../../docs/how-to/transactions.md"),
             include_str!("../../../docs/operating/run-a-node.md"),
         ];

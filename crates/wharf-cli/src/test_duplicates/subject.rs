@@ -27,6 +27,7 @@ use super::emitted::{self, Ends};
 use super::process::{Process, check_interrupt};
 use super::{Duplicates, members, messages};
 use crate::client::{PATIENCE, admin_options, refused};
+use crate::output;
 
 /// How often it is looked whether the consumer is quiet.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -143,7 +144,9 @@ impl<'a> Consumer<'a> {
     }
 
     async fn create_topic(&self, name: &str) -> Result<()> {
-        let topic = NewTopic::new(name, self.asked.partitions, TopicReplication::Fixed(-1));
+        // The messages may have been recorded long ago.
+        let topic = NewTopic::new(name, self.asked.partitions, TopicReplication::Fixed(-1))
+            .set("retention.ms", "-1");
         let created = self
             .admin
             .create_topics([&topic], &admin_options(false))
@@ -191,7 +194,9 @@ impl<'a> Consumer<'a> {
         let mut record = FutureRecord::<[u8], [u8]>::to(&run.names.topic).headers(headers);
         record.key = message.key.as_deref();
         record.payload = message.payload.as_deref();
-        record.timestamp = message.timestamp.map(wharf_message::Timestamp::as_millis);
+        // A topic that is others' too deletes what is old; there the time is that of publishing.
+        let time = message.timestamp.filter(|_| self.asked.run.is_some());
+        record.timestamp = time.map(wharf_message::Timestamp::as_millis);
         let delivered = self.producer.send(record, PATIENCE).await;
         let delivered = delivered.map_err(|(error, _)| self.asked.connection.explain(&error))?;
         let place = (delivered.partition, delivered.offset);
@@ -233,7 +238,12 @@ impl<'a> Consumer<'a> {
         let run = self.run.as_mut().context("a run begins with a reset")?;
         run.stuck = true;
         if self.works {
-            return Ok(());
+            let printed = if has_run {
+                format!("; it printed:\n{log}")
+            } else {
+                String::new()
+            };
+            return output::note(&format!("the consumer does not settle everything{printed}"));
         }
         let what = if ended {
             "the consumer ends by itself".to_owned()

@@ -29,6 +29,11 @@ mod subject;
 #[cfg(test)]
 mod mutants;
 
+/// The page's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../../docs/how-to/test-for-duplicates.md")]
+struct Page;
+
 pub use check::{Check, check};
 pub use effects::{Diff, Difference, Effects, Ignored, Normal};
 pub use fault::{Fault, Faults};
