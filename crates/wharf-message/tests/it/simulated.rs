@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, ready};
 use wharf_message::Timestamp;
-use wharf_message::transport::Transport;
 use wharf_message::transport::conformance::Fixture;
 use wharf_message::transport::memory::MemoryTransport;
+use wharf_message::transport::{Capabilities, Transport};
 
 /// More waiting without time passing is a case that will never end.
 const BUSY_MAX: u64 = 100_000;
@@ -50,6 +50,12 @@ impl Simulated {
             wrap: Box::new(wrap),
             sleeping: Arc::default(),
         }
+    }
+
+    /// The same broker with these capabilities only.
+    pub(crate) fn with_capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.broker = self.broker.with_capabilities(capabilities);
+        self
     }
 
     /// Runs a future to its end; time passes when it can do nothing else.

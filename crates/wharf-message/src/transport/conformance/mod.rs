@@ -161,11 +161,28 @@ cases! {
 }
 
 /// Runs every case.
+///
+/// ```
+/// use wharf_message::transport::conformance::{self, Fixture};
+///
+/// async fn conforms(fixture: &dyn Fixture) {
+///     conformance::run(fixture).await.assert_passed();
+/// }
+/// ```
 pub async fn run(fixture: &dyn Fixture) -> Report {
     run_those(fixture, |_| true).await
 }
 
 /// Runs the cases that `chosen` picks; the report holds these only.
+///
+/// ```
+/// use wharf_message::transport::conformance::{self, Fixture};
+///
+/// async fn keeps_order(fixture: &dyn Fixture) {
+///     let report = conformance::run_those(fixture, |case| case.group == 'C').await;
+///     report.assert_passed();
+/// }
+/// ```
 pub async fn run_those(fixture: &dyn Fixture, chosen: impl Fn(&Case) -> bool) -> Report {
     let transport = fixture.connect().await;
     let capabilities = transport.capabilities();

@@ -104,6 +104,11 @@ impl Faults {
 
     /// What is there at the same time is handed over in another order; messages of one key keep
     /// theirs.
+    ///
+    /// ```
+    /// # use wharf_message::transport::faults::Faults;
+    /// assert_ne!(Faults::none().reorder(1), Faults::none().reorder(2));
+    /// ```
     #[must_use]
     pub fn reorder(mut self, seed: u64) -> Self {
         self.reorder = Some(seed);
@@ -112,6 +117,12 @@ impl Faults {
 
     /// The consumer crashes once, right after it got its `n`-th delivery: all that it has not settled
     /// comes again, and what it still settles comes too late. It begins again by itself.
+    ///
+    /// ```
+    /// # use wharf_message::transport::faults::Faults;
+    /// // With the third delivery, and with the tenth.
+    /// let faults = Faults::none().crash_after(3).crash_after(10);
+    /// ```
     #[must_use]
     pub fn crash_after(mut self, n: u32) -> Self {
         self.crash_after.push(n.max(1));
@@ -119,6 +130,11 @@ impl Faults {
     }
 
     /// The consumer crashes once, right after it handed over its `n`-th settlement.
+    ///
+    /// ```
+    /// # use wharf_message::transport::faults::Faults;
+    /// let faults = Faults::none().crash_after_settling(3);
+    /// ```
     #[must_use]
     pub fn crash_after_settling(mut self, n: u32) -> Self {
         self.crash_after_settling.push(n.max(1));
@@ -128,6 +144,11 @@ impl Faults {
     /// Every `n`-th publish fails, and it depends on the seed whether the message arrived; every
     /// `n`-th delivery is the last before the connection is lost, at most three times. `n` is at
     /// least 2, so that trying again succeeds.
+    ///
+    /// ```
+    /// # use wharf_message::transport::faults::Faults;
+    /// let faults = Faults::none().lose_connection_every(5, 42);
+    /// ```
     #[must_use]
     pub fn lose_connection_every(mut self, n: u32, seed: u64) -> Self {
         self.lose_connection = Some((n.max(2), seed));

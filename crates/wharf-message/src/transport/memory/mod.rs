@@ -116,6 +116,18 @@ impl MemoryTransport {
     }
 
     /// Another client of the same broker: shutting one down leaves the others.
+    ///
+    /// ```
+    /// # use futures_util::FutureExt;
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::transport::Publish;
+    /// # use wharf_message::{Message, Timestamp, TopicName};
+    /// # let topic = TopicName::new("orders").expect("valid");
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// let other = transport.client();
+    /// other.publish(&topic, Message::new("p")).now_or_never();
+    /// assert_eq!(transport.messages("orders").len(), 1);
+    /// ```
     pub fn client(&self) -> Self {
         Self {
             broker: Arc::clone(&self.broker),
@@ -144,11 +156,26 @@ impl MemoryTransport {
     }
 
     /// Ends the outage: subscriptions go on by themselves.
+    ///
+    /// ```
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::Timestamp;
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// transport.cut();
+    /// transport.heal();
+    /// ```
     pub fn heal(&self) {
         self.broker.state().heal();
     }
 
     /// The broker's time.
+    ///
+    /// ```
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::Timestamp;
+    /// let transport = MemoryTransport::new(Timestamp::from_millis(5));
+    /// assert_eq!(transport.now(), Timestamp::from_millis(5));
+    /// ```
     pub fn now(&self) -> Timestamp {
         self.broker.state().now
     }
@@ -176,6 +203,13 @@ impl MemoryTransport {
     }
 
     /// When the next scheduled message or delayed retry is due.
+    ///
+    /// ```
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::Timestamp;
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// assert_eq!(transport.next_due(), None);
+    /// ```
     pub fn next_due(&self) -> Option<Timestamp> {
         self.broker.state().next_due()
     }
@@ -183,6 +217,17 @@ impl MemoryTransport {
     /// How many messages are delivered and unsettled, or could be delivered to a subscription that
     /// exists. What waits for its time does not count. Zero means that nothing will happen before
     /// somebody publishes, subscribes, or lets time pass.
+    ///
+    /// ```
+    /// # use futures_util::FutureExt;
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::transport::Publish;
+    /// # use wharf_message::{Message, Timestamp, TopicName};
+    /// # let topic = TopicName::new("orders").expect("valid");
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// transport.publish(&topic, Message::new("p")).now_or_never();
+    /// assert_eq!(transport.in_flight(), 0, "nobody could get it");
+    /// ```
     pub fn in_flight(&self) -> usize {
         self.broker.state().in_flight()
     }
@@ -202,22 +247,73 @@ impl MemoryTransport {
     }
 
     /// Every message published to a topic, dead letters included, in order.
+    ///
+    /// ```
+    /// # use futures_util::FutureExt;
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::transport::Publish;
+    /// # use wharf_message::{Message, Timestamp, TopicName};
+    /// # let topic = TopicName::new("orders").expect("valid");
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// transport.publish(&topic, Message::new("p")).now_or_never();
+    /// assert_eq!(transport.messages(&topic)[0].payload.as_deref(), Some(&b"p"[..]));
+    /// assert!(transport.messages("dlq.orders.billing").is_empty());
+    /// ```
     pub fn messages(&self, topic: impl AsRef<str>) -> Vec<Message> {
         self.broker.state().messages(topic.as_ref())
     }
 
     /// The topics there are, by name.
+    ///
+    /// ```
+    /// # use futures_util::FutureExt;
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::transport::Publish;
+    /// # use wharf_message::{Message, Timestamp, TopicName};
+    /// # let topic = TopicName::new("orders").expect("valid");
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// transport.publish(&topic, Message::new("p")).now_or_never();
+    /// assert_eq!(transport.topics(), [topic]);
+    /// ```
     pub fn topics(&self) -> Vec<TopicName> {
         self.broker.state().topic_names()
     }
 
     /// What was published and waits for its `wharf-deliver-at`, by time.
+    ///
+    /// ```
+    /// # use futures_util::FutureExt;
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::transport::Publish;
+    /// # use wharf_message::{Message, Timestamp, TopicName, header};
+    /// # let topic = TopicName::new("orders").expect("valid");
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// let message = Message::new("p").with_header(header::DELIVER_AT, "1970-01-01T00:01:00Z");
+    /// transport.publish(&topic, message.clone()).now_or_never();
+    /// let due = Timestamp::from_millis(60_000);
+    /// assert_eq!(transport.scheduled(), [(due, topic, message)]);
+    /// ```
     pub fn scheduled(&self) -> Vec<(Timestamp, TopicName, Message)> {
         self.broker.state().scheduled()
     }
 
     /// How many messages of a topic a group has not settled for good: what it has not seen, what it
     /// works on, and what waits for another attempt. `None` if the group has never read the topic.
+    ///
+    /// ```
+    /// # use futures_util::FutureExt;
+    /// # use wharf_message::transport::memory::MemoryTransport;
+    /// # use wharf_message::transport::{Publish, Subscribe, Subscription};
+    /// # use wharf_message::{GroupName, Message, Timestamp, TopicName};
+    /// # let topic = TopicName::new("orders").expect("valid");
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// let billing = GroupName::new("billing").expect("valid");
+    /// assert_eq!(transport.lag(&billing, &topic), None);
+    /// let subscription = Subscription::group(billing.clone(), vec![topic.clone()]);
+    /// let _deliveries = transport.subscribe(subscription).now_or_never();
+    /// transport.publish(&topic, Message::new("p")).now_or_never();
+    /// assert_eq!(transport.lag(&billing, &topic), Some(1));
+    /// ```
     pub fn lag(&self, group: &GroupName, topic: &TopicName) -> Option<usize> {
         self.broker.state().lag(group, topic)
     }
