@@ -33,20 +33,11 @@ pub(super) enum Form {
     Detour,
 }
 
-pub(super) struct Quiet {
-    denied: Mutex<Option<String>>,
-}
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         log(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "the Kafka admin client reports");
-        if let Error::Denied(why) = error::general(&error) {
-            *lock(&self.denied) = Some(format!("{why}: {reason}"));
-        }
     }
 }
 
@@ -60,42 +51,22 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    /// Connects, and makes sure that somebody answers.
-    pub(super) fn connect(options: &Options, runtime: Handle) -> Result<Self, Error> {
-        let quiet = Quiet {
-            denied: Mutex::new(None),
-        };
-        let client = options.client(&[]).create_with_context(quiet);
-        let client: AdminClient<Quiet> = client.map_err(|error| error::general(&error))?;
-        let admin = Self {
-            client,
+    /// Makes the client.
+    pub(super) fn open(options: &Options, runtime: Handle) -> Result<Self, Error> {
+        let client = options.client(&[]).create_with_context(Quiet);
+        Ok(Self {
+            client: client.map_err(|error| error::general(&error))?,
             runtime,
             seen: Mutex::new(BTreeSet::new()),
             bytes_max: options.message_bytes_max(),
-        };
-        admin.answered(|admin| admin.client.inner().fetch_metadata(Some("wharf"), PATIENCE))?;
-        Ok(admin)
-    }
-
-    /// Asks, and tells a refusal of credentials from silence.
-    fn answered<T>(&self, ask: impl FnOnce(&Self) -> Result<T, KafkaError>) -> Result<T, Error> {
-        ask(self).map_err(|error| {
-            let denied = lock(&self.client.inner().context().denied).take();
-            match (error::general(&error), denied) {
-                (Error::Unavailable(_), Some(why)) => Error::Denied(why),
-                (other, _) => other,
-            }
         })
     }
 
     /// How many partitions a topic has; `None` when it does not exist.
     pub(super) fn partitions(&self, topic: &TopicName) -> Result<Option<i32>, Error> {
-        let metadata = self.answered(|admin| {
-            admin
-                .client
-                .inner()
-                .fetch_metadata(Some(topic.as_str()), PATIENCE)
-        })?;
+        let client = self.client.inner();
+        let metadata = client.fetch_metadata(Some(topic.as_str()), PATIENCE);
+        let metadata = metadata.map_err(|error| error::general(&error))?;
         let Some(found) = metadata.topics().first() else {
             return Ok(None);
         };
@@ -123,8 +94,9 @@ impl Admin {
     /// One past the last record of a partition.
     pub(super) fn end(&self, topic: &TopicName, partition: i32) -> Result<i64, Error> {
         let client = self.client.inner();
-        let ends = self.answered(|_| client.fetch_watermarks(topic.as_str(), partition, PATIENCE));
+        let ends = client.fetch_watermarks(topic.as_str(), partition, PATIENCE);
         ends.map(|(_, end)| end)
+            .map_err(|error| error::general(&error))
     }
 
     /// Makes sure that a topic exists and can be written to; one that exists is left as it is.

@@ -25,7 +25,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use tokio::sync::oneshot;
 use wharf_message::transport::{Error, Token};
-use wharf_message::{Message, TopicName};
+use wharf_message::{Message, Timestamp, TopicName};
 
 use super::context::{Context, offsets};
 use super::outbox::lock;
@@ -468,7 +468,7 @@ fn send(
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic.as_str(), output);
         record.key = message.key.as_deref();
         record.payload = message.payload.as_deref();
-        record.timestamp = message.timestamp.map(|time| time.as_millis());
+        record.timestamp = message.timestamp.map(Timestamp::as_millis);
         // It was written once when the job came, so it can be.
         record.headers = record::write(&message.headers).ok().flatten();
         match producer.send(record) {

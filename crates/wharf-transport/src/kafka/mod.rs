@@ -42,7 +42,7 @@ use wharf_message::transport::{
 };
 use wharf_message::{Message, Timestamp, TopicName};
 
-use admin::{Admin, Form};
+use admin::{Admin, Form, PATIENCE};
 use deliveries::{Running, Subscribed};
 use outbox::{Outbox, lock};
 use state::Shared;
@@ -94,8 +94,9 @@ impl KafkaTransport {
     pub async fn open(options: Options) -> Result<Self, Error> {
         let runtime = Handle::current();
         blocking(move || {
-            let admin = Arc::new(Admin::connect(&options, runtime)?);
             let outbox = Outbox::open(&options)?;
+            outbox.reach(PATIENCE)?;
+            let admin = Arc::new(Admin::open(&options, runtime)?);
             let wiring = Wiring {
                 options,
                 outbox,

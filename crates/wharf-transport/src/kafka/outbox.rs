@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, config::RDKafkaLogLevel};
 use tokio::sync::oneshot;
 use wharf_message::transport::{Error, Position};
-use wharf_message::{Message, TopicName};
+use wharf_message::{Message, Timestamp, TopicName};
 
 use super::{Options, error, log, record};
 
@@ -156,6 +156,22 @@ impl Outbox {
         Ok(outbox)
     }
 
+    /// Waits until a broker has answered, and tells a refusal of credentials from silence. Blocks.
+    pub(super) fn reach(&self, patience: Duration) -> Result<(), Error> {
+        let producer = lock(&self.state).producer.clone();
+        if producer.client().fetch_cluster_id(patience).is_some() {
+            return Ok(());
+        }
+        let brokers = self.options.brokers();
+        let silent = || {
+            Error::Unavailable(format!(
+                "no broker of {brokers} answered within {patience:?}"
+            ))
+        };
+        let denied = lock(&producer.client().context().denied).clone();
+        Err(denied.map_or_else(silent, Error::Denied))
+    }
+
     /// Hands a message over. Never blocks; what becomes of it is told by the parcel's `then`.
     pub(super) fn send(&self, parcel: Parcel) {
         if self.closed.load(Ordering::Acquire) {
@@ -217,7 +233,7 @@ impl Outbox {
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic.as_str(), report);
         record.key = message.key.as_deref();
         record.payload = message.payload.as_deref();
-        record.timestamp = message.timestamp.map(|time| time.as_millis());
+        record.timestamp = message.timestamp.map(Timestamp::as_millis);
         record.headers = headers;
         let (error, report) = match state.producer.send(record) {
             Ok(()) => return None,
@@ -253,7 +269,7 @@ impl Outbox {
                 state.producer = Arc::new(anew);
             }
             Err(error) => {
-                tracing::warn!(%error, "the Kafka producer failed for good and cannot be made anew yet")
+                tracing::warn!(%error, "the Kafka producer failed for good and cannot be made anew yet");
             }
         }
     }

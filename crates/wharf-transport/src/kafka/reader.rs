@@ -13,6 +13,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use wharf_message::transport::{Error, Position};
 use wharf_message::{Timestamp, TopicName};
@@ -207,8 +208,11 @@ impl Reader {
             let offset =
                 list.add_partition_offset(topic.as_str(), *partition, Offset::Offset(target));
             let sought = offset.and_then(|()| self.consumer.seek_partitions(list, SEEK_WAIT));
-            let sought =
-                sought.and_then(|list| list.elements().iter().try_for_each(|one| one.error()));
+            let sought = sought.and_then(|list| {
+                list.elements()
+                    .iter()
+                    .try_for_each(TopicPartitionListElem::error)
+            });
             match sought {
                 Ok(()) if from.is_some() => reading.again = Some(target),
                 Ok(()) => {}
@@ -300,7 +304,9 @@ impl Reader {
         let mut state = lock(&self.shared.state);
         let room = READY_MAX.saturating_sub(state.ready.len());
         let full = room == 0 || state.ready_bytes >= READY_BYTES_MAX;
-        let held = state.hold.has_room() && state.pending.len() + state.away < READY_MAX;
+        let errands = state.pending.len() + state.later.len() + state.away;
+        let full = full || errands >= READY_MAX;
+        let held = state.hold.has_room();
         let may = |reading: &Reading| {
             let detour = reading.kind != Kind::Messages;
             !full && (held || !detour) && state.tracker.has_room(reading.slot)

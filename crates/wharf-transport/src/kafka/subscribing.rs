@@ -24,6 +24,7 @@ use crate::log::{TopicPartition, detour};
 /// How many scheduled messages may be on their way to their topic at a time.
 const FORWARDED_MAX: usize = 1_000;
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn invalid(error: InvalidName) -> Error {
     Error::Refused(error.to_string())
 }

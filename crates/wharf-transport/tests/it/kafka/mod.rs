@@ -34,15 +34,23 @@ const WHARF: Kind = Kind {
     bytes_max: Some(BYTES_MAX),
 };
 
+const PROPERTIES: &str = include_str!("../../../../../xtask/services/kafka.properties");
+
+/// With passwords and access rules: `admin` may do everything, `bob` nothing.
+const SECURED: &str = r#"
+listener.security.protocol.map=PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="admins" user_admin="admins" user_bob="bobs";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:admin;User:ANONYMOUS
+"#;
+
 const APACHE: Kind = Kind {
     name: "kafka-apache",
     title: "Kafka (Apache Kafka 4.3)",
-    plan: |site| {
-        kafka::apache(
-            site,
-            include_str!("../../../../../xtask/services/kafka.properties"),
-        )
-    },
+    plan: |site| kafka::apache(site, PROPERTIES),
     ..WHARF
 };
 
@@ -325,4 +333,59 @@ async fn nothing_is_lost_while_members_come_and_go_and_the_broker_is_killed_on_w
 async fn nothing_is_lost_while_members_come_and_go_and_the_broker_is_killed_on_apache_kafka() {
     let Some(server) = apache() else { return };
     members_and_a_kill(&server).await;
+}
+
+async fn as_user(server: &Server, user: &str, password: &str) -> Result<KafkaTransport, Error> {
+    let sasl = format!("sasl.username={user}&sasl.password={password}");
+    let properties = "security.protocol=sasl_plaintext&sasl.mechanisms=PLAIN";
+    let address = format!("kafka://{}?{properties}&{sasl}", server.address());
+    KafkaTransport::connect(&address).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_told_and_nothing_hangs() {
+    let Some(classes) = program("KAFKA_CLASSES") else {
+        return;
+    };
+    let secured = Kind {
+        plan: |site| kafka::apache(site, &format!("{PROPERTIES}{SECURED}")),
+        ..APACHE
+    };
+    let server = Server::start(secured, &classes);
+    let wrong = as_user(&server, "admin", "wrong").await.err();
+    assert!(matches!(wrong, Some(Error::Denied(_))), "{wrong:?}");
+    let admin = as_user(&server, "admin", "admins").await.unwrap();
+    let orders = topic("orders");
+    admin.create_topic(&orders, 1).await.unwrap();
+    let bob = as_user(&server, "bob", "bobs").await.unwrap();
+    let published = bob.publish(&orders, Message::new("p")).await;
+    assert!(matches!(published, Err(Error::Denied(_))), "{published:?}");
+    let subscribed = bob.subscribe(group("billing", &[&orders])).await.err();
+    assert!(
+        matches!(subscribed, Some(Error::Denied(_))),
+        "{subscribed:?}"
+    );
+    bob.shutdown().await.unwrap();
+    admin.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_of_the_producer_delays_publishes_and_keeps_their_order() {
+    let Some(server) = wharf() else { return };
+    let address = format!(
+        "kafka://{}?queue.buffering.max.messages=10",
+        server.address()
+    );
+    let transport = KafkaTransport::connect(&address).await.unwrap();
+    let orders = topic("orders");
+    transport.create_topic(&orders, 1).await.unwrap();
+    let publish = |number: usize| transport.publish(&orders, Message::new(number.to_string()));
+    let published: Vec<_> = (0..3_000).map(publish).collect();
+    for (number, published) in published.into_iter().enumerate() {
+        let position = published.await.unwrap().unwrap();
+        assert_eq!(usize::try_from(position.offset).unwrap(), number);
+    }
+    transport.shutdown().await.unwrap();
+    let closed = transport.publish(&orders, Message::new("p")).await;
+    assert_eq!(closed, Err(Error::Closed));
 }
