@@ -366,3 +366,23 @@ fn producer(options: &Options) -> Result<BaseProducer<Reports>, Error> {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_that_the_client_library_does_not_take_is_refused_by_name() {
+        for (property, named) in [
+            ("no.such.property=1", "no.such.property"),
+            ("linger.ms=often", "linger.ms"),
+            ("security.protocol=ssl", "security.protocol"),
+        ] {
+            let options = Options::parse(&format!("kafka://127.0.0.1:1?{property}"));
+            let opened = Outbox::open(&options.expect("it reads well"));
+            let error = opened.err().expect("it is refused");
+            assert!(matches!(error, Error::Refused(_)), "{error:?}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+}
