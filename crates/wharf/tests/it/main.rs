@@ -6,3 +6,4 @@
 mod inbox;
 mod routes;
 mod support;
+mod test_bus;
