@@ -20,8 +20,10 @@ const WINDOW: usize = 16;
 pub(super) struct FaultyDeliveries {
     shared: Arc<Shared>,
     subscription: Subscription,
-    /// `None` after a crash, until the next call.
+    /// `None` after a crash, until it has begun again.
     inner: Option<Box<dyn Deliveries>>,
+    /// The new beginning, kept here so that a dropped call does not break it off.
+    beginning: Option<BoxFuture<'static, Result<Box<dyn Deliveries>, Error>>>,
     life: Arc<Life>,
     /// Received and not yet handed out.
     waiting: VecDeque<Delivery>,
@@ -54,6 +56,7 @@ impl FaultyDeliveries {
             shared,
             subscription,
             inner: Some(inner),
+            beginning: None,
             waiting: VecDeque::new(),
             error: None,
         }
@@ -67,6 +70,16 @@ impl FaultyDeliveries {
         self.life = Life::begin(&self.shared);
     }
 
+    async fn begin_again(&mut self) -> Result<Box<dyn Deliveries>, Error> {
+        let beginning = self.beginning.get_or_insert_with(|| {
+            let (shared, subscription) = (Arc::clone(&self.shared), self.subscription.clone());
+            Box::pin(async move { shared.inner.subscribe(subscription).await })
+        });
+        let begun = beginning.await;
+        self.beginning = None;
+        begun
+    }
+
     async fn deliver(&mut self, max: usize) -> Result<Vec<Delivery>, Error> {
         if self.life.crashed.load(Ordering::Relaxed) {
             self.crash();
@@ -75,13 +88,11 @@ impl FaultyDeliveries {
             if let Some(error) = self.error.take() {
                 return Err(error);
             }
-            let inner = match &mut self.inner {
-                Some(inner) => inner,
-                none => {
-                    let again = self.shared.inner.subscribe(self.subscription.clone());
-                    none.insert(again.await?)
-                }
-            };
+            if self.inner.is_none() {
+                let inner = self.begin_again().await?;
+                self.inner = Some(inner);
+            }
+            let inner = self.inner.as_mut().ok_or(Error::Closed)?;
             self.waiting.extend(inner.next(max).await?);
         }
         self.reorder();
