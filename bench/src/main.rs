@@ -5,6 +5,7 @@
 //! to what others and the machine itself did in the same run.
 
 mod clients;
+mod library;
 mod limits;
 mod load;
 mod report;
@@ -34,6 +35,8 @@ use crate::shapes::Load;
 enum Cli {
     /// The broker and its peers: throughput, latency, start-up, memory
     Broker(Options),
+    /// The library's inbox on Postgres, beside a transaction written by hand
+    Inbox(library::inbox::Shape),
 }
 
 /// How a run is taken.
@@ -110,9 +113,15 @@ fn say(line: impl AsRef<str>) {
 }
 
 fn main() -> ExitCode {
-    let Cli::Broker(options) = Cli::parse();
-    let ended = harness::kill_groups_on_interrupt().and_then(|()| broker(&options));
-    fs::remove_dir_all(&options.scratch).ok();
+    let command = Cli::parse();
+    let ended = harness::kill_groups_on_interrupt().and_then(|()| match &command {
+        Cli::Broker(options) => {
+            let ended = broker(options);
+            fs::remove_dir_all(&options.scratch).ok();
+            ended
+        }
+        Cli::Inbox(shape) => inbox(*shape),
+    });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -120,6 +129,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn inbox(shape: library::inbox::Shape) -> Result<()> {
+    let rates = library::inbox::measure(shape)?;
+    say(format!(
+        "inbox {:.0} messages/s, by hand {:.0} messages/s, ratio {:.3}",
+        rates.inbox,
+        rates.by_hand,
+        rates.ratio()
+    ));
+    Ok(())
 }
 
 fn broker(options: &Options) -> Result<()> {

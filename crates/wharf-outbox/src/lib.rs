@@ -7,37 +7,47 @@
 //! the redelivery, which is a [`Once::Duplicate`] and hands the outputs back.
 //!
 //! ```
-//! # #[cfg(feature = "sqlite")]
-//! # async fn example(publish: impl AsyncFn(&[(wharf_message::TopicName, wharf_message::Message)])) -> Result<(), Box<dyn std::error::Error>> {
-//! use sqlx::sqlite::SqlitePool;
+//! use sqlx::SqlitePool;
 //! use wharf_message::{Message, TopicName, idempotency};
 //! use wharf_outbox::{Inbox, Once, PayloadHash};
 //!
-//! let pool = SqlitePool::connect("sqlite::memory:").await?;
+//! /// Handles one delivery; answers what is to be published before it is accepted.
+//! async fn handle(
+//!     pool: &SqlitePool,
+//!     inbox: &Inbox,
+//!     message: &Message,
+//! ) -> Result<Vec<(TopicName, Message)>, Box<dyn std::error::Error>> {
+//!     let orders = TopicName::new("orders")?;
+//!     let key = idempotency::key(message, &orders, None)?.ok_or("no key")?;
+//!     let mut transaction = pool.begin().await?;
+//!     match inbox.once(&mut transaction, &key, &PayloadHash::of(message)).await? {
+//!         Once::First => {
+//!             let charge = "INSERT INTO charges (order_id) VALUES (7)";
+//!             sqlx::query(charge).execute(&mut *transaction).await?;
+//!             let outputs = vec![(TopicName::new("charged")?, Message::new("order 7"))];
+//!             inbox.record_outputs(&mut transaction, &key, &outputs).await?;
+//!             transaction.commit().await?;
+//!             Ok(outputs)
+//!         }
+//!         Once::Duplicate { outputs, .. } => {
+//!             transaction.rollback().await?;
+//!             Ok(outputs)
+//!         }
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let one = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+//! # let pool = one.connect("sqlite::memory:").await?;
+//! # sqlx::query("CREATE TABLE charges (order_id INTEGER)").execute(&pool).await?;
 //! Inbox::install(&pool).await?;
 //! let inbox = Inbox::new("billing");
-//!
-//! // For every delivery:
-//! let topic = TopicName::new("orders")?;
 //! let message = Message::new("order 7").with_header("idempotency-key", "order-7");
-//! let key = idempotency::key(&message, &topic, None)?.ok_or("no key")?;
-//!
-//! let mut transaction = pool.begin().await?;
-//! let outputs = match inbox.once(&mut transaction, &key, &PayloadHash::of(&message)).await? {
-//!     Once::First => {
-//!         sqlx::query("CREATE TABLE charges (id INTEGER)").execute(&mut *transaction).await?;
-//!         let outputs = vec![(TopicName::new("charged")?, Message::new("order 7"))];
-//!         inbox.record_outputs(&mut transaction, &key, &outputs).await?;
-//!         transaction.commit().await?;
-//!         outputs
-//!     }
-//!     Once::Duplicate { outputs, .. } => {
-//!         transaction.rollback().await?;
-//!         outputs
-//!     }
-//! };
-//! publish(&outputs).await;
-//! // Now the message is accepted.
+//! let outputs = handle(&pool, &inbox, &message).await?;
+//! assert_eq!(handle(&pool, &inbox, &message).await?, outputs, "delivered again");
+//! # let charges: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM charges").fetch_one(&pool).await?;
+//! # assert_eq!(charges, 1);
 //! # Ok(())
 //! # }
 //! ```

@@ -45,10 +45,15 @@ const STATEMENTS: &Statements = &Statements {
         "INSERT INTO wharf_inbox_high_water (consumer, source, message_key, last_sequence, seen_at)
         VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6))",
     ),
-    // For the next transaction. Otherwise deleting locks the gap into which new rows are inserted.
+    // For the next transaction: at this level what is to be deleted is found without locks.
     before_purge: Some("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"),
-    purge: "DELETE FROM wharf_inbox WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND
-        ORDER BY seen_at LIMIT ?",
+    // A plain DELETE locks every row that it looks at, which are all where the optimizer prefers to
+    // scan the table, and then waits for open claims. This one looks only at the rows it deletes.
+    purge: "DELETE wharf_inbox FROM (
+            SELECT consumer, source, message_id FROM wharf_inbox FORCE INDEX (wharf_inbox_seen_at)
+            WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND ORDER BY seen_at LIMIT ?
+        ) AS old STRAIGHT_JOIN wharf_inbox ON wharf_inbox.consumer = old.consumer
+        AND wharf_inbox.source = old.source AND wharf_inbox.message_id = old.message_id",
     find: "SELECT payload_hash, outputs FROM wharf_inbox
         WHERE consumer = ? AND source = ? AND message_id = ? LOCK IN SHARE MODE",
     last_sequence: "SELECT last_sequence FROM wharf_inbox_high_water

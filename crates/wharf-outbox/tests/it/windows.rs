@@ -7,7 +7,7 @@ use sqlx::Pool;
 use wharf_outbox::{Inbox, Once, Purged};
 
 use crate::support::{
-    Server, count, fresh, handle, handle_again, hash, inbox, key, on_every_database,
+    Server, case, count, fresh, handle, handle_again, hash, inbox, key, on_every_database,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -129,6 +129,34 @@ async fn two_that_remove_at_once_remove_everything_once<D: Server>() {
     let removed: u64 = ended.into_iter().map(Result::unwrap).sum();
     assert_eq!(removed, 200);
     assert_eq!(handle_again(&pool, "old1").await, Once::First);
+}
+
+/// Not on SQLite, which has one writer at a time.
+async fn an_open_claim_and_the_removal_do_not_wait_for_each_other<D: Server>() {
+    let pool = fresh::<D>().await;
+    claim_and_age(&pool, "old", 5, 3_700).await;
+    let mut open = pool.begin().await.unwrap();
+    let once = inbox().once(&mut open, &key("a"), &hash("p")).await;
+    assert_eq!(once.unwrap(), Once::First);
+    // It would wait for longer than a case may take.
+    let purged = Inbox::purge(&pool, HOUR, 10).await.unwrap();
+    assert_eq!((purged.rows, purged.more), (5, false));
+    open.commit().await.unwrap();
+    assert_eq!(count(&pool, "wharf_inbox", "1 = 1").await, 1);
+}
+
+#[test]
+fn an_open_claim_and_the_removal_do_not_wait_for_each_other_on_postgres() {
+    case(an_open_claim_and_the_removal_do_not_wait_for_each_other::<
+        sqlx::Postgres,
+    >());
+}
+
+#[test]
+fn an_open_claim_and_the_removal_do_not_wait_for_each_other_on_mariadb() {
+    case(an_open_claim_and_the_removal_do_not_wait_for_each_other::<
+        sqlx::MySql,
+    >());
 }
 
 on_every_database! {
