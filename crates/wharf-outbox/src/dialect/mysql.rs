@@ -1,4 +1,4 @@
-//! MySQL 8 and MariaDB 10.5 and newer, with InnoDB.
+//! MySQL 8 and MariaDB 10.6 and newer, with InnoDB.
 //!
 //! Keys are binary: the collations of these databases take letters of different case, and texts that
 //! differ in spaces at their ends, for equal, and a message taken for another is lost. A second claim
@@ -45,14 +45,16 @@ const STATEMENTS: &Statements = &Statements {
         "INSERT INTO wharf_inbox_high_water (consumer, source, message_key, last_sequence, seen_at)
         VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6))",
     ),
-    // For the next transaction: at this level what is to be deleted is found without locks.
+    // For the next transaction. Otherwise the gap into which new rows are inserted is locked, too.
     before_purge: Some("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"),
     // A plain DELETE locks every row that it looks at, which are all where the optimizer prefers to
-    // scan the table, and then waits for open claims. This one looks only at the rows it deletes.
+    // scan the table, and at least the one behind the last old one: it would wait for open claims.
     purge: "DELETE wharf_inbox FROM (
             SELECT consumer, source, message_id FROM wharf_inbox FORCE INDEX (wharf_inbox_seen_at)
             WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND ORDER BY seen_at LIMIT ?
-        ) AS old STRAIGHT_JOIN wharf_inbox ON wharf_inbox.consumer = old.consumer
+            FOR UPDATE SKIP LOCKED
+        ) AS old STRAIGHT_JOIN wharf_inbox FORCE INDEX (PRIMARY)
+        ON wharf_inbox.consumer = old.consumer
         AND wharf_inbox.source = old.source AND wharf_inbox.message_id = old.message_id",
     find: "SELECT payload_hash, outputs FROM wharf_inbox
         WHERE consumer = ? AND source = ? AND message_id = ? LOCK IN SHARE MODE",
