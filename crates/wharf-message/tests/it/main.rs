@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod memory;
+mod model;
 mod sabotage;
 mod simulated;
