@@ -9,6 +9,7 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, GroupId, LeaveGroupRequest};
 use kafka_protocol::protocol::StrBytes;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::groups::GroupInfo;
 use wharf_server::Problem;
 
 use super::process::check_interrupt;
@@ -27,7 +28,7 @@ pub(super) fn remove(connection: &Connection, observer: &BaseConsumer, group: &s
         check_interrupt()?;
         let list = observer.fetch_group_list(Some(group), PATIENCE);
         let list = list.map_err(|error| connection.explain(&error))?;
-        let classic = list.groups().iter().flat_map(|group| group.members());
+        let classic = list.groups().iter().flat_map(GroupInfo::members);
         let classic: Vec<String> = classic.map(|member| member.id().to_owned()).collect();
         let found = consumer_group::describe(connection, &[group.to_owned()]);
         // Brokers from before the consumer protocol do not have it.

@@ -196,9 +196,9 @@ mod tests {
         };
         let line = r#"{"key":"k-{run}","value":"v{run}","headers":{"ce_id":"{run}/1"}}"#;
         let original = message(line).unwrap();
-        assert!(have_run(&[original.clone()]));
+        assert!(have_run(std::slice::from_ref(&original)));
         let changed = for_run(&original, &names);
-        assert!(!have_run(&[changed.clone()]));
+        assert!(!have_run(std::slice::from_ref(&changed)));
         assert_eq!(changed.key.as_deref(), Some(&b"k-r1"[..]));
         assert_eq!(changed.headers.text("ce_id"), Ok(Some("r1/1")));
     }

@@ -4,6 +4,7 @@
 mod basics;
 mod commands;
 mod crowd;
+mod duplicates;
 mod quotas;
 mod run;
 mod serve;
