@@ -156,7 +156,7 @@ impl Fixture for Simulated {
     }
 
     fn many(&self) -> usize {
-        1_600
+        800
     }
 
     /// Cases do not share the broker's time.
