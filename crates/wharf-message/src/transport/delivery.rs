@@ -65,7 +65,10 @@ pub trait Settle: Send + Sync {
     fn settle(&self, token: Token, settlement: Settlement);
 
     /// Publishes `outputs` and accepts in one step ([`super::Capability::AtomicOutputs`]): both
-    /// happen or neither. After an error the delivery is unsettled and will be delivered again.
+    /// happen or neither. After an error the delivery is unsettled and will be delivered again
+    /// ([`Error::Unavailable`]: unless it did happen, which is unknown then). It may wait until what
+    /// was delivered before it is settled, so who handles several at a time waits for all of them
+    /// together, never for one while it holds back an earlier one.
     fn accept_with(
         &self,
         token: Token,

@@ -1,6 +1,6 @@
 //! J: outputs and the acceptance of their input, both or neither.
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 
 use super::world::{Outcome, Seen, World, is, keyed};
 use crate::Message;
@@ -18,16 +18,22 @@ pub(super) async fn outputs_and_acceptance_are_one_step(world: &World<'_>) -> Ou
     world.publish_all(&*looking, &inputs, keyed(20, 4)).await;
     let process = Box::pin(async {
         loop {
-            let delivery = world.take_one(&mut *deliveries).await;
-            let payload = delivery.message.payload.clone().unwrap_or_default();
-            let payload = String::from_utf8_lossy(&payload).into_owned();
-            let output = |at: usize| {
-                let message = Message::new(format!("{payload} in {at}"));
-                (outputs[at].clone(), message)
-            };
-            match delivery.accept_with(vec![output(0), output(1)]).await {
-                Ok(()) | Err(Error::Unavailable(_) | Error::Closed | Error::Refused(_)) => {}
-                Err(other) => panic!("{other}"),
+            // All at the same time: each may wait for those that were delivered before it.
+            let taken = world.take(&mut *deliveries, 64).await;
+            let accepted = taken.into_iter().map(|delivery| {
+                let payload = delivery.message.payload.clone().unwrap_or_default();
+                let payload = String::from_utf8_lossy(&payload).into_owned();
+                let output = |at: usize| {
+                    let message = Message::new(format!("{payload} in {at}"));
+                    (outputs[at].clone(), message)
+                };
+                delivery.accept_with(vec![output(0), output(1)])
+            });
+            for accepted in join_all(accepted).await {
+                match accepted {
+                    Ok(()) | Err(Error::Unavailable(_) | Error::Closed | Error::Refused(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
             }
         }
     });
