@@ -77,7 +77,10 @@ pub struct Error {
 }
 
 impl Error {
-    fn new(source: impl Into<Box<dyn StdError + Send + Sync>>, disposition: Disposition) -> Self {
+    pub(crate) fn new(
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+        disposition: Disposition,
+    ) -> Self {
         let source = source.into();
         Self {
             source,

@@ -1,7 +1,6 @@
 //! Between layers and routes: a gate that stops consumption, and errors of layers as outcomes.
 
 use std::convert::Infallible;
-use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,11 +8,10 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tower::{BoxError, Service};
-use wharf_message::dead_letter::Reason;
 
-use crate::failure::{Failed, chain};
 use crate::incoming::Incoming;
 use crate::outcome::Outcome;
+use crate::policy;
 
 /// Is waited for before messages are asked for.
 #[derive(Clone)]
@@ -71,12 +69,11 @@ where
         self.0
             .as_mut()
             .poll(context)
-            .map(|ended| Ok(ended.unwrap_or_else(|error| refused(error.into()))))
+            .map(|ended| Ok(ended.unwrap_or_else(|error| refused(&error.into()))))
     }
 }
 
 /// What a layer's error comes to.
-fn refused(error: BoxError) -> Outcome {
-    let error: &(dyn StdError + 'static) = &*error;
-    Outcome::Failed(Failed::for_now(Reason::RetriesExhausted, chain(error)))
+fn refused(error: &BoxError) -> Outcome {
+    Outcome::Failed(policy::failed(&**error))
 }

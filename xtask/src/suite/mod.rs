@@ -4,6 +4,7 @@
 //! the list of skipped ones with its reason, and fails the run where `CI=true`; a part that fails
 //! does not keep the later ones from running.
 
+mod claims;
 mod clients;
 mod compare;
 mod compat;

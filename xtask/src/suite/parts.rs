@@ -12,7 +12,7 @@ use clap::builder::PossibleValuesParser;
 use harness::Launch;
 
 use super::compat::{self, PREFIX, Peer};
-use super::{Outcome, counted, features, transports};
+use super::{Outcome, claims, counted, features, transports};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use crate::{check, fuzz, setup, tidy};
@@ -55,6 +55,11 @@ pub(super) const PARTS: &[Part] = &[
         name: "transports",
         about: "the library's transports against the real servers",
         run: transports::part,
+    },
+    Part {
+        name: "claim-check",
+        about: "the library's claim checks in S3, against moto's server",
+        run: claims::part,
     },
     Part {
         name: "compat/features",

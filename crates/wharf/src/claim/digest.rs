@@ -51,7 +51,10 @@ impl Digest {
 
     /// What [`Digest::key`] made of a digest, below the same prefix.
     pub(super) fn from_key(key: &str, prefix: &str) -> Option<Self> {
-        let (first, rest) = key.strip_prefix(prefix)?.strip_prefix("sha256/")?.split_once('/')?;
+        let (first, rest) = key
+            .strip_prefix(prefix)?
+            .strip_prefix("sha256/")?
+            .split_once('/')?;
         (first.len() == 2)
             .then(|| Self::parse(&format!("{first}{rest}")))
             .flatten()
@@ -68,7 +71,9 @@ fn hex(digit: u8) -> Option<u8> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 

@@ -124,7 +124,10 @@ impl ClaimError {
     pub(super) fn reading(store: &str, key: &str, error: StoreError) -> Self {
         let store = store.to_owned();
         match error {
-            StoreError::NotFound(_) => Self::Lost { store, key: key.to_owned() },
+            StoreError::NotFound(_) => Self::Lost {
+                store,
+                key: key.to_owned(),
+            },
             error => Self::Store { store, error },
         }
     }

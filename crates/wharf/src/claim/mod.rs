@@ -163,7 +163,12 @@ impl Claims {
         let known = self.0.stores.contains_key(store);
         ensure("aws_bucket", store, known, "the name of a store")?;
         let valid = prefix.is_empty() || prefix.ends_with('/');
-        ensure("aws_bucket", prefix, valid, "a prefix that is empty or ends in /")?;
+        ensure(
+            "aws_bucket",
+            prefix,
+            valid,
+            "a prefix that is empty or ends in /",
+        )?;
         let config = Arc::make_mut(&mut self.0);
         let target = (store.to_owned(), prefix.to_owned());
         config.buckets.insert(bucket.to_owned(), target);
@@ -180,7 +185,11 @@ impl Claims {
     /// # Errors
     /// When the payload is too large or the store fails; nothing was published then, and trying again
     /// does no harm.
-    pub async fn check_in(&self, mut message: Message, threshold: usize) -> Result<Message, ClaimError> {
+    pub async fn check_in(
+        &self,
+        mut message: Message,
+        threshold: usize,
+    ) -> Result<Message, ClaimError> {
         match &message.payload {
             Some(payload) if payload.len() > threshold => {
                 let receipt = self.store_bytes(payload.clone()).await?;
@@ -221,7 +230,8 @@ impl Claims {
     ) -> Result<Message, ClaimError> {
         let receipt = self.put(payload).await?;
         if !self.is_kept(&receipt).await? {
-            let error = "a sweep removed the payload while it was stored; store it again".to_owned();
+            let error =
+                "a sweep removed the payload while it was stored; store it again".to_owned();
             return Err(self.store_error(StoreError::Unavailable(error)));
         }
         Ok(self.refer(message, &receipt))
@@ -234,10 +244,22 @@ impl Claims {
     /// When the reference is refused, or the object is not there, has another length or is larger than
     /// allowed, or the store fails: [`ClaimError::reason`] says what becomes of the message.
     pub async fn open(&self, message: &Message) -> Result<Blob, ClaimError> {
-        if let Some(Reference { store, digest, bytes }) = Reference::of(message)? {
+        if let Some(Reference {
+            store,
+            digest,
+            bytes,
+        }) = Reference::of(message)?
+        {
             let key = digest.key(&self.0.prefix);
             let digest = Some(digest);
-            return self.open_object(Expected { store, key, bytes, digest }).await;
+            return self
+                .open_object(Expected {
+                    store,
+                    key,
+                    bytes,
+                    digest,
+                })
+                .await;
         }
         if let Some(pointer) = AwsPointer::of(message)? {
             return self.open_pointer(pointer).await;
@@ -268,20 +290,32 @@ impl Claims {
             return Err(ClaimError::Invalid(what));
         }
         let store = store.clone();
-        self.open_object(Expected { store, key, bytes, digest: None }).await
+        self.open_object(Expected {
+            store,
+            key,
+            bytes,
+            digest: None,
+        })
+        .await
     }
 
     async fn open_object(&self, expected: Expected) -> Result<Blob, ClaimError> {
         let Some(store) = self.0.stores.get(&expected.store) else {
-            return Err(ClaimError::UnknownStore(format!("the store {:?}", expected.store)));
+            return Err(ClaimError::UnknownStore(format!(
+                "the store {:?}",
+                expected.store
+            )));
         };
         self.fits(expected.bytes)?;
         let object = store.get(&expected.key).await;
-        let object = object
-            .map_err(|error| ClaimError::reading(&expected.store, &expected.key, error))?;
+        let object =
+            object.map_err(|error| ClaimError::reading(&expected.store, &expected.key, error))?;
         if object.bytes != expected.bytes {
             return Err(ClaimError::Damaged {
-                what: format!("it has {} bytes instead of {}", object.bytes, expected.bytes),
+                what: format!(
+                    "it has {} bytes instead of {}",
+                    object.bytes, expected.bytes
+                ),
                 store: expected.store,
                 key: expected.key,
             });
@@ -312,7 +346,9 @@ impl Claims {
         self.fits(payload.len() as u64)?;
         for _ in 0..ATTEMPTS_MAX {
             let once = payload.clone();
-            let receipt = self.put(stream::once(async move { Ok(once) }).boxed()).await?;
+            let receipt = self
+                .put(stream::once(async move { Ok(once) }).boxed())
+                .await?;
             if self.is_kept(&receipt).await? {
                 return Ok(receipt);
             }
@@ -333,7 +369,10 @@ impl Claims {
             chunk
         });
         let prefix = &self.0.prefix;
-        let put = self.own().put(Name::Content { prefix }, counted.boxed()).await;
+        let put = self
+            .own()
+            .put(Name::Content { prefix }, counted.boxed())
+            .await;
         let bytes = seen.load(Ordering::Relaxed);
         put.map_err(|error| match self.fits(bytes) {
             Err(too_large) => too_large,

@@ -69,7 +69,11 @@ impl ObjectBlobs {
         Self { store, part }
     }
 
-    async fn store(&self, name: Name<'_>, mut payload: ByteStream<'_>) -> Result<Receipt, StoreError> {
+    async fn store(
+        &self,
+        name: Name<'_>,
+        mut payload: ByteStream<'_>,
+    ) -> Result<Receipt, StoreError> {
         let mut hashing = Hashing::default();
         let mut head = PutPayloadMut::new();
         while let Some(chunk) = next(&mut payload).await? {
@@ -182,7 +186,9 @@ impl BlobStore for ObjectBlobs {
             let found = found.map_err(|error| translate(key, error))?;
             let (bytes, modified) = (found.meta.size, modified(&found.meta));
             let key = key.to_owned();
-            let content = found.into_stream().map_err(move |error| translate(&key, error));
+            let content = found
+                .into_stream()
+                .map_err(move |error| translate(&key, error));
             Ok(Object {
                 bytes,
                 modified,
@@ -252,6 +258,9 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 impl fmt::Debug for ObjectBlobs {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("ObjectBlobs").field(&self.store.to_string()).finish()
+        formatter
+            .debug_tuple("ObjectBlobs")
+            .field(&self.store.to_string())
+            .finish()
     }
 }

@@ -57,18 +57,28 @@ impl Reference {
         let digest = Digest::parse(digest)
             .ok_or_else(|| invalid("ce_dataref does not end in a SHA-256 in lower-case hex"))?;
         if text(header::CLAIM_SHA256)?.and_then(Digest::parse) != Some(digest) {
-            return Err(invalid("wharf-claim-sha256 is not the SHA-256 of ce_dataref"));
+            return Err(invalid(
+                "wharf-claim-sha256 is not the SHA-256 of ce_dataref",
+            ));
         }
         let bytes = text(header::CLAIM_SIZE)?
             .and_then(|size| size.parse().ok())
             .ok_or_else(|| invalid("wharf-claim-size is no number of bytes"))?;
         let store = store.to_owned();
-        Ok(Some(Self { store, digest, bytes }))
+        Ok(Some(Self {
+            store,
+            digest,
+            bytes,
+        }))
     }
 
     /// Puts it into `message` in place of another.
     pub(super) fn write(&self, message: &mut Message) {
-        let Self { store, digest, bytes } = self;
+        let Self {
+            store,
+            digest,
+            bytes,
+        } = self;
         let headers = &mut message.headers;
         headers.set(header::CE_DATAREF, format!("{SCHEME}{store}/{digest}"));
         headers.set(header::CLAIM_SHA256, digest.to_string());
@@ -127,18 +137,24 @@ impl AwsPointer {
         let Some(size) = size else {
             return Ok(None);
         };
-        let bytes = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
+        let bytes = std::str::from_utf8(size)
+            .ok()
+            .and_then(|size| size.parse().ok());
         let bytes = bytes.ok_or_else(|| invalid("ExtendedPayloadSize is no number of bytes"))?;
         let body = message.payload.as_deref().unwrap_or_default();
         if body.len() > AWS_POINTER_BYTES_MAX {
-            return Err(invalid("the pointer of the AWS extended client is too long"));
+            return Err(invalid(
+                "the pointer of the AWS extended client is too long",
+            ));
         }
         let body: Result<(String, AwsBody), _> = serde_json::from_slice(body);
         let (class, body) = body.map_err(|error| {
             ClaimError::Invalid(format!("no pointer of the AWS extended client: {error}"))
         })?;
         if !AWS_CLASSES.contains(&class.as_str()) {
-            return Err(invalid("the pointer names a class that is none of the AWS extended client"));
+            return Err(invalid(
+                "the pointer names a class that is none of the AWS extended client",
+            ));
         }
         Ok(Some(Self {
             bucket: body.s3_bucket_name,
@@ -209,7 +225,10 @@ mod tests {
                 (header::CLAIM_SIZE, size),
             ]);
             let read = Reference::of(&message);
-            assert!(matches!(read, Err(ClaimError::Invalid(_))), "{uri} {hash} {size}: {read:?}");
+            assert!(
+                matches!(read, Err(ClaimError::Invalid(_))),
+                "{uri} {hash} {size}: {read:?}"
+            );
         }
     }
 
@@ -218,8 +237,13 @@ mod tests {
         for (class, attribute) in AWS_CLASSES.into_iter().zip(AWS_SIZES) {
             let body = format!(r#"["{class}",{{"s3BucketName":"b","s3Key":"k/1"}}]"#);
             let message = Message::new(body).with_header(attribute, "300000");
-            let pointer = AwsPointer::of(&message).expect("in order").expect("a pointer");
-            assert_eq!((pointer.bucket.as_str(), pointer.key.as_str()), ("b", "k/1"));
+            let pointer = AwsPointer::of(&message)
+                .expect("in order")
+                .expect("a pointer");
+            assert_eq!(
+                (pointer.bucket.as_str(), pointer.key.as_str()),
+                ("b", "k/1")
+            );
             assert_eq!(pointer.bytes, 300_000);
         }
         assert_eq!(AwsPointer::of(&Message::new("[]")), Ok(None));
@@ -234,7 +258,10 @@ mod tests {
             r#"["java.lang.ProcessBuilder",{"s3BucketName":"b","s3Key":"k"}]"#.to_owned(),
             format!(r#"["{class}",{{"s3BucketName":"b"}}]"#),
             format!(r#"["{class}",{{"s3BucketName":"b","s3Key":"k","more":1}}]"#),
-            format!(r#"["{class}",{{"s3BucketName":"b","s3Key":"{}"}}]"#, "k".repeat(20_000)),
+            format!(
+                r#"["{class}",{{"s3BucketName":"b","s3Key":"{}"}}]"#,
+                "k".repeat(20_000)
+            ),
         ] {
             let message = Message::new(body).with_header("ExtendedPayloadSize", "5");
             assert!(AwsPointer::of(&message).is_err(), "{message:?}");
@@ -245,7 +272,15 @@ mod tests {
     fn a_key_that_climbs_or_leaves_its_prefix_is_not_plain() {
         assert!(is_plain_key("large/1234-abc", "large/"));
         assert!(is_plain_key("1234-abc", ""));
-        for key in ["other/1", "large/../secrets", "large//x", "large/./x", "large/", "large/%2e", "large/\u{e4}"] {
+        for key in [
+            "other/1",
+            "large/../secrets",
+            "large//x",
+            "large/./x",
+            "large/",
+            "large/%2e",
+            "large/\u{e4}",
+        ] {
             assert!(!is_plain_key(key, "large/"), "{key}");
         }
     }

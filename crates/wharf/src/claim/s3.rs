@@ -93,9 +93,13 @@ impl ObjectBlobs {
             builder = builder.with_endpoint(endpoint);
         }
         if let Some((id, secret)) = settings.access_key {
-            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+            builder = builder
+                .with_access_key_id(id)
+                .with_secret_access_key(secret);
         }
-        let store = builder.build().map_err(|error| StoreError::Refused(error.to_string()))?;
+        let store = builder
+            .build()
+            .map_err(|error| StoreError::Refused(error.to_string()))?;
         Ok(Self::new(Arc::new(store), PART))
     }
 }

@@ -215,7 +215,10 @@ impl Sweep<'_> {
     }
 
     /// The old objects, by content.
-    async fn list(&self, report: &mut SweepReport) -> Result<HashMap<Digest, Timestamp>, SweepError> {
+    async fn list(
+        &self,
+        report: &mut SweepReport,
+    ) -> Result<HashMap<Digest, Timestamp>, SweepError> {
         let mut old = HashMap::new();
         let below = format!("{}sha256/", self.prefix);
         let mut listed = self.store.list(&below);

@@ -33,6 +33,7 @@ mod bulkhead;
 mod guarded;
 mod observe;
 mod rate_limit;
+mod route;
 mod timeout;
 
 pub use breaker::{
@@ -43,6 +44,8 @@ pub use bulkhead::{Bulkhead, WhenFull};
 pub use guarded::Guarded;
 pub use observe::{Event, Observe};
 pub use rate_limit::RateLimit;
+pub use route::Outcomes;
+pub(crate) use route::failed;
 pub use timeout::Timeout;
 pub use tower::BoxError;
 

@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+#[cfg(feature = "s3")]
+mod claims_s3;
 #[cfg(feature = "sqlite")]
 mod inbox;
+mod policies;
 mod routes;
 mod support;
 mod test_bus;

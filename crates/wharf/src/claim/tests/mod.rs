@@ -18,7 +18,9 @@ fn memory() -> ObjectBlobs {
 
 /// A payload that is the same for the same `seed` and no other.
 fn payload(seed: u8, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at as u8).wrapping_mul(31) ^ seed).collect()
+    (0..bytes)
+        .map(|at| (at as u8).wrapping_mul(31) ^ seed)
+        .collect()
 }
 
 fn claims(store: impl BlobStore + 'static) -> Claims {
@@ -27,13 +29,20 @@ fn claims(store: impl BlobStore + 'static) -> Claims {
 
 /// A payload that comes in chunks of this size.
 fn chunked(payload: Vec<u8>, size: usize) -> ByteStream<'static> {
-    let chunks: Vec<_> = payload.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    let chunks: Vec<_> = payload
+        .chunks(size)
+        .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
+        .collect();
     stream::iter(chunks).boxed()
 }
 
 /// All keys of a store.
 async fn keys(store: &dyn BlobStore) -> Vec<String> {
-    let mut keys: Vec<String> = store.list("").map(|one| one.expect("listed").key).collect().await;
+    let mut keys: Vec<String> = store
+        .list("")
+        .map(|one| one.expect("listed").key)
+        .collect()
+        .await;
     keys.sort();
     keys
 }

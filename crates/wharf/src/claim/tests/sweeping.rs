@@ -71,7 +71,10 @@ fn day(days: i64) -> Timestamp {
 }
 
 async fn put(claims: &Claims, text: &'static str) -> Message {
-    claims.check_in(Message::new(text), 0).await.expect("stored")
+    claims
+        .check_in(Message::new(text), 0)
+        .await
+        .expect("stored")
 }
 
 #[tokio::test]
@@ -83,21 +86,38 @@ async fn what_is_referred_to_or_young_stays_and_the_rest_goes() {
     put(&claims, "nobody's").await;
     store.set_clock(5);
     put(&claims, "young").await;
-    store.0.inner.put(Name::Key("readme"), chunked(vec![1], 1)).await.expect("stored");
+    store
+        .0
+        .inner
+        .put(Name::Key("readme"), chunked(vec![1], 1))
+        .await
+        .expect("stored");
 
-    let (letters, schedule) = (Messages::of(&[letter.clone()]), Messages::of(&[scheduled.clone()]));
+    let (letters, schedule) = (
+        Messages::of(&[letter.clone()]),
+        Messages::of(&[scheduled.clone()]),
+    );
     let places: [&dyn References; 2] = [&letters, &schedule];
-    let dry = SweepSettings { dry_run: true, ..SETTINGS };
-    let told = sweep(&claims, &places, day(8), dry).await.expect("it can read");
+    let dry = SweepSettings {
+        dry_run: true,
+        ..SETTINGS
+    };
+    let told = sweep(&claims, &places, day(8), dry)
+        .await
+        .expect("it can read");
     assert_eq!(keys(&store).await.len(), 5);
-    let report = sweep(&claims, &places, day(8), SETTINGS).await.expect("it can read");
+    let report = sweep(&claims, &places, day(8), SETTINGS)
+        .await
+        .expect("it can read");
     assert_eq!(report, told);
     assert_eq!((report.objects, report.live), (4, 2));
     assert_eq!(report.deleted, [Digest::of(b"nobody's").key("")]);
     assert_eq!(keys(&store).await.len(), 4);
     assert!(read(&claims, &letter).await.is_ok() && read(&claims, &scheduled).await.is_ok());
 
-    let report = sweep(&claims, &places, day(100), SETTINGS).await.expect("it can read");
+    let report = sweep(&claims, &places, day(100), SETTINGS)
+        .await
+        .expect("it can read");
     assert_eq!(report.deleted, [Digest::of(b"young").key("")]);
     assert!(keys(&store).await.contains(&"readme".to_owned()));
 }
@@ -111,11 +131,20 @@ async fn nothing_is_deleted_when_anything_that_may_refer_cannot_be_read() {
     let (good, broken) = (Messages::of(&[]), Broken(vec![kept]));
     let refused = sweep(&claims, &[&good, &broken], day(100), SETTINGS).await;
     let error = refused.expect_err("it cannot read").to_string();
-    assert!(error.contains("orders") && error.starts_with("WHARF-5216"), "{error}");
+    assert!(
+        error.contains("orders") && error.starts_with("WHARF-5216"),
+        "{error}"
+    );
     assert_eq!(keys(&store).await.len(), 2);
 
-    assert_eq!(sweep(&claims, &[], day(100), SETTINGS).await, Err(SweepError::NothingToRead));
-    let hasty = SweepSettings { grace: Duration::from_secs(60), ..SETTINGS };
+    assert_eq!(
+        sweep(&claims, &[], day(100), SETTINGS).await,
+        Err(SweepError::NothingToRead)
+    );
+    let hasty = SweepSettings {
+        grace: Duration::from_secs(60),
+        ..SETTINGS
+    };
     assert!(sweep(&claims, &[&good], day(100), hasty).await.is_err());
     assert_eq!(keys(&store).await.len(), 2);
 }
@@ -137,8 +166,13 @@ async fn a_sweep_touches_its_own_tenant_only() {
     put(&acme, "nobody's").await;
     put(&claims(store.clone()), "nobody's").await;
     let nothing = Messages::default();
-    let report = sweep(&acme, &[&nothing], day(100), SETTINGS).await.expect("it can read");
-    assert_eq!(report.deleted, [Digest::of(b"nobody's").key("tenants/acme/")]);
+    let report = sweep(&acme, &[&nothing], day(100), SETTINGS)
+        .await
+        .expect("it can read");
+    assert_eq!(
+        report.deleted,
+        [Digest::of(b"nobody's").key("tenants/acme/")]
+    );
     assert_eq!(keys(&store).await, [Digest::of(b"nobody's").key("")]);
 }
 
@@ -153,7 +187,9 @@ async fn a_payload_stored_again_after_the_listing_stays() {
         let claims = writer.clone();
         Box::pin(async move { drop(put(&claims, "again").await) }) as BoxFuture<'static, ()>
     });
-    let report = sweep(&claims, &[&again], day(100), SETTINGS).await.expect("it can read");
+    let report = sweep(&claims, &[&again], day(100), SETTINGS)
+        .await
+        .expect("it can read");
     assert!(report.deleted.is_empty());
     assert_eq!(keys(&store).await, [Digest::of(b"again").key("")]);
 }
@@ -197,7 +233,10 @@ async fn the_mark_of_a_sweep_that_died_stops_no_writer_for_good() {
     let store = Faulty::new(None);
     let claims = claims(store.clone());
     let mark = sweep::mark("", &Digest::of(b"again"));
-    store.put(Name::Key(&mark), chunked(Vec::new(), 1)).await.expect("stored");
+    store
+        .put(Name::Key(&mark), chunked(Vec::new(), 1))
+        .await
+        .expect("stored");
     let message = put(&claims, "again").await;
     assert_eq!(read(&claims, &message).await.expect("it is there"), "again");
     assert_eq!(keys(&store).await, [Digest::of(b"again").key("")]);
@@ -213,7 +252,10 @@ async fn a_sweep_may_die_anywhere_and_the_next_one_finishes_its_work() {
             put(&claims, text).await;
         }
         let upload = format!("{}1", object::UPLOADS);
-        store.put(Name::Key(&upload), chunked(vec![1], 1)).await.expect("stored");
+        store
+            .put(Name::Key(&upload), chunked(vec![1], 1))
+            .await
+            .expect("stored");
         let references = Messages::of(std::slice::from_ref(&kept));
 
         store.0.left.store(survived, Ordering::SeqCst);
@@ -224,6 +266,10 @@ async fn a_sweep_may_die_anywhere_and_the_next_one_finishes_its_work() {
         let again = sweep(&claims, &[&references], day(100), SETTINGS).await;
         assert!(again.is_ok(), "{again:?}");
         let left = keys(&store).await;
-        assert_eq!(left, [Digest::of(b"kept").key("")], "after {survived} ({died:?})");
+        assert_eq!(
+            left,
+            [Digest::of(b"kept").key("")],
+            "after {survived} ({died:?})"
+        );
     }
 }

@@ -7,7 +7,6 @@ use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_util::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -142,7 +141,8 @@ pub struct BreakerService<S, C> {
     classify: C,
     when_open: WhenOpen,
     permit: Option<Permit>,
-    waiting: Option<BoxFuture<'static, ()>>,
+    /// `Sync`, so that a service is wherever it is cloned from.
+    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl<S: Clone, C: Clone> Clone for BreakerService<S, C> {
