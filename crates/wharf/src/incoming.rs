@@ -69,6 +69,12 @@ impl Incoming {
         Arc::clone(&self.received)
     }
 
+    /// The same attempt with these messages in place of its own; `received` is not empty.
+    #[cfg(feature = "claim-check")]
+    pub(crate) fn with_received(self, received: Arc<[Received]>) -> Self {
+        Self { received, ..self }
+    }
+
     /// What is the same for the whole route.
     pub fn context(&self) -> &Context {
         &self.context

@@ -31,6 +31,8 @@
 mod blob;
 mod digest;
 mod error;
+mod history;
+mod layer;
 mod object;
 mod reference;
 #[cfg(feature = "s3")]
@@ -43,6 +45,8 @@ mod tests;
 pub use blob::{Blob, BlobReader};
 pub use digest::Digest;
 pub use error::{ClaimError, InvalidClaims, StoreError};
+pub use history::{Extent, TopicHistory, TopicReferences};
+pub use layer::{ClaimLayer, ClaimService};
 pub use object::ObjectBlobs;
 pub use reference::Reference;
 #[cfg(feature = "s3")]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+#[cfg(feature = "claim-check")]
+mod claims;
 #[cfg(feature = "s3")]
 mod claims_s3;
 #[cfg(feature = "sqlite")]

@@ -1,6 +1,7 @@
 //! Claim checks under faults: what is stored, what is read, what is swept.
 
 mod faults;
+mod history;
 mod reading;
 mod storing;
 mod sweeping;
