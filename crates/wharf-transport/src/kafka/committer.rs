@@ -3,35 +3,36 @@
 //!
 //! One thread does both, so that no older watermark overtakes a newer one. Each member has one
 //! transactional producer, made when it is first needed; what waits is gathered into one transaction
-//! at a time. A delivery can be accepted so only
-//! together with everything before it in its partition, because a group commits watermarks: it waits
-//! for those a while, and is refused then, lest one who settles them one after the other waits for
-//! himself. A member that lost its partitions cannot commit them any more: the
+//! at a time. What is accepted ahead of the watermark is noted in the commit's metadata, so that it is
+//! not handled again. Only when that is more than can be noted, an acceptance waits for what is before
+//! it in its partition, and is refused after a while, lest one who settles them one after the other
+//! waits for himself. A member that lost its partitions cannot commit them any more: the
 //! transaction carries the member's generation, and the broker refuses an old one (KIP-447).
 //!
 //! What must never happen here: an answer that says more than is known. When a commit's outcome is
 //! unknown, the committed offsets decide.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 use wharf_message::transport::{Error, Token};
 use wharf_message::{Message, Timestamp, TopicName};
 
-use super::context::{Context, offsets};
+use super::context::{Context, metadata, offsets};
 use super::outbox::lock;
 use super::state::{Committing, Shared};
 use super::{Options, error, log, record, route};
-use crate::log::Prefix;
+use crate::log::{Commit, TopicPartition};
 
 /// How long an acceptance with outputs waits for what is before it in its partition.
 const TURN_WAIT: Duration = Duration::from_secs(3);
@@ -204,7 +205,7 @@ impl Worker {
                 break;
             }
             match self.gather(&shared) {
-                Some((prefix, jobs)) => self.transact(&shared, &prefix, jobs),
+                Some((commits, jobs)) => self.transact(&shared, &commits, jobs),
                 None if self.is_commit_due(&shared) => commit_plainly(&shared),
                 None => {
                     drop(shared);
@@ -229,25 +230,30 @@ impl Worker {
     }
 
     /// What can be accepted now, if nobody else is committing.
-    fn gather(&mut self, shared: &Shared) -> Option<(Prefix, Vec<Job>)> {
+    fn gather(&mut self, shared: &Shared) -> Option<(Vec<Commit>, Vec<Job>)> {
         let mut guard = lock(&self.jobs);
         let jobs = guard.as_mut()?;
         let mut state = lock(&shared.state);
         let revoked = |job: &Job| state.tracker.origin(job.token).is_none();
         let gone: Vec<Job> = jobs.extract_if(.., |job| revoked(job)).collect();
-        let pending: HashSet<Token> = jobs.iter().map(|job| job.token).collect();
-        let mut prefix = state.tracker.prefix(&pending);
-        if self.alone > 0 {
-            let first = prefix.tokens.first().copied();
-            prefix = state.tracker.prefix(&first.into_iter().collect());
+        let at_once = if self.alone > 0 { 1 } else { jobs.len() };
+        let mut pending: HashSet<Token> = jobs.iter().take(at_once).map(|job| job.token).collect();
+        let mut commits = state.tracker.noting(&pending);
+        if commits.iter().any(|commit| commit.metadata().is_none()) {
+            // More than can be noted: what is in order needs no note.
+            pending = state.tracker.prefix(&pending).tokens.into_iter().collect();
+            commits = state.tracker.noting(&pending);
         }
-        let found =
-            (!prefix.tokens.is_empty() && state.committing == Committing::Nobody).then(|| {
-                state.committing = Committing::Committer;
-                let tokens: HashSet<Token> = prefix.tokens.iter().copied().collect();
-                jobs.extract_if(.., |job| tokens.contains(&job.token))
-                    .collect()
-            });
+        let is_free = state.committing == Committing::Nobody;
+        let found = (is_free && !commits.is_empty()).then(|| {
+            state.committing = Committing::Committer;
+            let chosen = jobs.extract_if(.., |job| pending.contains(&job.token));
+            (commits, chosen.collect::<Vec<Job>>())
+        });
+        let waiting = !jobs.is_empty();
+        shared
+            .waits_for_settlements
+            .store(waiting, Ordering::Relaxed);
         let late: Vec<Job> = jobs
             .extract_if(.., |job| found.is_none() && job.since.elapsed() > TURN_WAIT)
             .collect();
@@ -267,17 +273,19 @@ impl Worker {
         if released {
             shared.room_was_made(true);
         }
-        found.map(|jobs| (prefix, jobs))
+        found
     }
 
-    fn transact(&mut self, shared: &Shared, prefix: &Prefix, jobs: Vec<Job>) {
+    fn transact(&mut self, shared: &Shared, commits: &[Commit], jobs: Vec<Job>) {
         let consumer = shared.consumer.get().and_then(Weak::upgrade);
         let end = match &consumer {
-            Some(consumer) => self.attempt(consumer, prefix, &jobs),
+            Some(consumer) => self.attempt(consumer, commits, &jobs),
             None => End::Aborted(Error::Closed),
         };
         let end = match (end, &consumer) {
-            (End::Unknown(error), Some(consumer)) => self.find_out(shared, consumer, prefix, error),
+            (End::Unknown(error), Some(consumer)) => {
+                self.find_out(shared, consumer, commits, error)
+            }
             (end, _) => end,
         };
         let result = match end {
@@ -292,10 +300,14 @@ impl Worker {
         match &result {
             Ok(()) => {
                 self.alone = self.alone.saturating_sub(1);
-                for token in &prefix.tokens {
-                    state.settle(*token);
+                for job in &jobs {
+                    state.tracker.note(job.token);
+                    state.details.remove(&job.token);
                 }
-                state.tracker.committed(&prefix.watermarks);
+                let told = commits
+                    .iter()
+                    .map(|one| (one.partition.clone(), one.watermark));
+                state.tracker.committed(&told.collect::<Vec<_>>());
             }
             // One of them is to blame: each is tried alone, and only that one fails.
             Err(error) if together > 1 && !error.is_transient() => {
@@ -308,8 +320,8 @@ impl Worker {
             Err(error) => {
                 tracing::debug!(%error, "a transaction was aborted; its deliveries are made again");
                 self.alone = self.alone.saturating_sub(1);
-                for token in &prefix.tokens {
-                    state.release(*token);
+                for job in &jobs {
+                    state.release(job.token);
                 }
             }
         }
@@ -321,13 +333,18 @@ impl Worker {
     }
 
     /// One transaction from its begin to its end.
-    fn attempt(&mut self, consumer: &BaseConsumer<Context>, prefix: &Prefix, jobs: &[Job]) -> End {
+    fn attempt(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        commits: &[Commit],
+        jobs: &[Job],
+    ) -> End {
         let producer = match self.producer() {
             Ok(producer) => producer,
             Err(error) => return End::Aborted(error),
         };
         lock(&producer.client().context().failed).take();
-        let written = write(producer, consumer, prefix, jobs);
+        let written = write(producer, consumer, commits, jobs);
         let (end, useless) = match written {
             Ok(()) => commit(producer),
             Err(error) => {
@@ -377,7 +394,7 @@ impl Worker {
         &mut self,
         shared: &Shared,
         consumer: &BaseConsumer<Context>,
-        prefix: &Prefix,
+        commits: &[Commit],
         unknown: Error,
     ) -> End {
         self.producer = None;
@@ -386,17 +403,12 @@ impl Worker {
                 return End::Unknown(unknown);
             }
             let found = self.producer().map(drop).and_then(|()| {
-                let asked = consumer.committed_offsets(offsets(&prefix.watermarks), STEP_WAIT);
+                let asked = consumer.committed_offsets(offsets(commits), STEP_WAIT);
                 asked.map_err(|error| error::general(&error))
             });
             match found {
                 Ok(found) => {
-                    let reached = prefix.watermarks.iter().all(|(partition, offset)| {
-                        let one =
-                            found.find_partition(partition.topic.as_str(), partition.partition);
-                        one.and_then(|one| one.offset().to_raw())
-                            .is_some_and(|found| found >= *offset)
-                    });
+                    let reached = commits.iter().all(|commit| is_committed(&found, commit));
                     return if reached {
                         End::Committed
                     } else {
@@ -412,6 +424,22 @@ impl Worker {
     }
 }
 
+/// Whether the broker knows a commit: every transaction moves a watermark or notes something new,
+/// and nobody else commits for the partition.
+fn is_committed(found: &TopicPartitionList, commit: &Commit) -> bool {
+    let TopicPartition { topic, partition } = &commit.partition;
+    let Some(one) = found.find_partition(topic.as_str(), *partition) else {
+        return false;
+    };
+    match one.offset() {
+        Offset::Offset(offset) if offset == commit.watermark => {
+            Some(metadata(&one)) == commit.metadata()
+        }
+        Offset::Offset(offset) => offset > commit.watermark,
+        _ => false,
+    }
+}
+
 /// Tells the broker the watermarks that it does not know.
 fn commit_plainly(shared: &Shared) {
     let Some(consumer) = shared.consumer.get().and_then(Weak::upgrade) else {
@@ -422,10 +450,12 @@ fn commit_plainly(shared: &Shared) {
     if watermarks.is_empty() || state.committing != Committing::Nobody {
         return;
     }
+    let noted = |watermark: &(TopicPartition, i64)| state.tracker.with_noted(watermark.clone());
+    let commits: Vec<Commit> = watermarks.iter().map(noted).collect();
     state.committing = Committing::Committer;
     drop(state);
     // The client library never answers a commit that is not waited for.
-    let committed = consumer.commit(&offsets(&watermarks), CommitMode::Sync);
+    let committed = consumer.commit(&offsets(&commits), CommitMode::Sync);
     drop(consumer);
     let mut state = lock(&shared.state);
     state.committing = Committing::Nobody;
@@ -446,7 +476,7 @@ fn commit_plainly(shared: &Shared) {
 fn write(
     producer: &BaseProducer<Outputs>,
     consumer: &BaseConsumer<Context>,
-    prefix: &Prefix,
+    commits: &[Commit],
     jobs: &[Job],
 ) -> Result<(), KafkaError> {
     producer.begin_transaction()?;
@@ -454,7 +484,7 @@ fn write(
         send(producer, topic, message)?;
     }
     let member = consumer.group_metadata().ok_or(KafkaError::Canceled)?;
-    producer.send_offsets_to_transaction(&offsets(&prefix.watermarks), &member, STEP_WAIT)
+    producer.send_offsets_to_transaction(&offsets(commits), &member, STEP_WAIT)
 }
 
 fn send(

@@ -3,6 +3,7 @@
 //! These calls are made by the thread that polls, inside of its polling. A partition that goes is
 //! committed before it is given up, when it still can be; its deliveries that are out then do nothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use wharf_message::TopicName;
 use wharf_message::transport::Error;
@@ -18,10 +20,12 @@ use wharf_message::transport::Error;
 use super::outbox::lock;
 use super::state::{Committing, Shared};
 use super::{error, log};
-use crate::log::{Slot, TopicPartition};
+use crate::log::{Commit, Slot, TopicPartition, noted};
 
 /// How long a partition that goes to another member waits for the deliveries that are out.
 const REVOKE_GRACE: Duration = Duration::from_millis(500);
+/// How long the broker may take to say what was accepted out of order.
+const RECALL_WAIT: Duration = Duration::from_secs(10);
 /// How long it waits for a commit or a transaction that is under way.
 const COMMIT_GRACE: Duration = Duration::from_secs(10);
 
@@ -72,6 +76,34 @@ impl Context {
         });
     }
 
+    /// What was accepted ahead of the watermark is not delivered again.
+    fn recall(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let known = match consumer.committed_offsets(partitions.clone(), RECALL_WAIT) {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(%error, "what was accepted out of order could not be asked for when partitions came; messages whose outputs are published may be delivered again");
+                return;
+            }
+        };
+        let mut state = lock(&self.shared.state);
+        for one in known.elements() {
+            let (Offset::Offset(watermark), Ok(topic)) =
+                (one.offset(), TopicName::new(one.topic()))
+            else {
+                continue;
+            };
+            let partition = one.partition();
+            let slot = state
+                .assigned
+                .get(&TopicPartition { topic, partition })
+                .copied();
+            if let Some(slot) = slot {
+                let offsets = noted::noted(watermark, &metadata(&one));
+                state.tracker.skip(slot, offsets);
+            }
+        }
+    }
+
     /// Partitions go to another member: those of their deliveries that end soon count, the others
     /// are delivered again there.
     fn lose(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
@@ -116,7 +148,7 @@ impl Context {
                 (true, _) => REVOKE_GRACE,
                 (false, _) => return,
             };
-            state.stalled = true;
+            state.awaits_settlements = true;
             drop(state);
             if begun.elapsed() >= wait {
                 return;
@@ -179,10 +211,11 @@ impl ConsumerContext for Context {
                 for one in partitions.elements() {
                     self.gain(one.topic(), one.partition(), None);
                 }
+                self.recall(consumer, partitions);
             }
             Rebalance::Revoke(partitions) => {
                 tracing::debug!(?partitions, "partitions go");
-                let named = |one: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+                let named = |one: TopicPartitionListElem<'_>| {
                     let topic = TopicName::new(one.topic()).ok()?;
                     let partition = one.partition();
                     Some(TopicPartition { topic, partition })
@@ -201,14 +234,23 @@ impl ConsumerContext for Context {
     }
 }
 
-/// These watermarks as the client library takes them.
-pub(super) fn offsets(watermarks: &[(TopicPartition, i64)]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(watermarks.len());
-    for (partition, offset) in watermarks {
-        let offset = Offset::Offset(*offset);
-        list.add_partition(partition.topic.as_str(), partition.partition)
-            .set_offset(offset)
+/// These commits as the client library takes them.
+pub(super) fn offsets(commits: &[Commit]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(commits.len());
+    for commit in commits {
+        let partition = &commit.partition;
+        let mut one = list.add_partition(partition.topic.as_str(), partition.partition);
+        one.set_offset(Offset::Offset(commit.watermark))
             .unwrap_or_else(|error| tracing::error!(%error, "an offset cannot be committed"));
+        if let Some(text) = commit.metadata().filter(|text| !text.is_empty()) {
+            one.set_metadata(text);
+        }
     }
     list
+}
+
+/// The metadata that was committed beside an offset. The client library panics when somebody else
+/// committed what is no text.
+pub(super) fn metadata(one: &TopicPartitionListElem<'_>) -> String {
+    catch_unwind(AssertUnwindSafe(|| one.metadata().to_owned())).unwrap_or_default()
 }

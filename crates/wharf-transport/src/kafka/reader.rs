@@ -23,10 +23,10 @@ use super::outbox::lock;
 use super::record::{self, Read};
 use super::state::{Committing, Detail, Errand, Kind, Pending, Ready, Shared, State};
 use super::{error, now};
-use crate::log::{Slot, TopicPartition, detour};
+use crate::log::{Commit, Slot, TopicPartition, detour};
 
 /// Messages that are read and not handed out, and how large they may be together.
-const READY_MAX: usize = 1_000;
+const READY_MAX: usize = 4_000;
 const READY_BYTES_MAX: usize = 16 << 20;
 /// Messages taken from one partition before the next has its turn.
 const TURN_MAX: usize = 256;
@@ -105,12 +105,11 @@ impl Reader {
     }
 
     /// Reads these partitions from these offsets, without a group.
-    pub(super) fn assign(&self, positions: &[(TopicPartition, i64)]) -> Result<(), Error> {
-        for (partition, offset) in positions {
-            let topic = partition.topic.as_str();
-            self.consumer
-                .context()
-                .gain(topic, partition.partition, Some(*offset));
+    pub(super) fn assign(&self, positions: &[Commit]) -> Result<(), Error> {
+        for position in positions {
+            let TopicPartition { topic, partition } = &position.partition;
+            let context = self.consumer.context();
+            context.gain(topic.as_str(), *partition, Some(position.watermark));
         }
         let assigned = self.consumer.assign(&offsets(positions));
         assigned.map_err(|error| error::general(&error))
@@ -313,6 +312,8 @@ impl Reader {
         };
         let readable: Vec<bool> = self.readings.iter().map(may).collect();
         state.stalled = readable.iter().any(|readable| !readable);
+        let has_room = |reading: &Reading| state.tracker.has_room(reading.slot);
+        state.awaits_settlements = !self.readings.iter().all(has_room);
         (!full && readable.contains(&true)).then_some((room, readable))
     }
 

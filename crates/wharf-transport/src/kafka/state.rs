@@ -23,7 +23,7 @@ use super::context::Context;
 use super::outbox::lock;
 use super::wiring::Wiring;
 use super::{NAME, now};
-use crate::log::{Hold, Slot, TopicPartition, Tracker};
+use crate::log::{Commit, Hold, Slot, TopicPartition, Tracker};
 
 /// Deliveries of one partition that are remembered behind one that is not settled.
 const SPAN_MAX: usize = 100_000;
@@ -121,6 +121,8 @@ pub(super) struct State {
     pub(super) outage: bool,
     /// The reader waits for room.
     pub(super) stalled: bool,
+    /// A settlement may let the reader go on.
+    pub(super) awaits_settlements: bool,
     /// Those who wait for its end.
     pub(super) closing: Vec<oneshot::Sender<Result<(), Error>>>,
     pub(super) abandoned: bool,
@@ -138,8 +140,8 @@ pub(super) struct Shared {
     pub(super) consumer: OnceLock<std::sync::Weak<BaseConsumer<Context>>>,
     /// Of a member of a group only.
     pub(super) committer: OnceLock<Committer>,
-    /// There were acceptances with outputs: a settlement may let one of them go on.
-    waits_for_settlements: AtomicBool,
+    /// Acceptances with outputs wait: a settlement may let one of them go on.
+    pub(super) waits_for_settlements: AtomicBool,
     pub(super) wiring: Wiring,
 }
 
@@ -160,6 +162,7 @@ impl State {
             ended: None,
             outage: false,
             stalled: false,
+            awaits_settlements: false,
             closing: Vec::new(),
             abandoned: false,
         }
@@ -185,12 +188,16 @@ impl State {
 
     /// A partition is not ours any more: what was read of it goes back. Its watermark, if the broker
     /// does not know it.
-    pub(super) fn revoke(&mut self, partition: &TopicPartition) -> Option<(TopicPartition, i64)> {
+    pub(super) fn revoke(&mut self, partition: &TopicPartition) -> Option<Commit> {
         let slot = self.assigned.remove(partition)?;
         self.forget_waiting(slot);
         let tracker = &self.tracker;
         self.details.retain(|token, _| tracker.slot(*token) != slot);
-        self.tracker.revoke(slot)
+        let uncommitted = self.tracker.uncommitted();
+        let last = uncommitted.into_iter().find(|(of, _)| of == partition);
+        let last = last.map(|last| self.tracker.with_noted(last));
+        self.tracker.revoke(slot);
+        last
     }
 
     /// Forgets what of a partition is read and not handed out.
@@ -276,6 +283,19 @@ impl Shared {
         }
     }
 
+    /// After a plain acceptance, of which there are many: nobody is woken who has nothing to do.
+    fn accepted(&self, was_full: bool, is_awaited: bool) {
+        if was_full {
+            self.arrived.notify_one();
+        }
+        if is_awaited {
+            self.wake_reader();
+        }
+        if self.waits_for_settlements.load(Ordering::Relaxed) {
+            self.wake_committer();
+        }
+    }
+
     /// After something was settled: there may be room for `next` and for the reader.
     pub(super) fn room_was_made(&self, stalled: bool) {
         self.arrived.notify_one();
@@ -299,8 +319,11 @@ impl Settle for Shared {
         let mut state = lock(&self.state);
         let errand = match settlement {
             Settlement::Accept => {
+                let was_full = state.out() >= self.in_flight_max;
                 state.settle(token);
-                None
+                let is_awaited = state.awaits_settlements;
+                drop(state);
+                return self.accepted(was_full, is_awaited);
             }
             Settlement::Retry { message, after } => Some(Errand::Retry { message, after }),
             Settlement::Reject { message, failure } => Some(Errand::Reject { message, failure }),
@@ -344,7 +367,6 @@ impl Settle for Shared {
             };
             return std::future::ready(Err(error)).boxed();
         };
-        self.waits_for_settlements.store(true, Ordering::Relaxed);
         committer.accept(token, outputs).boxed()
     }
 }

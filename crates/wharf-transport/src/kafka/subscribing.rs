@@ -19,7 +19,7 @@ use super::error;
 use super::reader::Reader;
 use super::state::{Kind, Shared};
 use super::wiring::Wiring;
-use crate::log::{TopicPartition, detour};
+use crate::log::{Commit, TopicPartition, detour};
 
 /// How many scheduled messages may be on their way to their topic at a time.
 const FORWARDED_MAX: usize = 1_000;
@@ -112,7 +112,7 @@ fn everyone(wiring: &Wiring, topics: &[TopicName], in_flight_max: usize) -> Resu
         for partition in 0..partitions.unwrap_or(0) {
             let end = wiring.admin.end(topic, partition)?;
             let topic = topic.clone();
-            ends.push((TopicPartition { topic, partition }, end));
+            ends.push(beginning(topic, partition, end));
         }
     }
     reader.assign(&ends)?;
@@ -142,7 +142,7 @@ fn skip_history(wiring: &Wiring, group: &GroupName, topics: &[TopicName]) -> Res
             let topic = TopicName::new(one.topic()).map_err(invalid)?;
             let partition = one.partition();
             let end = wiring.admin.end(&topic, partition)?;
-            ends.push((TopicPartition { topic, partition }, end));
+            ends.push(beginning(topic, partition, end));
         }
     }
     if ends.is_empty() {
@@ -152,4 +152,12 @@ fn skip_history(wiring: &Wiring, group: &GroupName, topics: &[TopicName]) -> Res
         tracing::warn!(%error, %group, "the group has members already, so its beginning cannot be set at the end of partitions that are new to it; it reads them from the earliest message kept");
     }
     Ok(())
+}
+
+fn beginning(topic: TopicName, partition: i32, watermark: i64) -> Commit {
+    Commit {
+        partition: TopicPartition { topic, partition },
+        watermark,
+        noted: Vec::new(),
+    }
 }

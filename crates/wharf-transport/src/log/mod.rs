@@ -7,7 +7,9 @@
 
 pub mod detour;
 mod hold;
+pub mod noted;
 mod tracker;
 
 pub use hold::{Due, Hold};
+pub use noted::Commit;
 pub use tracker::{Prefix, Slot, TopicPartition, Tracker};

@@ -90,6 +90,11 @@ impl Fixture for Server {
         self.kind.bytes_max
     }
 
+    /// A virtual machine that starts again on a busy machine takes its time.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+
     fn restart_broker(&self) -> BoxFuture<'_, Result<(), &'static str>> {
         let (state, program, plan) = (
             Arc::clone(&self.state),

@@ -5,10 +5,12 @@
 //! settled; offsets that nobody delivered (compacted, aborted, markers) do not hold it up; the tokens
 //! of a revoked assignment do nothing, also when the same partition is assigned again.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use wharf_message::TopicName;
 use wharf_message::transport::Token;
+
+use super::Commit;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +51,8 @@ struct Assigned {
     read_to: Option<i64>,
     /// The watermark that the broker knows.
     committed: Option<i64>,
+    /// Settled offsets that the broker is to know also while the watermark is before them.
+    noted: BTreeSet<i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +103,7 @@ impl Tracker {
             first: 0,
             read_to: position,
             committed: position,
+            noted: BTreeSet::new(),
         };
         self.slots.insert(slot, assigned);
         slot
@@ -120,6 +125,9 @@ impl Tracker {
         let index = if assigned.read_to.is_none_or(|read_to| offset >= read_to) {
             assigned.committed.get_or_insert(offset);
             assigned.read_to = Some(offset + 1);
+            if assigned.noted.contains(&offset) {
+                return None;
+            }
             assigned.entries.push_back(Entry {
                 offset,
                 state: State::Delivered,
@@ -140,6 +148,13 @@ impl Tracker {
         Some(u64::from(slot.0) << SEQUENCE_BITS | sequence)
     }
 
+    /// These offsets were settled before the partition was assigned: they need no delivery.
+    pub fn skip(&mut self, slot: Slot, offsets: BTreeSet<i64>) {
+        if let Some(assigned) = self.slots.get_mut(&slot) {
+            assigned.noted.extend(offsets);
+        }
+    }
+
     /// Everything before `offset` was read; what was not delivered of it needs no handling.
     pub fn read_to(&mut self, slot: Slot, offset: i64) {
         if let Some(assigned) = self.slots.get_mut(&slot) {
@@ -152,6 +167,14 @@ impl Tracker {
     /// was not out.
     pub fn settle(&mut self, token: Token) -> bool {
         self.change(token, State::Settled)
+    }
+
+    /// As [`Self::settle`], and it is to be known to the broker wherever the watermark is.
+    pub fn note(&mut self, token: Token) -> bool {
+        if let Some((assigned, index)) = Self::entry(&mut self.slots, token) {
+            assigned.noted.insert(assigned.entries[index].offset);
+        }
+        self.settle(token)
     }
 
     /// A delivery ends unhandled: it is to be read and delivered again. False as for
@@ -302,6 +325,44 @@ impl Tracker {
         prefix
     }
 
+    /// What is to be committed when `pending` are settled and noted: of each of their partitions.
+    pub fn noting(&self, pending: &HashSet<Token>) -> Vec<Commit> {
+        let mut commits = Vec::new();
+        for (slot, assigned) in &self.slots {
+            let mut noted = assigned.noted.clone();
+            let (mut watermark, mut any) = (None, false);
+            for (index, entry) in assigned.entries.iter().enumerate() {
+                let sequence = assigned.first.wrapping_add(index as u64) & SEQUENCE_MASK;
+                let token = u64::from(slot.0) << SEQUENCE_BITS | sequence;
+                if entry.state == State::Delivered && pending.contains(&token) {
+                    noted.insert(entry.offset);
+                    any = true;
+                } else if entry.state != State::Settled {
+                    watermark = watermark.or(Some(entry.offset));
+                }
+            }
+            if let Some(watermark) = watermark.or(assigned.read_to).filter(|_| any) {
+                commits.push(Commit {
+                    partition: assigned.partition.clone(),
+                    watermark,
+                    noted: noted.split_off(&watermark).into_iter().collect(),
+                });
+            }
+        }
+        commits
+    }
+
+    /// A watermark with what is noted beside it.
+    pub fn with_noted(&self, (partition, watermark): (TopicPartition, i64)) -> Commit {
+        let slot = self.slots.values().find(|slot| slot.partition == partition);
+        let noted = slot.map(|slot| slot.noted.range(watermark..).copied().collect());
+        Commit {
+            partition,
+            watermark,
+            noted: noted.unwrap_or_default(),
+        }
+    }
+
     fn entry(slots: &mut BTreeMap<Slot, Assigned>, token: Token) -> Option<(&mut Assigned, usize)> {
         let (slot, sequence) = parts(token);
         let assigned = slots.get_mut(&slot)?;
@@ -331,6 +392,9 @@ impl Assigned {
         {
             self.entries.pop_front();
             self.first = self.first.wrapping_add(1) & SEQUENCE_MASK;
+        }
+        if let Some(watermark) = self.watermark().filter(|_| !self.noted.is_empty()) {
+            self.noted = self.noted.split_off(&watermark);
         }
     }
 
@@ -366,205 +430,4 @@ fn parts(token: Token) -> (Slot, u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn partition(partition: i32) -> TopicPartition {
-        let topic = TopicName::new("orders").expect("valid");
-        TopicPartition { topic, partition }
-    }
-
-    #[test]
-    fn the_watermark_waits_for_the_earliest_unsettled_and_steps_over_gaps() {
-        let mut tracker = Tracker::new(100);
-        let slot = tracker.assign(partition(0), None);
-        let tokens = [3, 7, 8].map(|offset| tracker.deliver(slot, offset).expect("new"));
-        assert!(tracker.settle(tokens[1]));
-        assert_eq!(tracker.uncommitted(), []);
-        assert!(tracker.settle(tokens[0]));
-        assert_eq!(tracker.uncommitted(), [(partition(0), 8)]);
-        tracker.committed(&[(partition(0), 8)]);
-        assert!(tracker.settle(tokens[2]));
-        assert!(!tracker.settle(tokens[2]), "settled twice");
-        tracker.read_to(slot, 12);
-        assert_eq!(tracker.revoke(slot), Some((partition(0), 12)));
-    }
-
-    #[test]
-    fn the_tokens_of_a_revoked_assignment_do_nothing_when_it_is_assigned_again() {
-        let mut tracker = Tracker::new(100);
-        let first = tracker.assign(partition(0), Some(0));
-        let old = tracker.deliver(first, 0).expect("new");
-        assert_eq!(tracker.revoke(first), None);
-        let second = tracker.assign(partition(0), Some(0));
-        let new = tracker.deliver(second, 0).expect("new");
-        assert!(!tracker.settle(old) && !tracker.release(old));
-        assert_eq!((tracker.origin(old), tracker.unsettled()), (None, 1));
-        assert_eq!(tracker.origin(new), Some((&partition(0), 0)));
-    }
-
-    #[test]
-    fn what_was_released_is_delivered_again_and_what_is_gone_holds_nothing_up() {
-        let mut tracker = Tracker::new(100);
-        let slot = tracker.assign(partition(0), Some(0));
-        let tokens = [0, 1, 2, 3].map(|offset| tracker.deliver(slot, offset).expect("new"));
-        assert!(tracker.release(tokens[1]) && tracker.release(tokens[3]));
-        assert_eq!(tracker.reread(slot), Some(1));
-        assert_eq!(tracker.gone(slot, 1, 2), 1);
-        assert_eq!(tracker.deliver(slot, 2), None, "it is out");
-        assert_eq!(tracker.deliver(slot, 3), Some(tokens[3]));
-        assert_eq!((tracker.reread(slot), tracker.unsettled()), (None, 3));
-    }
-
-    #[test]
-    fn only_what_everything_before_is_settled_of_can_be_accepted_at_once() {
-        let mut tracker = Tracker::new(100);
-        let slot = tracker.assign(partition(0), Some(0));
-        let tokens = [0, 1, 2, 3].map(|offset| tracker.deliver(slot, offset).expect("new"));
-        tracker.settle(tokens[1]);
-        let pending = HashSet::from([tokens[0], tokens[3]]);
-        let prefix = Prefix {
-            tokens: vec![tokens[0]],
-            watermarks: vec![(partition(0), 2)],
-        };
-        assert_eq!(tracker.prefix(&pending), prefix);
-        assert_eq!(
-            tracker.prefix(&HashSet::from([tokens[2]])),
-            Prefix::default()
-        );
-    }
-
-    #[test]
-    fn a_partition_has_no_room_when_too_much_waits_behind_one_delivery() {
-        let mut tracker = Tracker::new(2);
-        let slot = tracker.assign(partition(0), None);
-        let first = tracker.deliver(slot, 0).expect("new");
-        let second = tracker.deliver(slot, 1).expect("new");
-        tracker.settle(second);
-        assert!(!tracker.has_room(slot));
-        tracker.settle(first);
-        assert!(tracker.has_room(slot));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Deliver { gap: i64 },
-        Settle(prop::sample::Index),
-        Release(prop::sample::Index),
-        Reread,
-        Commit,
-        Reassign,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (0..3_i64).prop_map(|gap| Step::Deliver { gap }),
-            4 => any::<prop::sample::Index>().prop_map(Step::Settle),
-            1 => any::<prop::sample::Index>().prop_map(Step::Release),
-            1 => Just(Step::Reread),
-            1 => Just(Step::Commit),
-            1 => Just(Step::Reassign),
-        ]
-    }
-
-    /// What a tracker must say, from sets alone.
-    #[derive(Default)]
-    struct Model {
-        log: Vec<i64>,
-        read: usize,
-        out: BTreeMap<i64, Token>,
-        released: Vec<i64>,
-        committed: i64,
-    }
-
-    impl Model {
-        fn watermark(&self) -> i64 {
-            let open = self.out.keys().chain(&self.released).min().copied();
-            let read_to = self.log[..self.read].last().map_or(0, |offset| offset + 1);
-            open.unwrap_or(read_to.max(self.committed))
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_tracker_behaves_like_its_model(steps in prop::collection::vec(step(), 1..200)) {
-            let mut tracker = Tracker::new(1_000);
-            let mut slot = tracker.assign(partition(0), Some(0));
-            let mut model = Model::default();
-            let mut stale: Vec<Token> = Vec::new();
-            for step in steps {
-                match step {
-                    Step::Deliver { gap } => {
-                        let offset = model.log.last().map_or(0, |last| last + 1) + gap;
-                        if model.read == model.log.len() {
-                            model.log.push(offset);
-                        }
-                        let offset = model.log[model.read];
-                        model.read += 1;
-                        let token = tracker.deliver(slot, offset);
-                        prop_assert!(token.is_some());
-                        model.out.insert(offset, token.unwrap());
-                    }
-                    Step::Settle(which) if !model.out.is_empty() => {
-                        let offset = *which.get(&model.out.keys().copied().collect::<Vec<_>>());
-                        let token = model.out.remove(&offset).unwrap();
-                        prop_assert!(tracker.settle(token));
-                        stale.push(token);
-                    }
-                    Step::Release(which) if !model.out.is_empty() => {
-                        let offset = *which.get(&model.out.keys().copied().collect::<Vec<_>>());
-                        prop_assert!(tracker.release(model.out.remove(&offset).unwrap()));
-                        model.released.push(offset);
-                    }
-                    Step::Reread => {
-                        let from = tracker.reread(slot);
-                        prop_assert_eq!(from, model.released.iter().min().copied());
-                        let Some(from) = from else { continue };
-                        for offset in model.log[..model.read].iter().filter(|o| **o >= from) {
-                            let again = tracker.deliver(slot, *offset);
-                            prop_assert_eq!(again.is_some(), model.released.contains(offset));
-                            if let Some(token) = again {
-                                model.out.insert(*offset, token);
-                            }
-                        }
-                        model.released.clear();
-                    }
-                    Step::Commit => {
-                        let due = tracker.uncommitted();
-                        let expected = model.watermark();
-                        let offsets: Vec<i64> = due.iter().map(|(_, offset)| *offset).collect();
-                        if expected == model.committed {
-                            prop_assert!(offsets.is_empty(), "{:?}", offsets);
-                        } else {
-                            prop_assert_eq!(offsets, vec![expected]);
-                        }
-                        tracker.committed(&due);
-                        model.committed = expected;
-                    }
-                    Step::Reassign => {
-                        let last = tracker.revoke(slot);
-                        let watermark = model.watermark();
-                        prop_assert_eq!(last.map_or(model.committed, |(_, o)| o), watermark);
-                        stale.extend(model.out.values());
-                        slot = tracker.assign(partition(0), Some(watermark));
-                        model.read = model.log.iter().filter(|o| **o < watermark).count();
-                        model.out.clear();
-                        model.released.clear();
-                        model.committed = watermark;
-                        for token in stale.drain(..) {
-                            prop_assert!(!tracker.settle(token) && !tracker.release(token));
-                        }
-                    }
-                    Step::Settle(_) | Step::Release(_) => {}
-                }
-                prop_assert_eq!(tracker.unsettled(), model.out.len() + model.released.len());
-                prop_assert_eq!(tracker.unsettled_of(slot), tracker.unsettled());
-                prop_assert_eq!(tracker.delivered(), model.out.len());
-            }
-        }
-    }
-}
+mod tests;
