@@ -26,7 +26,7 @@ use super::subject::Given;
 /// use wharf_message::Message;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
+/// # async fn main() -> Result<(), duplicates::Error<std::convert::Infallible>> {
 /// let balances = Arc::new(Mutex::new(BTreeMap::<String, i64>::new()));
 /// let start = || {
 ///     let balances = Arc::clone(&balances);
@@ -56,7 +56,7 @@ use super::subject::Given;
 /// assert_eq!(report.verdict.name(), "not-idempotent");
 /// let failure = report.failure().expect("one decided");
 /// assert_eq!(failure.minimal.to_string(), "1 1");
-/// # Ok::<_, duplicates::Error<std::convert::Infallible>>(())
+/// # Ok(())
 /// # }
 /// ```
 pub fn check<'a, H, F, E>(name: impl Into<String>, mut start: impl FnMut() -> H + 'a) -> Check<'a>

@@ -14,6 +14,17 @@ use wharf_message::{Message, header};
 const GIVEN_UP: &str = "messages given up";
 
 /// What a consumer left behind.
+///
+/// ```
+/// use serde_json::json;
+/// use wharf::testing::duplicates::{Effects, Ignored};
+///
+/// let once = Effects::new().row("invoices", json!({"order": 7, "total": 10}));
+/// let twice = once.clone().row("invoices", json!({"total": 10, "order": 7}));
+/// let ignored = Ignored::nothing();
+/// let diff = once.normalize(&ignored).diff(&twice.normalize(&ignored));
+/// assert_eq!(diff.to_string(), "table invoices\n  ! 2 instead of 1 × {\"order\":7,\"total\":10}\n");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     rows: BTreeMap<String, Vec<Value>>,
@@ -204,6 +215,16 @@ fn content(bytes: &[u8]) -> Value {
 }
 
 /// Which fields are not compared, because they differ from run to run: times, random ids.
+///
+/// ```
+/// use serde_json::json;
+/// use wharf::testing::duplicates::{Effects, Ignored};
+///
+/// let row = |at: u64| Effects::new().row("invoices", json!({"order": 7, "written_at": at}));
+/// let mut ignored = Ignored::nothing();
+/// ignored.push("invoices:written_at");
+/// assert_eq!(row(1).normalize(&ignored), row(2).normalize(&ignored));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignored {
     fields: Vec<Field>,

@@ -67,6 +67,13 @@ impl fmt::Display for Fault {
 }
 
 /// A set of faults.
+///
+/// ```
+/// use wharf::testing::duplicates::{Fault, Faults};
+///
+/// let faults = Faults::all().without(Fault::Race);
+/// assert!(faults.has(Fault::Crash) && !faults.has(Fault::Race));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Faults(u16);
 

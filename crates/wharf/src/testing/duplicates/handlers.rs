@@ -36,6 +36,27 @@ pub(super) type Hook<'a, T> = Box<dyn FnMut() -> LocalBoxFuture<'a, T> + 'a>;
 
 /// Takes down what a consumer sends, where its test has put this in place of a publisher or an HTTP
 /// client. Clones write to the same record; the harness clears it before each run.
+///
+/// ```
+/// use serde_json::json;
+/// use wharf::Message;
+/// use wharf::testing::duplicates::{Given, Recorder, check};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let payments = Recorder::new();
+/// let start = || {
+///     let payments = payments.clone();
+///     move |given: Given| {
+///         // A key that is the same for every attempt: the receiver knows the call again.
+///         let key = format!("charge {}", given.number);
+///         payments.called("POST", "/charges", json!({"amount": 10}), Some(&key));
+///         async { Ok::<_, String>(()) }
+///     }
+/// };
+/// check("charging", start).message(Message::new("{}")).recorder(&payments).run().await;
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Recorder(Arc<Mutex<Effects>>);
 

@@ -170,6 +170,50 @@ impl<E: fmt::Display + fmt::Debug> std::error::Error for Error<E> {}
 
 /// Judges a consumer by its effects.
 ///
+/// ```
+/// use std::convert::Infallible;
+/// use wharf::Message;
+/// use wharf::testing::duplicates::{
+///     Effects, Fault, Faults, Given, How, Options, Subject, Verdict, judge,
+/// };
+///
+/// /// A consumer that cannot be killed and counts everything it gets.
+/// #[derive(Default)]
+/// struct Counter(u64);
+///
+/// impl Subject for Counter {
+///     type Error = Infallible;
+///
+///     fn faults(&self) -> Faults {
+///         Faults::NONE.with(Fault::Copy)
+///     }
+///
+///     async fn reset(&mut self) -> Result<(), Infallible> {
+///         self.0 = 0;
+///         Ok(())
+///     }
+///
+///     async fn deliver(&mut self, _: &Given, _: How) -> Result<(), Infallible> {
+///         self.0 += 1;
+///         Ok(())
+///     }
+///
+///     async fn effects(&mut self) -> Result<Effects, Infallible> {
+///         Ok(Effects::new().row("count", self.0))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), wharf::testing::duplicates::Error<Infallible>> {
+/// let messages = [Message::new("one"), Message::new("two")];
+/// let options = Options::new("counter");
+/// let report = judge(&mut Counter::default(), &messages, &options, &mut |_| {}).await?;
+/// assert_eq!(report.verdict, Verdict::NotIdempotent);
+/// assert!(report.to_junit(std::time::Duration::ZERO).contains("1 1+"));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// When there can be no verdict; see [`Error`].
 pub async fn judge<S: Subject>(

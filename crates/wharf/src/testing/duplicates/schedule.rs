@@ -150,6 +150,16 @@ impl Twist {
 }
 
 /// What happens, in order.
+///
+/// ```
+/// use wharf::testing::duplicates::{Schedule, Step};
+///
+/// let schedule: Schedule = "1 2 1+".parse()?;
+/// assert_eq!(schedule.steps, [Step::deliver(0), Step::deliver(1), Step::copy(0)]);
+/// assert_eq!(schedule.to_string(), "1 2 1+");
+/// assert_eq!(schedule.distance(), 1);
+/// # Ok::<(), wharf::testing::duplicates::NotAStep>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Schedule {
     /// A change of the messages beforehand.

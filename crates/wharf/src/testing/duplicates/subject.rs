@@ -1,6 +1,8 @@
 //! The consumer under test, as the harness sees it: something that is delivered to, killed, and
 //! looked at.
 
+use std::future::Ready;
+
 use wharf_message::Message;
 use wharf_message::transport::Position;
 
@@ -46,14 +48,28 @@ pub trait Subject {
     -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Kills the consumer after everything delivered is handled, and starts it again.
-    fn restart(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+    /// [`Fault::Restart`](super::Fault::Restart).
+    fn restart(&mut self) -> impl Future<Output = Result<(), Self::Error>> {
+        unasked("restart")
+    }
 
     /// The same, with the commit of these last deliveries lost: they are delivered again, in order.
-    fn rewind(&mut self, last: &[Given]) -> impl Future<Output = Result<(), Self::Error>>;
+    /// [`Fault::Rewind`](super::Fault::Rewind).
+    fn rewind(&mut self, _last: &[Given]) -> impl Future<Output = Result<(), Self::Error>> {
+        unasked("rewind")
+    }
 
     /// Lets the time pass for which the consumer remembers what it has seen.
-    fn pass_window(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+    /// [`Fault::Window`](super::Fault::Window).
+    fn pass_window(&mut self) -> impl Future<Output = Result<(), Self::Error>> {
+        unasked("pass_window")
+    }
 
     /// What it has left behind since it began anew.
     fn effects(&mut self) -> impl Future<Output = Result<Effects, Self::Error>>;
+}
+
+/// A fault that a subject says it can have and does not implement.
+fn unasked<E>(method: &str) -> Ready<Result<(), E>> {
+    panic!("the subject names a fault whose method `{method}` it does not have")
 }
