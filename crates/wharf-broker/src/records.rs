@@ -98,13 +98,22 @@ impl Batch {
         })
     }
 
-    /// One past the last offset of a stored batch, without opening it.
+    /// The first offset of the batch that begins `bytes`, and one past its last, without opening it.
     ///
     /// # Errors
     /// When its header cannot be read.
-    pub fn end(bytes: &Bytes) -> Result<i64, Error> {
+    pub fn span(bytes: &Bytes) -> Result<(i64, i64), Error> {
         let (header, _rest) = codec::first_batch(bytes)?;
-        Ok(header.last_offset().saturating_add(1))
+        Ok((header.base_offset, header.last_offset().saturating_add(1)))
+    }
+
+    /// The batch that begins `bytes`, and those after it: neighbours are read together.
+    ///
+    /// # Errors
+    /// When its header cannot be read.
+    pub fn split(bytes: &Bytes) -> Result<(Bytes, Bytes), Error> {
+        let (header, rest) = codec::first_batch(bytes)?;
+        Ok((bytes.slice(..header.batch_bytes()), rest))
     }
 }
 
@@ -125,7 +134,7 @@ mod tests {
         let bytes = encode(&[record("one"), record("two")]);
         assert!(bytes.len() <= BATCH_BYTES + 2 * (RECORD_BYTES + "one".len() + 4 + RECORD_BYTES));
         let batch = Batch::open(&bytes).unwrap();
-        assert_eq!((batch.end, Batch::end(&bytes).unwrap()), (2, 2));
+        assert_eq!((batch.end, Batch::span(&bytes).unwrap()), (2, (0, 2)));
         let Content::Records {
             transaction: None,
             records,
@@ -146,5 +155,14 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(Batch::open(&bytes.slice(..end)).is_err(), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn neighbours_are_told_apart() {
+        let (one, two) = (encode(&[record("one")]), encode(&[record("two")]));
+        let both: Bytes = [&one[..], &two[..]].concat().into();
+        let (first, rest) = Batch::split(&both).unwrap();
+        assert_eq!((first, rest.clone()), (one, two));
+        assert!(Batch::split(&rest).unwrap().1.is_empty());
     }
 }

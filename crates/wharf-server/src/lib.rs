@@ -23,6 +23,6 @@ mod runtime;
 mod threads;
 
 pub use config::Config;
-pub use node::Node;
+pub use node::{EmbeddedNode, Listeners, Node};
 pub use pages::page;
 pub use problem::Problem;

@@ -2,7 +2,8 @@
 //!
 //! Start: bind the sockets, lock the directory, recover the log, open the broker, serve. Stop: no
 //! new connections, finish what was begun, close the log, final snapshot, release the lock. What
-//! was acknowledged is safe without any of the latter; it only makes the next start quicker.
+//! was acknowledged is safe without any of the latter; it only makes the next start quicker. A node
+//! inside another program ([`EmbeddedNode`]) is the same, with the sockets it is asked for.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use wharf_log::disk::real::RealDisk;
 use wharf_log::{Health, Log, OpenError};
 use wharf_message::Code;
 
+use crate::commits::Commits;
 use crate::config::{Address, Config, beyond_loopback};
 use crate::data::DataDirectory;
 use crate::metrics::{DiskMetrics, KafkaMetrics, MeasuredDisk, NodeCollector};
@@ -39,14 +41,43 @@ const HTTP_DRAIN: Duration = Duration::from_secs(1);
 pub struct Node {
     kafka: SocketAddr,
     http: SocketAddr,
+    running: EmbeddedNode,
+}
+
+/// A node inside another program: the same data directory, log and broker, and only the listeners
+/// it is asked for. Dropped, it stops in the background without waiting for anybody.
+#[derive(Debug)]
+pub struct EmbeddedNode {
+    kafka: Option<Listening>,
+    http: Option<Listening>,
     broker: Broker,
     data: PathBuf,
     threads: LogThreads,
     failed: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
-    kafka_task: JoinHandle<()>,
-    http_task: JoinHandle<()>,
+}
+
+/// Which of its configured listeners an [`EmbeddedNode`] opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// `kafka.listen`: other processes take part.
+    pub kafka: bool,
+    /// `http.listen`: metrics and health.
+    pub http: bool,
+}
+
+/// A listener at work.
+#[derive(Debug)]
+struct Listening {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// The sockets, bound before anything else.
+struct Sockets {
+    kafka: Option<TcpListener>,
+    http: Option<TcpListener>,
 }
 
 /// What blocks while starting, and so happens away from the tasks.
@@ -59,86 +90,32 @@ struct Opened {
 impl Node {
     /// Starts a node; when this returns it takes connections. Needs a tokio runtime.
     pub async fn start(config: Config) -> Result<Self, Problem> {
-        Self::start_on(config, |root| Ok(Arc::new(RealDisk::open(root)?))).await
+        Self::start_on(config, real_disk).await
     }
 
     /// Starts a node whose log is on another disk than the real one: for tests and simulations.
     /// The data directory is locked and marked all the same.
     pub async fn start_on(
-        mut config: Config,
+        config: Config,
         disk: impl FnOnce(&Path) -> io::Result<Arc<dyn Disk>> + Send + 'static,
     ) -> Result<Self, Problem> {
-        config.check()?;
-        open_files::fit(&mut config);
-        let Config { kafka, http, .. } = &config;
-        let allowed = kafka.allow_unauthenticated_beyond_loopback;
-        let kafka_socket = bind(&kafka.listen, "kafka", allowed).await?;
-        let allowed = http.allow_unauthenticated_beyond_loopback;
-        let http_socket = bind(&http.listen, "http", allowed).await?;
-        let kafka = local(&kafka_socket)?;
-        let http = local(&http_socket)?;
-
-        let mut registry = Registry::with_prefix("wharf");
-        let disk_metrics = DiskMetrics::register(&mut registry);
-        let opening = config.clone();
-        let opening = move || open(&opening, disk, disk_metrics);
-        let Opened { data, log, wakeups } = tokio::task::spawn_blocking(opening)
-            .await
-            .map_err(|panic| internal("opening the log", &panic))??;
-        report(&log);
-
-        let runtime = Arc::new(TokioRuntime::new(Handle::current()));
-        let options =
-            config.broker_options(data.cluster_id.clone(), data.path.display().to_string());
-        let (appender, reader) = (log.appender.clone(), log.reader.clone());
-        let broker = Broker::open(options, appender, reader.clone(), &wakeups, runtime).map_err(
-            |error| Problem::plain("the broker's state cannot be read", error.message, RESTORE),
-        )?;
-        let (failed_tx, failed) = watch::channel(false);
-        let threads = LogThreads::start(log, broker.clone(), &failed_tx, data.lock);
-        let (threads, commits) = threads.map_err(|error| {
-            let fix = "check the limits of the process";
-            Problem::plain("a thread could not be started", error.to_string(), fix)
-        })?;
-
-        let (stop, stopping) = watch::channel(false);
-        let (stopped, http_stop) = watch::channel(false);
-        let metrics = KafkaMetrics::register(&mut registry);
-        registry.register_collector(Box::new(NodeCollector {
-            broker: broker.clone(),
-            node: config.node.name.clone(),
-            cluster_id: data.cluster_id.clone(),
-        }));
-        let listener = kafka::Listener {
-            handler: Box::new(Service::new(broker.clone(), endpoint(&config, kafka))),
-            commits: Some(commits),
-            socket: kafka_socket,
-            limits: config.connection_limits(),
-            budget_bytes: config.kafka.in_flight_size_max.as_usize(),
-            connections_max: config.kafka.connections_max,
-            drain: config.node.drain_timeout.0,
-            metrics,
+        let both = Listeners {
+            kafka: true,
+            http: true,
         };
-        let kafka_task = tokio::spawn(kafka::serve(listener, stopping.clone()));
-        let shared = http::Shared {
-            registry,
-            reader,
-            stop: stopping,
+        let running = EmbeddedNode::start_on(config, both, disk).await?;
+        let address = |listening: &Option<Listening>| {
+            let listening = listening.as_ref();
+            listening.map(|listening| listening.address)
         };
-        let http_task = tokio::spawn(http::serve(http_socket, shared, http_stop));
-        tracing::info!(%kafka, %http, data = %data.path.display(), cluster = data.cluster_id, "ready");
-        Ok(Self {
-            kafka,
-            http,
-            broker,
-            data: data.path,
-            threads,
-            failed,
-            stop,
-            stopped,
-            kafka_task,
-            http_task,
-        })
+        match (address(&running.kafka), address(&running.http)) {
+            (Some(kafka), Some(http)) => Ok(Self {
+                kafka,
+                http,
+                running,
+            }),
+            _ => unreachable!("both listeners were asked for"),
+        }
     }
 
     /// Where the Kafka listener really listens.
@@ -153,10 +130,123 @@ impl Node {
 
     /// The data directory, absolute.
     pub fn data(&self) -> &Path {
-        &self.data
+        self.running.data()
     }
 
     /// The broker, for roles in the same process.
+    pub fn broker(&self) -> &Broker {
+        self.running.broker()
+    }
+
+    /// Completes when the node cannot go on and has to be shut down; never otherwise.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.running.failed()
+    }
+
+    /// Stops the node: finishes what was begun, closes the log, writes the final snapshot.
+    pub async fn shutdown(self) -> Result<(), Problem> {
+        self.running.shutdown().await
+    }
+}
+
+impl EmbeddedNode {
+    /// Starts a node that opens the listeners asked for, and no other socket. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As for a node of its own: the directory is in use or somebody else's, the log cannot be
+    /// opened, the address is taken.
+    pub async fn start(config: Config, listeners: Listeners) -> Result<Self, Problem> {
+        Self::start_on(config, listeners, real_disk).await
+    }
+
+    /// The same with the log on another disk than the real one: for tests and simulations. The data
+    /// directory is locked and marked all the same.
+    pub async fn start_on(
+        mut config: Config,
+        listeners: Listeners,
+        disk: impl FnOnce(&Path) -> io::Result<Arc<dyn Disk>> + Send + 'static,
+    ) -> Result<Self, Problem> {
+        config.check()?;
+        open_files::fit(&mut config);
+        let sockets = Sockets::bind(&config, listeners).await?;
+        let mut registry = Registry::with_prefix("wharf");
+        let disk_metrics = DiskMetrics::register(&mut registry);
+        let opening = config.clone();
+        let opening = move || open(&opening, disk, disk_metrics);
+        let Opened { data, log, wakeups } = tokio::task::spawn_blocking(opening)
+            .await
+            .map_err(|panic| internal("opening the log", &panic))??;
+        report(&log);
+
+        let runtime = Arc::new(TokioRuntime::new(Handle::current()));
+        let options =
+            config.broker_options(data.cluster_id.clone(), data.path.display().to_string());
+        let (appender, reader) = (log.appender.clone(), log.reader.clone());
+        let broker =
+            Broker::open(options, appender, reader, &wakeups, runtime).map_err(|error| {
+                Problem::plain("the broker's state cannot be read", error.message, RESTORE)
+            })?;
+        let (failed_tx, failed) = watch::channel(false);
+        let threads = LogThreads::start(log, broker.clone(), &failed_tx, data.lock);
+        let (threads, commits) = threads.map_err(|error| {
+            let fix = "check the limits of the process";
+            Problem::plain("a thread could not be started", error.to_string(), fix)
+        })?;
+        let (stop, stopping) = watch::channel(false);
+        let (stopped, http_stop) = watch::channel(false);
+        let kafka = sockets.kafka.map(|socket| {
+            let metrics = KafkaMetrics::register(&mut registry);
+            serve_kafka(&config, socket, &broker, commits, metrics, stopping.clone())
+        });
+        let kafka = kafka.transpose()?;
+        registry.register_collector(Box::new(NodeCollector {
+            broker: broker.clone(),
+            node: config.node.name.clone(),
+            cluster_id: data.cluster_id.clone(),
+        }));
+        let http = sockets.http.map(|socket| {
+            let reader = broker.reader().clone();
+            let shared = http::Shared {
+                registry,
+                reader,
+                stop: stopping,
+            };
+            let address = local(&socket)?;
+            let task = tokio::spawn(http::serve(socket, shared, http_stop));
+            Ok(Listening { address, task })
+        });
+        let node = Self {
+            kafka,
+            http: http.transpose()?,
+            broker,
+            data: data.path,
+            threads,
+            failed,
+            stop,
+            stopped,
+        };
+        let (kafka, http) = (node.kafka_address(), node.http_address());
+        let (kafka, http) = (kafka.map(display), http.map(display));
+        tracing::info!(kafka, http, data = %node.data.display(), cluster = data.cluster_id, "ready");
+        Ok(node)
+    }
+
+    /// Where the Kafka listener really listens, if there is one.
+    pub fn kafka_address(&self) -> Option<SocketAddr> {
+        self.kafka.as_ref().map(|listening| listening.address)
+    }
+
+    /// Where the HTTP listener really listens, if there is one.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|listening| listening.address)
+    }
+
+    /// The data directory, absolute.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The broker.
     pub fn broker(&self) -> &Broker {
         &self.broker
     }
@@ -175,18 +265,25 @@ impl Node {
     pub async fn shutdown(self) -> Result<(), Problem> {
         tracing::info!("stopping");
         self.stop.send_replace(true);
-        let drained = self
-            .kafka_task
-            .await
-            .map_err(|panic| internal("stopping the listener", &panic));
+        let drained = match self.kafka {
+            Some(listening) => listening
+                .task
+                .await
+                .map_err(|panic| internal("stopping the listener", &panic)),
+            None => Ok(()),
+        };
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || threads.join()).await;
         self.stopped.send_replace(true);
-        let abort = self.http_task.abort_handle();
-        match timeout(HTTP_DRAIN, self.http_task).await {
-            Ok(Ok(())) => {}
-            Ok(failed) => tracing::warn!(?failed, "the HTTP listener did not end as it should"),
-            Err(_) => abort.abort(),
+        if let Some(Listening { task, .. }) = self.http {
+            let abort = task.abort_handle();
+            match timeout(HTTP_DRAIN, task).await {
+                Ok(Ok(())) => {}
+                Ok(failed) => {
+                    tracing::warn!(?failed, "the HTTP listener did not end as it should");
+                }
+                Err(_) => abort.abort(),
+            }
         }
         if let Health::Poisoned { reason } = self.broker.reader().health() {
             return Err(Problem::new(
@@ -209,6 +306,56 @@ impl Node {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+impl Sockets {
+    async fn bind(config: &Config, listeners: Listeners) -> Result<Self, Problem> {
+        let Config { kafka, http, .. } = config;
+        let mut sockets = Self {
+            kafka: None,
+            http: None,
+        };
+        if listeners.kafka {
+            let allowed = kafka.allow_unauthenticated_beyond_loopback;
+            sockets.kafka = Some(bind(&kafka.listen, "kafka", allowed).await?);
+        }
+        if listeners.http {
+            let allowed = http.allow_unauthenticated_beyond_loopback;
+            sockets.http = Some(bind(&http.listen, "http", allowed).await?);
+        }
+        Ok(sockets)
+    }
+}
+
+fn real_disk(root: &Path) -> io::Result<Arc<dyn Disk>> {
+    Ok(Arc::new(RealDisk::open(root)?))
+}
+
+fn display(address: SocketAddr) -> tracing::field::DisplayValue<SocketAddr> {
+    tracing::field::display(address)
+}
+
+fn serve_kafka(
+    config: &Config,
+    socket: TcpListener,
+    broker: &Broker,
+    commits: Arc<Commits>,
+    metrics: KafkaMetrics,
+    stopping: watch::Receiver<bool>,
+) -> Result<Listening, Problem> {
+    let address = local(&socket)?;
+    let listener = kafka::Listener {
+        handler: Box::new(Service::new(broker.clone(), endpoint(config, address))),
+        commits: Some(commits),
+        socket,
+        limits: config.connection_limits(),
+        budget_bytes: config.kafka.in_flight_size_max.as_usize(),
+        connections_max: config.kafka.connections_max,
+        drain: config.node.drain_timeout.0,
+        metrics,
+    };
+    let task = tokio::spawn(kafka::serve(listener, stopping));
+    Ok(Listening { address, task })
 }
 
 const RESTORE: &str = "check the disk, and restore the data directory from a backup";

@@ -7,6 +7,8 @@
 
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod backoff;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod held;
 #[cfg(feature = "kafka")]

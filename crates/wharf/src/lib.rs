@@ -33,6 +33,8 @@ mod bus;
 pub mod claim;
 mod clock;
 mod connect;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod envelope;
 mod event;
 mod extract;

@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
+use wharf_log::Unit;
+
 use super::calls::{check_name, partition_exists};
 use super::machine::refusal;
 use super::shell::{Cell, Group};
 use super::{CommitCall, CommitOffset, Member};
+use crate::commit::{Outcome, submit};
 use crate::produce::{check, produced};
 use crate::{Broker, Context, Error, ErrorKind, Produce, Produced};
-
-use wharf_log::Unit;
 
 impl Broker {
     /// Appends batches and commits offsets of a member's group, all or nothing; durable when this
@@ -25,17 +26,12 @@ impl Broker {
         &self,
         cx: &Context,
         records: Vec<Produce>,
-        member: &Member,
-        offsets: Vec<CommitOffset>,
+        offsets: Option<(&Member, Vec<CommitOffset>)>,
     ) -> impl Future<Output = Result<Vec<Produced>, Error>> + Send + use<> {
-        let submitted = self.submit_with_offsets(cx, records, member, offsets);
+        let submitted = self.submit_with_offsets(cx, records, offsets);
         async move {
             let committed = submitted?.wait().await?;
-            committed
-                .appends
-                .iter()
-                .map(|append| Ok(produced(append)))
-                .collect()
+            Ok(committed.appends.iter().map(produced).collect())
         }
     }
 
@@ -43,10 +39,8 @@ impl Broker {
         &self,
         cx: &Context,
         records: Vec<Produce>,
-        member: &Member,
-        offsets: Vec<CommitOffset>,
-    ) -> Result<crate::commit::Outcome, Error> {
-        check_name(&member.group)?;
+        offsets: Option<(&Member, Vec<CommitOffset>)>,
+    ) -> Result<Outcome, Error> {
         let clock = self.shared.runtime.now();
         let mut unit = Unit::default();
         for records in records {
@@ -57,6 +51,10 @@ impl Broker {
             }
             unit.appends.extend(checked.unit.appends);
         }
+        let Some((member, offsets)) = offsets else {
+            return Ok(submit(&self.shared.appender, unit, |_outcome| ()));
+        };
+        check_name(&member.group)?;
         let now = self.shared.runtime.steady();
         let mut commits = Vec::with_capacity(offsets.len());
         for offset in offsets {

@@ -17,7 +17,7 @@ fn step(
     outputs: Vec<Produce>,
     offsets: Vec<CommitOffset>,
 ) -> impl Future<Output = Result<Vec<Produced>, Error>> + Send + use<> {
-    broker.produce_and_commit(&client(), outputs, member, offsets)
+    broker.produce_and_commit(&client(), outputs, Some((member, offsets)))
 }
 
 fn output(topic: &str, values: &[&str]) -> Produce {

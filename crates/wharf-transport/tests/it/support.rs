@@ -1,6 +1,5 @@
 //! A real server behind a proxy, as the conformance suite and the tests of the transports use it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -10,7 +9,9 @@ use harness::Proxy;
 use harness::servers::{Place, Plan, Protocol, Running, Site};
 use wharf_message::Timestamp;
 use wharf_message::transport::Transport;
-use wharf_message::transport::conformance::{Fixture, Report};
+use wharf_message::transport::conformance::Fixture;
+
+pub use crate::report::keep;
 
 /// Which server, and how it is started.
 #[derive(Clone, Copy)]
@@ -134,12 +135,4 @@ pub fn program(variable: &str) -> Option<PathBuf> {
         eprintln!("skipped: {variable} does not name the server's program");
     }
     program
-}
-
-/// Keeps the report where the table is made from, and fails when a case did.
-pub fn keep(report: &Report) {
-    let file = format!("conformance-{}.json", report.name);
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
-    fs::write(file, report.to_json()).unwrap();
-    report.assert_passed();
 }

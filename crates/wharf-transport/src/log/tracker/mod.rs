@@ -25,6 +25,13 @@ pub struct TopicPartition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u32);
 
+impl Slot {
+    /// The assignment that a delivery belongs to, or belonged to.
+    pub fn of(token: Token) -> Self {
+        parts(token).0
+    }
+}
+
 /// Bits of a token that count deliveries; those above are the slot.
 const SEQUENCE_BITS: u32 = 40;
 const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
@@ -243,6 +250,11 @@ impl Tracker {
     /// One past the last offset read of a partition.
     pub fn position(&self, slot: Slot) -> Option<i64> {
         self.slots.get(&slot)?.read_to
+    }
+
+    /// Everything before this offset is settled; unknown before something was read.
+    pub fn watermark(&self, slot: Slot) -> Option<i64> {
+        self.slots.get(&slot)?.watermark()
     }
 
     /// Whether more of a partition may be read: false when it is revoked, or when too much waits
