@@ -98,8 +98,9 @@ pub enum Error {
     /// Outputs that were stored cannot be read.
     #[error("{0} ({code})", code = Code::INBOX_OUTPUTS_DAMAGED)]
     OutputsDamaged(#[from] Damaged),
-    /// Outputs were to be recorded for a message that has no row: [`Inbox::once`](crate::Inbox::once)
-    /// was not asked in this transaction.
+    /// Outputs were to be recorded for a message that has no row: neither
+    /// [`Inbox::once`](crate::Inbox::once) nor [`Inbox::advance`](crate::Inbox::advance) was asked for
+    /// it in this transaction.
     #[error("outputs are recorded in the transaction in which the message was the first")]
     NotFirst,
 }

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use sqlx::{Pool, Transaction};
 use wharf_message::idempotency::Key;
@@ -63,15 +64,19 @@ pub enum Once {
 }
 
 /// Whether a sequence is beyond the ones seen before of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Advance {
     /// It is, and it is the last one now: handle the message, in this transaction.
     Accepted,
-    /// It is not: roll back, handle nothing, accept the message.
+    /// It is not: roll back and handle nothing.
     Behind {
         /// The last one that was accepted.
         last: i64,
+        /// If this sequence is the last one: what its run published, to be published again with the
+        /// same ids before the message is accepted. Those of earlier ones were published before the
+        /// next one of the key was handled.
+        outputs: Vec<(TopicName, Message)>,
     },
 }
 
@@ -158,12 +163,8 @@ impl Inbox {
                 Code::INBOX_PAYLOAD_DIFFERS
             );
         }
-        let outputs = match outputs {
-            Some(outputs) => decode_outputs(outputs.into())?,
-            None => Vec::new(),
-        };
         Ok(Once::Duplicate {
-            outputs,
+            outputs: decoded(outputs)?,
             same_payload,
         })
     }
@@ -180,14 +181,9 @@ impl Inbox {
         key: &Key,
         outputs: &[(TopicName, Message)],
     ) -> Result<(), Error> {
-        if outputs.is_empty() {
+        let Some(encoded) = encoded(outputs)? else {
             return Ok(());
-        }
-        let encoded = encode_outputs(outputs);
-        let bytes = encoded.len();
-        if bytes > OUTPUTS_BYTES_MAX {
-            return Err(Error::OutputsTooLarge { bytes });
-        }
+        };
         let (source, id) = (stored(key.source.as_bytes()), stored(key.id.as_bytes()));
         let values = [
             Value::Bytes(&encoded),
@@ -236,11 +232,65 @@ impl Inbox {
         }
         let last = D::last_sequence(transaction, D::STATEMENTS.last_sequence, &values[1..4]).await;
         match last.map_err(of::<D>)? {
-            Some(last) if last >= sequence => Ok(Advance::Behind { last }),
+            Some((last, outputs)) if last >= sequence => Ok(Advance::Behind {
+                last,
+                outputs: decoded(outputs.filter(|_| last == sequence))?,
+            }),
             // Somebody else's row came or went in between.
             _ => Err(Error::Conflict(None)),
         }
     }
+
+    /// Keeps what the handler's run is about to publish beside the mark that [`Inbox::advance`] made in
+    /// the same transaction, as [`Inbox::record_outputs`] does.
+    ///
+    /// # Errors
+    /// As [`Inbox::record_outputs`].
+    pub async fn record_sequence_outputs<D: Dialect>(
+        &self,
+        transaction: &mut Transaction<'_, D>,
+        source: &str,
+        key: &[u8],
+        sequence: i64,
+        outputs: &[(TopicName, Message)],
+    ) -> Result<(), Error> {
+        let Some(encoded) = encoded(outputs)? else {
+            return Ok(());
+        };
+        let (source, key) = (stored(source.as_bytes()), stored(key));
+        let values = [
+            Value::Bytes(&encoded),
+            Value::Text(&self.consumer),
+            Value::Text(&source),
+            Value::Text(&key),
+            Value::Integer(sequence),
+        ];
+        let sql = D::STATEMENTS.record_sequence_outputs;
+        match D::execute(transaction, sql, &values).await {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(Error::NotFirst),
+            Err(error) => Err(of::<D>(error)),
+        }
+    }
+}
+
+/// What is stored for these outputs; `None` for none.
+fn encoded(outputs: &[(TopicName, Message)]) -> Result<Option<Bytes>, Error> {
+    if outputs.is_empty() {
+        return Ok(None);
+    }
+    let encoded = encode_outputs(outputs);
+    if encoded.len() > OUTPUTS_BYTES_MAX {
+        return Err(Error::OutputsTooLarge {
+            bytes: encoded.len(),
+        });
+    }
+    Ok(Some(encoded))
+}
+
+fn decoded(stored: Option<Vec<u8>>) -> Result<Vec<(TopicName, Message)>, Error> {
+    let outputs = stored.map(|stored| decode_outputs(stored.into()));
+    Ok(outputs.transpose()?.unwrap_or_default())
 }
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {

@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -200,6 +201,9 @@ impl Database {
     }
 
     fn initialise(&self) -> Result<()> {
+        // One after the other: MariaDB's script fails now and then beside another one.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let program = self.kind.program()?;
         let data = self.folder.join("data");
         let mut command = match self.kind {
@@ -214,7 +218,8 @@ impl Database {
                 let mut command = Command::new("mariadb-install-db");
                 command.args(["--no-defaults", "--skip-test-db", "--skip-name-resolve"]);
                 command.arg("--auth-root-authentication-method=normal");
-                command.args(self.as_this_user()?);
+                command.args(self.as_this_user());
+                command.arg(format!("--tmpdir={}", self.folder.display()));
                 command.arg(format!("--datadir={}", data.display()));
                 command
             }
@@ -246,7 +251,8 @@ impl Database {
             DatabaseKind::MariaDb => {
                 let mut command = Command::new(&program);
                 command.args(["--no-defaults", "--skip-networking", "--skip-name-resolve"]);
-                command.args(self.as_this_user()?);
+                command.args(self.as_this_user());
+                command.arg(format!("--tmpdir={}", self.folder.display()));
                 command.arg(format!("--datadir={}", data.display()));
                 command.arg(format!("--socket={}", self.socket().display()));
                 command.arg(format!("--pid-file={}", self.folder.join("pid").display()));
@@ -318,10 +324,10 @@ impl Database {
     }
 
     /// MariaDB runs as root only when told to.
-    fn as_this_user(&self) -> Result<Option<&'static str>> {
-        Ok(rustix::process::geteuid()
+    fn as_this_user(&self) -> Option<&'static str> {
+        rustix::process::geteuid()
             .is_root()
-            .then_some("--user=root"))
+            .then_some("--user=root")
     }
 }
 

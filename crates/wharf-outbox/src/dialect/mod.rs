@@ -51,12 +51,16 @@ pub struct Statements {
     pub(crate) purge: &'static str,
     /// Payload hash and outputs, by consumer, source, id.
     pub(crate) find: &'static str,
-    /// The last sequence, by consumer, source, key.
+    /// Outputs, consumer, source, key, sequence: of the sequence that is the last one.
+    pub(crate) record_sequence_outputs: &'static str,
+    /// The last sequence and its outputs, by consumer, source, key.
     pub(crate) last_sequence: &'static str,
 }
 
 /// What a row of the inbox holds: the payload's hash, and the outputs if there are any.
 pub(crate) type Found = (Vec<u8>, Option<Vec<u8>>);
+/// What a row of the high-water marks holds: the last sequence, and its outputs if there are any.
+pub(crate) type Last = (i64, Option<Vec<u8>>);
 
 /// A database that an [`Inbox`](crate::Inbox) can be in: `sqlx::Postgres`, `sqlx::MySql` (also
 /// MariaDB) and `sqlx::Sqlite`, each with its feature. Sealed: what the statements promise each other
@@ -82,13 +86,13 @@ pub trait Dialect: sqlx::Database + Sealed {
         values: &'a [Value<'a>],
     ) -> impl Future<Output = Result<Option<Found>, sqlx::Error>> + Send + 'a;
 
-    /// The last sequence of a key.
+    /// The last sequence of a key, and its outputs.
     #[doc(hidden)]
     fn last_sequence<'a>(
         connection: &'a mut Self::Connection,
         sql: &'static str,
         values: &'a [Value<'a>],
-    ) -> impl Future<Output = Result<Option<i64>, sqlx::Error>> + Send + 'a;
+    ) -> impl Future<Output = Result<Option<Last>, sqlx::Error>> + Send + 'a;
 
     /// Creates what is missing, with several instances doing so at once.
     #[doc(hidden)]
@@ -147,10 +151,11 @@ macro_rules! run_statements {
             connection: &'a mut Self::Connection,
             sql: &'static str,
             values: &'a [$crate::dialect::Value<'a>],
-        ) -> Result<Option<i64>, sqlx::Error> {
+        ) -> Result<Option<$crate::dialect::Last>, sqlx::Error> {
             use sqlx::Row as _;
             let row = bound(sql, values).fetch_optional(connection).await?;
-            row.map(|row| row.try_get(0)).transpose()
+            row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .transpose()
         }
     };
 }

@@ -30,6 +30,7 @@ const STATEMENTS: &Statements = &Statements {
     message_key VARBINARY(255) NOT NULL,
     last_sequence BIGINT NOT NULL,
     seen_at DATETIME(6) NOT NULL,
+    outputs MEDIUMBLOB,
     PRIMARY KEY (consumer, source, message_key)
 ) ENGINE = InnoDB",
     ],
@@ -39,7 +40,7 @@ const STATEMENTS: &Statements = &Statements {
         VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6))",
     record_outputs: "UPDATE wharf_inbox SET outputs = ?
         WHERE consumer = ? AND source = ? AND message_id = ?",
-    advance: "UPDATE wharf_inbox_high_water SET last_sequence = ?, seen_at = UTC_TIMESTAMP(6)
+    advance: "UPDATE wharf_inbox_high_water SET last_sequence = ?, outputs = NULL, seen_at = UTC_TIMESTAMP(6)
         WHERE consumer = ? AND source = ? AND message_key = ? AND last_sequence < ?",
     first_sequence: Some(
         "INSERT INTO wharf_inbox_high_water (consumer, source, message_key, last_sequence, seen_at)
@@ -58,7 +59,9 @@ const STATEMENTS: &Statements = &Statements {
         AND wharf_inbox.source = old.source AND wharf_inbox.message_id = old.message_id",
     find: "SELECT payload_hash, outputs FROM wharf_inbox
         WHERE consumer = ? AND source = ? AND message_id = ? LOCK IN SHARE MODE",
-    last_sequence: "SELECT last_sequence FROM wharf_inbox_high_water
+    record_sequence_outputs: "UPDATE wharf_inbox_high_water SET outputs = ?
+        WHERE consumer = ? AND source = ? AND message_key = ? AND last_sequence = ?",
+    last_sequence: "SELECT last_sequence, outputs FROM wharf_inbox_high_water
         WHERE consumer = ? AND source = ? AND message_key = ? LOCK IN SHARE MODE",
 };
 

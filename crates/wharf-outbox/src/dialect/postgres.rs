@@ -33,6 +33,7 @@ const STATEMENTS: &Statements = &Statements {
     message_key text COLLATE "C" NOT NULL,
     last_sequence bigint NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT now(),
+    outputs bytea,
     PRIMARY KEY (consumer, source, message_key)
 )"#,
     ],
@@ -43,7 +44,7 @@ const STATEMENTS: &Statements = &Statements {
     advance:
         "INSERT INTO wharf_inbox_high_water AS known (consumer, source, message_key, last_sequence)
         VALUES ($2, $3, $4, $1) ON CONFLICT (consumer, source, message_key) DO UPDATE
-        SET last_sequence = excluded.last_sequence, seen_at = now()
+        SET last_sequence = excluded.last_sequence, outputs = NULL, seen_at = now()
         WHERE known.last_sequence < $5",
     first_sequence: None,
     before_purge: None,
@@ -52,7 +53,9 @@ const STATEMENTS: &Statements = &Statements {
         ORDER BY seen_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     find: "SELECT payload_hash, outputs FROM wharf_inbox
         WHERE consumer = $1 AND source = $2 AND message_id = $3",
-    last_sequence: "SELECT last_sequence FROM wharf_inbox_high_water
+    record_sequence_outputs: "UPDATE wharf_inbox_high_water SET outputs = $1
+        WHERE consumer = $2 AND source = $3 AND message_key = $4 AND last_sequence = $5",
+    last_sequence: "SELECT last_sequence, outputs FROM wharf_inbox_high_water
         WHERE consumer = $1 AND source = $2 AND message_key = $3",
 };
 

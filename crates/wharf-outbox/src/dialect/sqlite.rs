@@ -30,6 +30,7 @@ const STATEMENTS: &Statements = &Statements {
     message_key TEXT NOT NULL,
     last_sequence INTEGER NOT NULL,
     seen_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
+    outputs BLOB,
     PRIMARY KEY (consumer, source, message_key)
 ) WITHOUT ROWID",
     ],
@@ -40,7 +41,7 @@ const STATEMENTS: &Statements = &Statements {
     advance:
         "INSERT INTO wharf_inbox_high_water AS known (consumer, source, message_key, last_sequence)
         VALUES (?2, ?3, ?4, ?1) ON CONFLICT (consumer, source, message_key) DO UPDATE
-        SET last_sequence = excluded.last_sequence, seen_at = excluded.seen_at
+        SET last_sequence = excluded.last_sequence, outputs = NULL, seen_at = excluded.seen_at
         WHERE known.last_sequence < ?5",
     first_sequence: None,
     before_purge: None,
@@ -49,7 +50,9 @@ const STATEMENTS: &Statements = &Statements {
         ORDER BY seen_at LIMIT ?)",
     find: "SELECT payload_hash, outputs FROM wharf_inbox
         WHERE consumer = ? AND source = ? AND message_id = ?",
-    last_sequence: "SELECT last_sequence FROM wharf_inbox_high_water
+    record_sequence_outputs: "UPDATE wharf_inbox_high_water SET outputs = ?
+        WHERE consumer = ? AND source = ? AND message_key = ? AND last_sequence = ?",
+    last_sequence: "SELECT last_sequence, outputs FROM wharf_inbox_high_water
         WHERE consumer = ? AND source = ? AND message_key = ?",
 };
 

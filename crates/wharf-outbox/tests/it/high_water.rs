@@ -2,9 +2,9 @@
 
 use futures_util::future::join_all;
 use sqlx::Pool;
-use wharf_outbox::{Advance, Class};
+use wharf_outbox::{Advance, Class, Error};
 
-use crate::support::{Server, count, effect, fresh, inbox, on_every_database};
+use crate::support::{Server, count, effect, fresh, inbox, on_every_database, outputs};
 
 async fn advance<D: Server>(pool: &Pool<D>, key: &[u8], sequence: i64) -> Advance {
     let mut transaction = pool.begin().await.unwrap();
@@ -15,20 +15,27 @@ async fn advance<D: Server>(pool: &Pool<D>, key: &[u8], sequence: i64) -> Advanc
     advance.unwrap()
 }
 
+fn behind(last: i64) -> Advance {
+    Advance::Behind {
+        last,
+        outputs: Vec::new(),
+    }
+}
+
 async fn only_what_is_beyond_the_last_sequence_of_its_key_is_accepted<D: Server>() {
     let pool = fresh::<D>().await;
     for (key, sequence, expected) in [
         (&b"a"[..], -5, Advance::Accepted),
-        (b"a", -5, Advance::Behind { last: -5 }),
+        (b"a", -5, behind(-5)),
         (b"a", 7, Advance::Accepted),
-        (b"a", 6, Advance::Behind { last: 7 }),
+        (b"a", 6, behind(7)),
         (b"A", 6, Advance::Accepted),
         (b"\xff\0", 1, Advance::Accepted),
-        (b"\xff\0", 1, Advance::Behind { last: 1 }),
+        (b"\xff\0", 1, behind(1)),
         (b"", i64::MIN, Advance::Accepted),
-        (b"", i64::MIN, Advance::Behind { last: i64::MIN }),
+        (b"", i64::MIN, behind(i64::MIN)),
         (b"", i64::MAX, Advance::Accepted),
-        (b"", i64::MAX, Advance::Behind { last: i64::MAX }),
+        (b"", i64::MAX, behind(i64::MAX)),
         (b"a", 8, Advance::Accepted),
     ] {
         let context = format!("{} {sequence}", key.escape_ascii());
@@ -50,6 +57,41 @@ async fn a_rollback_leaves_the_mark_where_it_was<D: Server>() {
     assert_eq!(advance(&pool, b"b", 1).await, Advance::Accepted);
 }
 
+async fn the_outputs_of_the_last_sequence_of_a_key_are_handed_back<D: Server>() {
+    let pool = fresh::<D>().await;
+    for sequence in [1, 2] {
+        let mut transaction = pool.begin().await.unwrap();
+        let inbox = inbox();
+        let unclaimed = outputs("x");
+        let early = inbox
+            .record_sequence_outputs(&mut transaction, "orders", b"a", sequence, &unclaimed)
+            .await;
+        assert!(matches!(early, Err(Error::NotFirst)), "{early:?}");
+        let advance = inbox
+            .advance(&mut transaction, "orders", b"a", sequence)
+            .await;
+        assert_eq!(advance.unwrap(), Advance::Accepted);
+        let published = outputs(&sequence.to_string());
+        let kept = inbox
+            .record_sequence_outputs(&mut transaction, "orders", b"a", sequence, &published)
+            .await;
+        kept.unwrap();
+        transaction.commit().await.unwrap();
+        let again = Advance::Behind {
+            last: sequence,
+            outputs: published,
+        };
+        assert_eq!(self::advance(&pool, b"a", sequence).await, again);
+    }
+    assert_eq!(advance(&pool, b"a", 1).await, behind(2));
+    assert_eq!(advance(&pool, b"a", 3).await, Advance::Accepted);
+    assert_eq!(
+        advance(&pool, b"a", 3).await,
+        behind(3),
+        "it published nothing"
+    );
+}
+
 async fn racing_consumers_accept_every_sequence_at_most_once<D: Server>() {
     let pool = fresh::<D>().await;
     let one = |_| {
@@ -65,7 +107,7 @@ async fn racing_consumers_accept_every_sequence_at_most_once<D: Server>() {
     for ended in join_all((0..8).map(one)).await {
         ended.unwrap();
     }
-    assert_eq!(advance(&pool, b"a", 20).await, Advance::Behind { last: 20 });
+    assert_eq!(advance(&pool, b"a", 20).await, behind(20));
     for sequence in 1..=20 {
         let found = count(&pool, "effects", &format!("id = '{sequence}'")).await;
         assert!(found <= 1, "{sequence} was handled {found} times");
@@ -90,5 +132,6 @@ async fn try_one<D: Server>(pool: &Pool<D>, sequence: i64) -> Result<(), Class> 
 on_every_database! {
     only_what_is_beyond_the_last_sequence_of_its_key_is_accepted
     a_rollback_leaves_the_mark_where_it_was
+    the_outputs_of_the_last_sequence_of_a_key_are_handed_back
     racing_consumers_accept_every_sequence_at_most_once
 }

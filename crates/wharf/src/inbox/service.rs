@@ -109,11 +109,8 @@ async fn attempt<D: Dialect>(
     let headers = &last.message.headers;
     let cause = Cause::of(headers, &last.topic, last.position, context.group.as_str());
     let outputs = context.bus.shared().outputs(effects, headers, &cause)?;
-    if let Some(Mark::Key(key)) = marks.last() {
-        let kept = inbox
-            .inbox
-            .record_outputs(&mut transaction, key, &outputs)
-            .await;
+    if let Some(mark) = marks.last() {
+        let kept = keep(&inbox, &mut transaction, mark, &outputs).await;
         kept.map_err(|error| of_inbox(&error))?;
     }
     transaction
@@ -180,8 +177,30 @@ async fn claim<D: Dialect>(
                 .await;
             Ok(match advanced.map_err(|error| of_inbox(&error))? {
                 Advance::Accepted => None,
-                Advance::Behind { .. } => Some(Seen::Before(Vec::new())),
+                Advance::Behind { outputs, .. } => Some(Seen::Before(outputs)),
             })
+        }
+    }
+}
+
+/// Keeps what is about to be published beside what recognises the message.
+async fn keep<D: Dialect>(
+    inbox: &SqlInbox<D>,
+    transaction: &mut Transaction<'static, D>,
+    mark: &Mark,
+    outputs: &[(TopicName, Message)],
+) -> Result<(), wharf_outbox::Error> {
+    let inbox = &inbox.inbox;
+    match mark {
+        Mark::Key(key) => inbox.record_outputs(transaction, key, outputs).await,
+        Mark::Sequence {
+            source,
+            key,
+            sequence,
+        } => {
+            inbox
+                .record_sequence_outputs(transaction, source, key, *sequence, outputs)
+                .await
         }
     }
 }
