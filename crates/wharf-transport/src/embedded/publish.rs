@@ -251,8 +251,8 @@ impl Core {
             let outcome = outcome.unwrap_or_else(|| Err(stopped()));
             match outcome {
                 Ok(produced) => {
-                    self.publisher
-                        .answer_all(&mut sent.queued, sent.partition, produced)
+                    let queued = std::mem::take(&mut sent.queued);
+                    self.publisher.answer_all(queued, sent.partition, produced);
                 }
                 Err(error) => {
                     let (topic, at) = (&sent.topic, sent.partition);
@@ -299,7 +299,7 @@ impl Core {
         &self,
         topic: &Topic,
         partition: usize,
-        mut queued: Vec<Queued>,
+        queued: Vec<Queued>,
         refusal: BrokerError,
     ) {
         let of_one = matches!(
@@ -316,7 +316,7 @@ impl Core {
             }
             return;
         }
-        for queued in queued.drain(..) {
+        for queued in queued {
             let outcome = self.produce(topic, partition, std::slice::from_ref(&queued.record));
             let answer = match outcome.await.pop() {
                 Some(Ok(produced)) => Ok(Some(position(partition, produced.base_offset))),
@@ -360,8 +360,8 @@ impl Publisher {
         self.waiting.load(Ordering::Relaxed) == 0
     }
 
-    fn answer_all(&self, queued: &mut Vec<Queued>, partition: usize, produced: Produced) {
-        for (index, queued) in queued.drain(..).enumerate() {
+    fn answer_all(&self, queued: Vec<Queued>, partition: usize, produced: Produced) {
+        for (index, queued) in queued.into_iter().enumerate() {
             let offset = produced.base_offset + i64::try_from(index).unwrap_or(i64::MAX);
             self.answer(queued, Ok(Some(position(partition, offset))));
         }

@@ -247,7 +247,10 @@ async fn who_crashed_keeps_nobody_waiting_and_loses_nothing() {
         began.elapsed() < Duration::from_secs(40),
         "a session's time-out was waited for"
     );
-    assert_eq!(rest(&again.transport, group("reader", "out")).await, ["2", "0"]);
+    assert_eq!(
+        rest(&again.transport, group("reader", "out")).await,
+        ["2", "0"]
+    );
     again.node.shutdown().await.unwrap();
 }
 

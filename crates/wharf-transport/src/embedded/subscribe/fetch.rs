@@ -94,7 +94,7 @@ impl Shared {
                 continue;
             }
             match self.read(&mut found).await {
-                Ok(batches) => self.fill(&wanted, found, batches),
+                Ok(batches) => self.fill(&wanted, &found, batches),
                 Err(error) => self.pause(&wanted, &error),
             }
         }
@@ -118,7 +118,7 @@ impl Shared {
         reading.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    fn fill(&self, wanted: &Wanted, found: FetchedPartition, batches: Vec<Bytes>) {
+    fn fill(&self, wanted: &Wanted, found: &FetchedPartition, batches: Vec<Bytes>) {
         let mut state = self.state();
         if let Some(part) = state.parts.get_mut(&wanted.slot)
             && part.next == wanted.offset

@@ -7,6 +7,7 @@
 mod fetch;
 mod member;
 mod part;
+mod plan;
 mod state;
 mod whole;
 mod work;

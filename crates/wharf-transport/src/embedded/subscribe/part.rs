@@ -102,7 +102,7 @@ impl Part {
     }
 
     /// Takes what was fetched.
-    pub(super) fn fill(&mut self, fetched: FetchedPartition, batches: Vec<Bytes>) {
+    pub(super) fn fill(&mut self, fetched: &FetchedPartition, batches: Vec<Bytes>) {
         self.aborted = fetched
             .aborted
             .iter()

@@ -3,7 +3,7 @@
 //! Invariants: a delivery that is out is counted once, until its settlement is carried out; what is
 //! released is read again from where it is; what waits for its time is bounded.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,8 +25,6 @@ const SPAN_MAX: usize = 100_000;
 /// How many messages whose time has not come are known at once, and how many bytes of them are kept.
 const HELD_MAX: usize = 20_000;
 const HELD_BYTES_MAX: usize = 32 << 20;
-/// What one unit appends for settlements together; a single one may append more.
-const UNIT_BYTES_MAX: usize = 512 << 10;
 
 /// How a subscription ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,20 +58,6 @@ struct Held {
     origin: Origin,
 }
 
-/// What one unit is to carry out.
-pub(super) struct Plan {
-    pub(super) works: Vec<Work>,
-    pub(super) watermarks: Vec<(TopicPartition, i64)>,
-    /// Accepted with outputs, and not before the watermark: said in its metadata.
-    pub(super) accepted: Vec<(Slot, i64)>,
-}
-
-impl Plan {
-    pub(super) fn is_empty(&self) -> bool {
-        self.works.is_empty() && self.watermarks.is_empty()
-    }
-}
-
 /// See the module.
 pub(super) struct State {
     /// `None` for everyone.
@@ -91,11 +75,11 @@ pub(super) struct State {
     pub(super) has_work: bool,
     hold: Hold<Held>,
     origins: HashMap<Token, Origin>,
-    works: VecDeque<Work>,
+    pub(super) works: VecDeque<Work>,
     out: usize,
     in_flight_max: usize,
     /// How many offsets of a partition its metadata can name.
-    accepted_max: usize,
+    pub(super) accepted_max: usize,
     /// `next` waits for a settlement.
     is_full: bool,
     turn: usize,
@@ -350,7 +334,7 @@ impl State {
     }
 
     /// Reads again what was released.
-    fn seek(&mut self, slot: Slot) {
+    pub(super) fn seek(&mut self, slot: Slot) {
         if let Some(from) = self.tracker.reread(slot)
             && let Some(part) = self.parts.get_mut(&slot)
         {
@@ -440,7 +424,7 @@ impl State {
     }
 
     /// The delivery is settled for good. Whether `next` waits for that.
-    fn done(&mut self, token: Token) -> bool {
+    pub(super) fn done(&mut self, token: Token) -> bool {
         let slot = Slot::of(token);
         if !self.tracker.settle(token) {
             return false;
@@ -454,7 +438,7 @@ impl State {
         self.count_out(slot)
     }
 
-    fn count_out(&mut self, slot: Slot) -> bool {
+    pub(super) fn count_out(&mut self, slot: Slot) -> bool {
         if let Some(part) = self.parts.get_mut(&slot) {
             part.out -= 1;
             self.out -= 1;
@@ -527,157 +511,6 @@ impl State {
     pub(super) fn out_of_order(&mut self, error: Error) {
         if !std::mem::replace(&mut self.is_out, true) {
             self.outage = Some(error);
-        }
-    }
-
-    // Carrying out
-
-    /// What the next unit carries out.
-    pub(super) fn plan(&mut self, now: Instant) -> Plan {
-        self.has_work = false;
-        self.is_dirty = false;
-        let works = match self.works.is_empty() {
-            true => Vec::new(),
-            false => self.choose(now),
-        };
-        let mut watermarks = self.tracker.uncommitted();
-        let mut accepted = Vec::new();
-        if self.group.is_none() {
-            self.tracker.committed(&watermarks);
-            watermarks.clear();
-        } else if !works.is_empty() {
-            let chosen = works.iter().map(|work| work.token).collect();
-            let ahead = self.tracker.prefix(&chosen);
-            watermarks.retain(|(of, _)| ahead.watermarks.iter().all(|(other, _)| other != of));
-            watermarks.extend(ahead.watermarks);
-            for work in works.iter().filter(|work| work.is_atomic()) {
-                let slot = Slot::of(work.token);
-                let Some((of, offset)) = self.tracker.origin(work.token) else {
-                    continue;
-                };
-                let known = watermarks.iter().any(|(other, _)| other == of);
-                if ahead.tokens.contains(&work.token) {
-                    continue;
-                }
-                accepted.push((slot, offset));
-                if let Some(watermark) = self.tracker.watermark(slot).filter(|_| !known) {
-                    watermarks.push((of.clone(), watermark));
-                }
-            }
-        }
-        Plan {
-            works,
-            watermarks,
-            accepted,
-        }
-    }
-
-    /// The settlements of the next unit. Outputs that belong to an acceptance wait when neither the
-    /// offset nor its metadata can say that it happened.
-    fn choose(&mut self, now: Instant) -> Vec<Work> {
-        let (mut works, mut left) = (Vec::<Work>::new(), VecDeque::new());
-        let (mut bytes, mut is_more) = (0, false);
-        for work in std::mem::take(&mut self.works) {
-            let is_due = work.not_before.is_none_or(|time| time <= now);
-            let is_alone = work.is_alone || works.first().is_some_and(|first| first.is_alone);
-            let fits = works.is_empty() || !is_alone && bytes + work.bytes() <= UNIT_BYTES_MAX;
-            if is_due && fits {
-                bytes += work.bytes();
-                works.push(work);
-            } else {
-                is_more |= is_due;
-                left.push_back(work);
-            }
-        }
-        self.works = left;
-        self.has_work |= is_more;
-        if self.group.is_none() {
-            return works;
-        }
-        let chosen = works.iter().map(|work| work.token).collect();
-        let prefix: HashSet<Token> = self.tracker.prefix(&chosen).tokens.into_iter().collect();
-        let mut named = HashMap::<Slot, usize>::new();
-        let (works, waiting): (Vec<Work>, Vec<Work>) = works.into_iter().partition(|work| {
-            if !work.is_atomic() || prefix.contains(&work.token) {
-                return true;
-            }
-            let slot = Slot::of(work.token);
-            let part = self.parts.get(&slot);
-            let named = named
-                .entry(slot)
-                .or_insert_with(|| part.map_or(0, |part| part.accepted.len()));
-            *named += 1;
-            *named <= self.accepted_max
-        });
-        for work in waiting.into_iter().rev() {
-            self.works.push_front(work);
-        }
-        works
-    }
-
-    /// A unit is durable. Whether `next` waits for what it settled.
-    pub(super) fn carried_out(&mut self, plan: Plan) -> bool {
-        self.tracker.committed(&plan.watermarks);
-        for (slot, offset) in plan.accepted {
-            if let Some(part) = self.parts.get_mut(&slot) {
-                part.accepted.insert(offset);
-            }
-        }
-        for (of, watermark) in &plan.watermarks {
-            let part = self.parts.values_mut().find(|part| part.partition == *of);
-            if let Some(part) = part.filter(|part| !part.accepted.is_empty()) {
-                part.accepted = part.accepted.split_off(watermark);
-            }
-        }
-        let mut is_awaited = false;
-        for work in plan.works {
-            is_awaited |= self.done(work.token);
-            work.answer(Ok(()));
-        }
-        is_awaited
-    }
-
-    /// A unit was refused: its settlements are tried again, after `not_before` if that is given,
-    /// each alone if one of them may be to blame.
-    pub(super) fn put_back(&mut self, plan: Plan, not_before: Option<Instant>, is_alone: bool) {
-        for mut work in plan.works.into_iter().rev() {
-            work.not_before = not_before;
-            work.is_alone |= is_alone;
-            self.works.push_front(work);
-        }
-        self.is_dirty = true;
-        self.has_work |= not_before.is_none();
-    }
-
-    /// An acceptance was refused for good: its delivery comes again.
-    pub(super) fn refuse(&mut self, work: Work, error: Error) {
-        let slot = Slot::of(work.token);
-        if self.tracker.release(work.token) {
-            self.seek(slot);
-            self.count_out(slot);
-        }
-        work.answer(Err(error));
-    }
-
-    /// When something that was refused is tried again.
-    pub(super) fn next_try(&self) -> Option<Instant> {
-        self.works.iter().filter_map(|work| work.not_before).min()
-    }
-
-    /// Whether everything settled was carried out.
-    pub(super) fn is_settled(&self) -> bool {
-        self.works.is_empty() && !self.is_dirty
-    }
-
-    /// Tells whoever still waits that nothing more is carried out.
-    pub(super) fn end(&mut self) {
-        self.phase = Phase::Ended;
-        for work in std::mem::take(&mut self.works) {
-            work.answer(Err(Error::Closed));
-        }
-        let slots: Vec<Slot> = self.parts.keys().copied().collect();
-        for slot in slots {
-            self.revoke(slot);
         }
     }
 }

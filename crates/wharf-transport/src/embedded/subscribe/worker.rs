@@ -17,7 +17,8 @@ use wharf_message::{GroupName, TopicName};
 use super::Shared;
 use super::member::{HANDOVER, Membership, Reading, commit, listed};
 use super::part::{Kind, Part};
-use super::state::{Phase, Plan};
+use super::plan::Plan;
+use super::state::Phase;
 use super::whole;
 use crate::embedded::outputs::Output;
 use crate::embedded::record;
@@ -317,7 +318,8 @@ impl Worker {
                 let may_work = self.failures == 0 || may_commit;
                 let is_due = state.next_try().is_some_and(|time| time <= now);
                 let has_work = (state.has_work || is_due) && may_work;
-                if !has_work && !(state.is_dirty && may_commit) {
+                let may_plan = has_work || state.is_dirty && may_commit;
+                if !may_plan {
                     return;
                 }
                 state.plan(now)
