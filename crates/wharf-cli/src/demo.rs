@@ -3,7 +3,7 @@
 //! The shop reaches the node only through its network port, as any Kafka client would.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -22,7 +22,9 @@ Examples:
   wharf demo                      until Ctrl-C, with the numbers at the end
   wharf demo --orders 5000        so many checkouts, then the numbers
   wharf demo --for 30s --rate 1000
-  wharf demo --keep ./shop-data   keep the data, and go on with it next time")]
+  wharf demo --keep ./shop-data   keep the data, and go on with it next time
+  wharf demo --python             the notification service in Python instead of Rust
+  wharf demo --python-with shop-venv/bin/python")]
 pub(crate) struct Demo {
     /// Stop after so many checkouts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -39,6 +41,12 @@ pub(crate) struct Demo {
     /// Keep the data in this directory [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Run the notification service in Python (needs its package confluent-kafka)
+    #[arg(long)]
+    python: bool,
+    /// The interpreter for it, as that of a virtual environment [default: python3]
+    #[arg(long, value_name = "PATH")]
+    python_with: Option<PathBuf>,
 }
 
 impl Demo {
@@ -53,6 +61,7 @@ impl Demo {
             .keep
             .clone()
             .unwrap_or_else(|| temporary.path().join("data"));
+        let python = self.python(temporary.path()).await?;
         let node = start_node(&data).await?;
         let broker = node.kafka_address().to_string();
         let endless = self.orders.is_none() && self.duration.is_none();
@@ -79,6 +88,7 @@ impl Demo {
             duration: self.duration,
             per_second: self.rate,
             seed: self.seed,
+            python,
         };
         let mut screen = Screen::default();
         let summary = shop::run(options, stop, |snapshot| screen.show(snapshot)).await;
@@ -96,10 +106,20 @@ impl Demo {
             Outcome::Negative
         })
     }
+
+    /// What runs the notification service, if that is not Rust. Before anything else is started.
+    async fn python(&self, folder: &Path) -> anyhow::Result<Option<shop::Python>> {
+        if !self.python && self.python_with.is_none() {
+            return Ok(None);
+        }
+        let usual = Path::new("python3");
+        let interpreter = self.python_with.as_deref().unwrap_or(usual);
+        shop::Python::prepare(interpreter, folder).await.map(Some)
+    }
 }
 
 /// A node on the usual ports where they are free, on others where they are not.
-async fn start_node(data: &std::path::Path) -> anyhow::Result<Node> {
+async fn start_node(data: &Path) -> anyhow::Result<Node> {
     let mut config = Config::default();
     config.node.data = data.to_path_buf();
     // The five services start together; nobody else is expected to join them.
@@ -119,7 +139,7 @@ async fn start_node(data: &std::path::Path) -> anyhow::Result<Node> {
     Ok(Node::start(config).await?)
 }
 
-fn introduction(kafka: &str, http: &str, data: &std::path::Path, endless: bool) -> String {
+fn introduction(kafka: &str, http: &str, data: &Path, endless: bool) -> String {
     let mut text = format!(
         "Wharf runs at {kafka}; metrics at http://{http}/metrics; data in {}.\n\
          Look in from another terminal, with any Kafka client:\n\n\

@@ -1,24 +1,26 @@
-//! What the services tell each other: topics, events, and the envelope around them.
+//! What the services tell each other: each event has a name that stays, a topic, and the order's
+//! number as its key, so that everything about one order stays in order.
 //!
-//! The envelope is CloudEvents 1.0 in Kafka's binary mode: attributes in `ce_` headers, the
-//! payload as JSON. Ids are UUIDv5 of what caused the event, so a service that repeats its work
-//! after a crash repeats the ids too, and its readers can tell.
+//! The library puts the envelope around them (CloudEvents headers). Every event carries the whole
+//! order: each service has all it needs in the message and asks nobody.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use uuid::Uuid;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use wharf::Event;
 
 /// Checkouts from the storefront.
-pub(crate) const CHECKOUTS: &str = "shop.checkouts";
+pub(crate) const CHECKOUTS: &str = Checkout::TOPIC;
 /// Orders placed.
-pub(crate) const ORDERS: &str = "shop.orders";
+pub(crate) const ORDERS: &str = OrderPlaced::TOPIC;
 /// What became of the stock.
-pub(crate) const STOCK: &str = "shop.stock";
+pub(crate) const STOCK: &str = StockReserved::TOPIC;
 /// What became of the money.
-pub(crate) const PAYMENTS: &str = "shop.payments";
+pub(crate) const PAYMENTS: &str = PaymentCaptured::TOPIC;
 /// Parcels.
-pub(crate) const SHIPMENTS: &str = "shop.shipments";
+pub(crate) const SHIPMENTS: &str = ParcelShipped::TOPIC;
 /// How orders ended.
-pub(crate) const OUTCOMES: &str = "shop.outcomes";
+pub(crate) const OUTCOMES: &str = OrderCompleted::TOPIC;
 
 /// Every topic the shop writes, dead letters apart.
 pub const TOPICS: [&str; 6] = [CHECKOUTS, ORDERS, STOCK, PAYMENTS, SHIPMENTS, OUTCOMES];
@@ -31,8 +33,14 @@ pub(crate) struct Line {
     pub(crate) price_cents: u64,
 }
 
-/// A customer's basket, paid by card.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A customer's basket, paid by card. A second click sends the same order, and so the same id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(
+    type = "shop.checkout.submitted",
+    topic = "shop.checkouts",
+    key = "order",
+    id = "order"
+)]
 pub(crate) struct Checkout {
     pub(crate) order: String,
     pub(crate) customer: String,
@@ -40,92 +48,101 @@ pub(crate) struct Checkout {
     pub(crate) lines: Vec<Line>,
 }
 
-/// An order as every later event carries it: each service has all it needs in the message.
+/// An order as every later event carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) order: String,
+    #[serde(rename = "order")]
+    pub(crate) number: String,
     pub(crate) customer: String,
     pub(crate) card: String,
     pub(crate) lines: Vec<Line>,
     pub(crate) total_cents: u64,
 }
 
-/// An order and why it got no further.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refusal {
+/// Its number, which is the key of every event about it.
+impl fmt::Display for Order {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.number)
+    }
+}
+
+/// A checkout became an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+pub(crate) struct OrderPlaced {
+    #[serde(flatten)]
+    pub(crate) order: Order,
+}
+
+/// All lines are set aside for the order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.stock.reserved", topic = "shop.stock", key = "order")]
+pub(crate) struct StockReserved {
+    #[serde(flatten)]
+    pub(crate) order: Order,
+}
+
+/// A shelf is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.stock.unavailable", topic = "shop.stock", key = "order")]
+pub(crate) struct StockUnavailable {
     #[serde(flatten)]
     pub(crate) order: Order,
     pub(crate) reason: String,
 }
 
-/// The kinds of event, as `ce_type`.
-pub(crate) mod kind {
-    pub(crate) const CHECKOUT: &str = "shop.checkout.submitted";
-    pub(crate) const PLACED: &str = "shop.order.placed";
-    pub(crate) const RESERVED: &str = "shop.stock.reserved";
-    pub(crate) const UNAVAILABLE: &str = "shop.stock.unavailable";
-    pub(crate) const RELEASED: &str = "shop.stock.released";
-    pub(crate) const CAPTURED: &str = "shop.payment.captured";
-    pub(crate) const DECLINED: &str = "shop.payment.declined";
-    pub(crate) const SHIPPED: &str = "shop.parcel.shipped";
-    pub(crate) const COMPLETED: &str = "shop.order.completed";
-    pub(crate) const REJECTED: &str = "shop.order.rejected";
+/// What was reserved is back on the shelves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.stock.released", topic = "shop.stock", key = "order")]
+pub(crate) struct StockReleased {
+    #[serde(flatten)]
+    pub(crate) order: Order,
 }
 
-/// A message as a service receives it.
-#[derive(Clone, Debug)]
-pub(crate) struct Delivery {
-    pub(crate) topic: String,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) id: String,
-    pub(crate) kind: String,
-    pub(crate) run: String,
-    pub(crate) correlation: String,
-    pub(crate) sent_millis: i64,
+/// The card was charged. A gateway that reports the same payment twice sends the same id twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(
+    type = "shop.payment.captured",
+    topic = "shop.payments",
+    key = "order",
+    id = "payment"
+)]
+pub(crate) struct PaymentCaptured {
+    pub(crate) payment: String,
+    #[serde(flatten)]
+    pub(crate) order: Order,
 }
 
-/// A message as a service sends it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outgoing {
-    pub(crate) topic: &'static str,
-    pub(crate) kind: &'static str,
-    pub(crate) order: String,
-    pub(crate) payload: Vec<u8>,
-    /// How often it is sent; 2 for a sender that repeats itself.
-    pub(crate) times: u8,
+/// The card was not charged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.payment.declined", topic = "shop.payments", key = "order")]
+pub(crate) struct PaymentDeclined {
+    #[serde(flatten)]
+    pub(crate) order: Order,
+    pub(crate) reason: String,
 }
 
-impl Delivery {
-    /// The payload as `T`, or why it cannot be read.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_slice(&self.payload).map_err(|error| error.to_string())
-    }
+/// A parcel is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.parcel.shipped", topic = "shop.shipments", key = "order")]
+pub(crate) struct ParcelShipped {
+    #[serde(flatten)]
+    pub(crate) order: Order,
 }
 
-impl Outgoing {
-    /// An event about an order.
-    pub(crate) fn new(
-        topic: &'static str,
-        kind: &'static str,
-        order: &str,
-        body: &impl Serialize,
-    ) -> Self {
-        let payload = serde_json::to_vec(body).expect("events are plain structs with string keys");
-        Self {
-            topic,
-            kind,
-            order: order.to_owned(),
-            payload,
-            times: 1,
-        }
-    }
+/// An order ended well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.order.completed", topic = "shop.outcomes", key = "order")]
+pub(crate) struct OrderCompleted {
+    #[serde(flatten)]
+    pub(crate) order: Order,
+}
 
-    /// The id of this event: the same whenever `service` reacts to `cause` again.
-    pub(crate) fn id(&self, service: &str, cause: &str) -> String {
-        let name = format!("{service}/{cause}/{}", self.kind);
-        Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
-    }
+/// An order ended, and why it got no further.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(type = "shop.order.rejected", topic = "shop.outcomes", key = "order")]
+pub(crate) struct OrderRejected {
+    #[serde(flatten)]
+    pub(crate) order: Order,
+    pub(crate) reason: String,
 }

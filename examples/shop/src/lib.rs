@@ -1,4 +1,5 @@
-//! A shop of five services that talk only through the broker, as ordinary Kafka clients.
+//! A shop of five services that talk only through the broker, as ordinary Kafka clients, written
+//! with the library.
 //!
 //! The *storefront* sends checkouts; *order* turns them into orders and follows each to its end;
 //! *inventory* reserves stock; *payment* charges cards; *shipping* sends parcels; *notification*
@@ -11,10 +12,11 @@
 //!
 //! Service state lives in memory: a run starts with a fresh shop, on a broker that may be kept.
 
-mod bus;
 mod event;
 mod inbox;
-mod service;
+mod intake;
+mod observer;
+mod python;
 mod services;
 mod shop;
 mod storefront;
@@ -23,6 +25,7 @@ mod tally;
 pub mod view;
 
 pub use event::TOPICS;
+pub use python::Python;
 pub use shop::{Options, run};
 pub use summary::{Check, Summary};
 pub use tally::{ServiceView, Snapshot};

@@ -22,6 +22,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         duration: None,
         per_second: 500,
         seed: 1,
+        python: None,
     };
     let (_keep_open, stop) = watch::channel(false);
     let mut live = shop::view::Live::default();

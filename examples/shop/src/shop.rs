@@ -1,19 +1,27 @@
 //! The whole shop: starts the services, watches them, stops them when the stream has run dry.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use wharf::{Bus, TopicName};
+use wharf_message::transport::{Publish as _, Transport};
+use wharf_transport::kafka::KafkaTransport;
 
-use crate::bus::{self, Bus};
-use crate::service::{self, Service};
-use crate::services::{Inventory, Notification, OrderDesk, Payment, Shipping};
+use crate::event::TOPICS;
+use crate::intake::Intake;
+use crate::observer::{self, Observer};
+use crate::python::{Counts, Python};
+use crate::services::{NOTIFICATION, SERVICES, Service};
 use crate::storefront::{self, Plan};
 use crate::summary::Summary;
 use crate::tally::{ServiceTally, Snapshot, Tally};
 
+/// Partitions of each of the shop's topics.
+const PARTITIONS: u32 = 3;
 /// How often the figures are taken.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a stop condition is looked at.
@@ -34,13 +42,18 @@ pub struct Options {
     pub per_second: u64,
     /// Decides what customers do.
     pub seed: u64,
+    /// What runs the notification service in Python; `None` for the one in Rust.
+    pub python: Option<Python>,
 }
 
 struct Shop {
-    bus: Bus,
+    broker: String,
+    /// The name of this run; messages of other runs are left alone.
+    run: String,
+    transport: Arc<dyn Transport>,
     tally: Arc<Tally>,
     services: Vec<Arc<ServiceTally>>,
-    observers: Vec<(Arc<ServiceTally>, bus::Observer)>,
+    observers: Vec<(Arc<ServiceTally>, Observer)>,
     tasks: JoinSet<anyhow::Result<()>>,
     close: watch::Sender<bool>,
     started: Instant,
@@ -53,10 +66,12 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     mut show: impl FnMut(&Snapshot),
 ) -> anyhow::Result<Summary> {
-    let run = format!("{:x}", bus::now_millis());
-    let bus = Bus::connect(&options.broker, &run).await?;
-    let before = records(&bus).await?;
-    let mut shop = Shop::open(bus)?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let run = format!("{:x}", since_1970.as_millis());
+    let transport = connect(&options.broker).await?;
+    let before = records(&options.broker).await?;
+    let python = options.python.as_ref();
+    let mut shop = Shop::open(options.broker.clone(), run.clone(), transport, python)?;
     let (close_storefront, closed) = watch::channel(false);
     let plan = Plan {
         checkouts: options.orders,
@@ -65,7 +80,8 @@ pub async fn run(
     };
     let mut customers = tokio::spawn(storefront::run(
         plan,
-        shop.bus.clone(),
+        shop.bus("storefront"),
+        run,
         Arc::clone(&shop.tally),
         closed,
     ));
@@ -89,7 +105,7 @@ pub async fn run(
     }
     shop.drain(&mut show).await?;
     shop.close().await?;
-    let after = records(&shop.bus).await?;
+    let after = records(&shop.broker).await?;
     Ok(Summary::new(
         &shop.tally,
         &shop.views(),
@@ -106,44 +122,100 @@ async fn sleep_until(end: Option<tokio::time::Instant>) {
     }
 }
 
-async fn records(bus: &Bus) -> anyhow::Result<std::collections::BTreeMap<String, u64>> {
-    let bus = bus.clone();
-    tokio::task::spawn_blocking(move || bus.records_by_topic()).await?
+/// Connects, and creates the topics that are missing.
+async fn connect(broker: &str) -> anyhow::Result<Arc<dyn Transport>> {
+    let transport = KafkaTransport::connect(&format!("kafka://{broker}")).await;
+    let transport = transport.with_context(|| format!("no broker answered at {broker}"))?;
+    for topic in TOPICS {
+        let topic = TopicName::new(topic)?;
+        transport.create_topic(&topic, PARTITIONS).await?;
+    }
+    Ok(Arc::new(transport))
+}
+
+async fn records(broker: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+    let broker = broker.to_owned();
+    tokio::task::spawn_blocking(move || observer::records_by_topic(&broker)).await?
 }
 
 impl Shop {
-    fn open(bus: Bus) -> anyhow::Result<Self> {
-        let tally = Arc::new(Tally::default());
+    fn open(
+        broker: String,
+        run: String,
+        transport: Arc<dyn Transport>,
+        python: Option<&Python>,
+    ) -> anyhow::Result<Self> {
         let (close, _) = watch::channel(false);
         let mut shop = Self {
-            bus,
-            tally: Arc::clone(&tally),
+            broker,
+            run,
+            transport,
+            tally: Arc::default(),
             services: Vec::new(),
             observers: Vec::new(),
             tasks: JoinSet::new(),
             close,
             started: Instant::now(),
         };
-        shop.start(OrderDesk::new(Arc::clone(&tally)))?;
-        shop.start(Inventory::new(Arc::clone(&tally)))?;
-        shop.start(Payment::new(Arc::clone(&tally)))?;
-        shop.start(Shipping::new(Arc::clone(&tally)))?;
-        shop.start(Notification::new(tally))?;
+        for service in SERVICES {
+            match python {
+                Some(python) if service.name == NOTIFICATION.name => shop.hire(service, python)?,
+                _ => shop.start(service)?,
+            }
+        }
         Ok(shop)
     }
 
-    fn start(&mut self, service: impl Service) -> anyhow::Result<()> {
-        let tally = Arc::new(ServiceTally::new(service.name()));
-        let observer = self.bus.observer(service.name(), service.topics())?;
+    /// A bus with the service's name on it.
+    fn bus(&self, service: &str) -> Bus {
+        Bus::new(Arc::clone(&self.transport), service)
+    }
+
+    /// Starts a service.
+    fn start(&mut self, service: Service) -> anyhow::Result<()> {
+        let tally = self.observe(service, service.name)?;
+        let router = (service.router)(Arc::clone(&self.tally), Intake::new(&self.run, tally));
+        let closed = self.closed();
+        let serve = self.bus(service.name).serve(router);
+        self.tasks.spawn(async move {
+            serve.with_graceful_shutdown(closed).await?;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Starts the notification service in Python.
+    fn hire(&mut self, service: Service, python: &Python) -> anyhow::Result<()> {
+        let counts = Counts {
+            tally: Arc::clone(&self.tally),
+            service: self.observe(service, "notification.py")?,
+        };
+        let (python, broker, run) = (python.clone(), self.broker.clone(), self.run.clone());
+        let stop = self.close.subscribe();
+        self.tasks
+            .spawn(async move { python.serve(&broker, &run, counts, stop).await });
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        service: Service,
+        shown_as: &'static str,
+    ) -> anyhow::Result<Arc<ServiceTally>> {
+        let tally = Arc::new(ServiceTally::new(shown_as));
+        let observer = Observer::new(&self.broker, service.name, service.topics, PARTITIONS)?;
         self.observers.push((Arc::clone(&tally), observer));
         self.services.push(Arc::clone(&tally));
-        self.tasks.spawn(service::run(
-            service,
-            self.bus.clone(),
-            tally,
-            self.close.subscribe(),
-        ));
-        Ok(())
+        Ok(tally)
+    }
+
+    /// Done when the shop closes.
+    fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut close = self.close.subscribe();
+        async move {
+            // A shop that is gone is closed too.
+            let _closed_either_way = close.wait_for(|close| *close).await;
+        }
     }
 
     /// The figures now. The lag is asked of the broker; when it does not answer, the last one stays.
@@ -211,6 +283,7 @@ impl Shop {
         while let Some(task) = self.tasks.join_next().await {
             task??;
         }
+        self.transport.shutdown().await?;
         Ok(())
     }
 }

@@ -5,15 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use serde::Serialize;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use uuid::Uuid;
+use wharf::{Bus, BusError, Event, Message, TopicName, header};
 
-use crate::bus::Bus;
-use crate::event::{CHECKOUTS, Checkout, Line, Outgoing, kind};
+use crate::event::{CHECKOUTS, Checkout, Line};
 use crate::services::DECLINED_CARD;
 use crate::tally::Tally;
 
@@ -138,6 +136,7 @@ pub(crate) struct Plan {
 pub(crate) async fn run(
     plan: Plan,
     bus: Bus,
+    run: String,
     tally: Arc<Tally>,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -156,14 +155,15 @@ pub(crate) async fn run(
         let due = plan.checkouts.map_or(due, |limit| due.min(limit));
         while sent < due {
             sent += 1;
-            let submission = submission(&mut dice, bus.run(), sent);
-            in_flight.extend(submit(&bus, &tally, submission));
+            let submission = submission(&mut dice, &run, sent);
+            count(&tally, &submission);
+            in_flight.push(submit(&bus, submission));
             while in_flight.len() > IN_FLIGHT_MAX {
                 in_flight.next().await.unwrap_or(Ok(()))?;
             }
         }
         // Polls the sends, so that they leave.
-        while let Some(Some(done)) = futures_util::FutureExt::now_or_never(in_flight.next()) {
+        while let Some(Some(done)) = in_flight.next().now_or_never() {
             done?;
         }
     }
@@ -173,30 +173,37 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn submit(bus: &Bus, tally: &Tally, submission: Submission) -> Vec<crate::bus::Sending> {
-    let id = Uuid::now_v7().to_string();
-    let (event, times) = match submission {
-        Submission::Basket { checkout, times } => {
-            (checkout_event(&checkout.order, &checkout), times)
+pub(crate) fn count(tally: &Tally, submission: &Submission) {
+    match submission {
+        Submission::Basket { times, .. } => {
+            tally.checkouts.add(u64::from(*times));
+            tally.checkouts_repeated.add(u64::from(*times) - 1);
         }
-        Submission::Rubbish { order, payload } => {
+        Submission::Rubbish { .. } => {
+            tally.checkouts.add(1);
             tally.checkouts_malformed.add(1);
-            (
-                Outgoing {
-                    payload,
-                    ..checkout_event(&order, &())
-                },
-                1,
-            )
         }
-    };
-    tally.checkouts.add(u64::from(times));
-    tally.checkouts_repeated.add(u64::from(times) - 1);
-    (0..times).map(|_| bus.submit(&id, event.clone())).collect()
+    }
 }
 
-fn checkout_event(order: &str, body: &impl Serialize) -> Outgoing {
-    Outgoing::new(CHECKOUTS, kind::CHECKOUT, order, body)
+/// Sends it; done when the broker has acknowledged it. A checkout's id is its order's number, so a
+/// second click is the same event.
+pub(crate) async fn submit(bus: &Bus, submission: Submission) -> Result<(), BusError> {
+    match submission {
+        Submission::Basket { checkout, times } => {
+            for _ in 0..times {
+                bus.publish(&checkout).await?;
+            }
+            Ok(())
+        }
+        Submission::Rubbish { order, payload } => {
+            let message = Message::new(payload)
+                .with_key(order)
+                .with_header(header::CE_TYPE, Checkout::TYPE);
+            let topic = TopicName::new(CHECKOUTS).expect("the name is valid");
+            bus.send(topic, message).await
+        }
+    }
 }
 
 #[cfg(test)]

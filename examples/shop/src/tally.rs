@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -38,6 +39,7 @@ pub(crate) struct Tally {
     pub(crate) captured: Count,
     pub(crate) declined: Count,
     pub(crate) payments_repeated: Count,
+    pub(crate) gateway_failures: Count,
     pub(crate) shipped: Count,
     pub(crate) notified: Count,
 }
@@ -48,6 +50,7 @@ pub(crate) struct ServiceTally {
     pub(crate) name: &'static str,
     pub(crate) received: Count,
     pub(crate) sent: Count,
+    pub(crate) retried: Count,
     pub(crate) suppressed: Count,
     pub(crate) set_aside: Count,
     pub(crate) leftover: Count,
@@ -63,6 +66,7 @@ impl ServiceTally {
             name,
             received: Count::default(),
             sent: Count::default(),
+            retried: Count::default(),
             suppressed: Count::default(),
             set_aside: Count::default(),
             leftover: Count::default(),
@@ -72,8 +76,8 @@ impl ServiceTally {
     }
 
     /// Records how long a message was on its way.
-    pub(crate) fn arrived_after(&self, millis: i64) {
-        let millis = u64::try_from(millis).unwrap_or(0);
+    pub(crate) fn arrived_after(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut latency = self
             .latency_millis
             .lock()
@@ -91,6 +95,7 @@ impl ServiceTally {
             name: self.name,
             received: self.received.get(),
             sent: self.sent.get(),
+            retried: self.retried.get(),
             suppressed: self.suppressed.get(),
             set_aside: self.set_aside.get(),
             leftover: self.leftover.get(),
@@ -110,6 +115,8 @@ pub struct ServiceView {
     pub received: u64,
     /// Messages sent since the start.
     pub sent: u64,
+    /// Attempts made again after one that failed.
+    pub retried: u64,
     /// Repeats that changed nothing.
     pub suppressed: u64,
     /// Messages set aside as dead letters.

@@ -20,7 +20,7 @@ impl Live {
             .map_or(now.seconds, |last| now.seconds - last.seconds);
         let mut text = format!(
             "{:>7.0}s   checkouts {}   placed {}   completed {}   rejected {}\n\
-             service        messages/s       total     lag   p50 ms   p99 ms   repeats   set aside\n",
+             service          messages/s       total     lag   p50 ms   p99 ms   repeats   set aside\n",
             now.seconds, now.checkouts, now.placed, now.completed, now.rejected
         );
         for (index, service) in now.services.iter().enumerate() {
@@ -42,7 +42,7 @@ fn line(text: &mut String, service: &ServiceView, earlier: Option<&ServiceView>,
     };
     let written = writeln!(
         text,
-        "{:<14} {:>10.0} {:>11} {:>7} {:>8} {:>8} {:>9} {:>11}",
+        "{:<16} {:>8.0} {:>11} {:>7} {:>8} {:>8} {:>9} {:>11}",
         service.name,
         rate,
         service.received,
@@ -63,6 +63,7 @@ pub fn summary(summary: &Summary) -> String {
          \x20 completed          {:>9}\n\
          \x20 rejected           {:>9}   (out of stock {}, card declined {})\n\
          repeats suppressed   {:>9}\n\
+         attempts made again  {:>9}\n\
          malformed, set aside {:>9}\n\
          messages handled     {:>9}\n",
         summary.seconds,
@@ -72,6 +73,7 @@ pub fn summary(summary: &Summary) -> String {
         summary.out_of_stock,
         summary.declined,
         summary.suppressed,
+        summary.retried,
         summary.set_aside,
         summary.received,
     );

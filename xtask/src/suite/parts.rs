@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
@@ -143,7 +144,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "demo",
-        about: "the demo ends with numbers that add up",
+        about: "the demo, all in Rust and partly in Python, ends with numbers that add up",
         run: demo,
     },
     Part {
@@ -305,18 +306,39 @@ fn disk(cx: &Context<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The demo's own exit code says whether its numbers add up.
+/// The demo's own exit code says whether its numbers add up: with all services in Rust, and with one
+/// in Python.
 fn demo(cx: &Context<'_>) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    run_demo(cx, "demo", &mut outcome, |_| {})?;
+    match setup::python(cx.workspace) {
+        Ok(interpreter) => run_demo(cx, "demo-python", &mut outcome, |command| {
+            command.arg("--python-with").arg(interpreter);
+        })?,
+        Err(error) => outcome.skipped.push(format!("--python: {error:#}")),
+    }
+    Ok(outcome)
+}
+
+fn run_demo(
+    cx: &Context<'_>,
+    name: &str,
+    outcome: &mut Outcome,
+    more: impl FnOnce(&mut Command),
+) -> Result<()> {
     let mut command = cx
         .workspace
         .command(cx.wharf()?, &["demo", "--orders", "500", "--for", "2m"]);
-    command.arg("--keep").arg(cx.scratch.join("demo"));
-    let log = cx.workspace.log("demo");
-    let good = shell::logged(&mut command, &log, |_| {})?.success();
-    if !good {
+    command.arg("--keep").arg(cx.scratch.join(name));
+    more(&mut command);
+    let log = cx.workspace.log(name);
+    if shell::logged(&mut command, &log, |_| {})?.success() {
+        outcome.passed += 1;
+    } else {
+        outcome.failed += 1;
         shell::show_tail(&log);
     }
-    Ok(Outcome::of(usize::from(good), usize::from(!good)))
+    Ok(())
 }
 
 /// Other seeds than the Rust tests take, from a build for speed: thousands within two minutes.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::run::{command, run_in};
+use crate::run::{command, run, run_in};
 use crate::serve::{Served, serve};
 
 /// Commands in one directory, against a node of their own.
@@ -382,4 +382,16 @@ fn the_demo_adds_up() {
         assert!(said.starts_with("exit: 0"), "run {run}: {said}");
         assert!(said.contains("The numbers add up."), "run {run}: {said}");
     }
+}
+
+/// Programs stand in for an interpreter that is not there, and for one without the package.
+#[test]
+fn the_demo_says_what_python_lacks_before_it_starts_anything() {
+    let missing = run(&["demo", "--python-with", "no-such-python", "--orders", "1"]);
+    assert!(missing.starts_with("exit: 3"), "{missing}");
+    assert!(missing.contains("apt-get install python3"), "{missing}");
+    let lacking = run(&["demo", "--python-with", "false", "--orders", "1"]);
+    assert!(lacking.starts_with("exit: 3"), "{lacking}");
+    assert!(lacking.contains("confluent-kafka"), "{lacking}");
+    assert!(!lacking.contains("Wharf runs at"), "{lacking}");
 }

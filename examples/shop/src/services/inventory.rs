@@ -1,16 +1,28 @@
 //! The inventory service: reserves stock for orders, and gives it back when the money fails.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::event::{Delivery, Line, ORDERS, Order, Outgoing, PAYMENTS, Refusal, STOCK, kind};
-use crate::service::{Malformed, Service};
+use wharf::{Msg, Publish, Router, State, Unknown, group};
+
+use super::{Service, TOGETHER};
+use crate::event::{
+    Line, ORDERS, OrderPlaced, PAYMENTS, PaymentDeclined, StockReleased, StockReserved,
+    StockUnavailable,
+};
+use crate::intake::Intake;
 use crate::tally::Tally;
 
 /// Pieces a delivery from the supplier brings.
 const SUPPLY: u32 = 400;
 /// Orders turned away at an empty shelf before the supplier comes.
 const SUPPLIER_AFTER: u32 = 15;
+
+pub(super) const SERVICE: Service = Service {
+    name: "inventory",
+    topics: &[ORDERS, PAYMENTS],
+    router,
+};
 
 #[derive(Debug)]
 struct Shelf {
@@ -19,22 +31,12 @@ struct Shelf {
 }
 
 /// Shelves by article.
-#[derive(Debug)]
-pub(crate) struct Inventory {
-    shelves: BTreeMap<String, Shelf>,
-    tally: Arc<Tally>,
-}
+#[derive(Debug, Default)]
+struct Shelves(BTreeMap<String, Shelf>);
 
-impl Inventory {
-    pub(crate) fn new(tally: Arc<Tally>) -> Self {
-        Self {
-            shelves: BTreeMap::new(),
-            tally,
-        }
-    }
-
-    fn shelf(&mut self, sku: &str) -> &mut Shelf {
-        self.shelves.entry(sku.to_owned()).or_insert(Shelf {
+impl Shelves {
+    fn of(&mut self, sku: &str) -> &mut Shelf {
+        self.0.entry(sku.to_owned()).or_insert(Shelf {
             pieces: SUPPLY,
             turned_away: 0,
         })
@@ -44,10 +46,11 @@ impl Inventory {
     fn reserve(&mut self, lines: &[Line]) -> Result<(), String> {
         let mut wanted: BTreeMap<&str, u32> = BTreeMap::new();
         for line in lines {
-            *wanted.entry(&line.sku).or_default() += line.quantity;
+            let pieces = wanted.entry(&line.sku).or_default();
+            *pieces = pieces.saturating_add(line.quantity);
         }
         for (&sku, &pieces) in &wanted {
-            let shelf = self.shelf(sku);
+            let shelf = self.of(sku);
             if shelf.pieces < pieces {
                 shelf.turned_away += 1;
                 if shelf.turned_away >= SUPPLIER_AFTER {
@@ -60,51 +63,113 @@ impl Inventory {
             }
         }
         for (sku, pieces) in wanted {
-            self.shelf(sku).pieces -= pieces;
+            self.of(sku).pieces -= pieces;
         }
         Ok(())
     }
 
-    fn place(&mut self, order: Order) -> Outgoing {
-        match self.reserve(&order.lines) {
-            Ok(()) => {
-                self.tally.reserved.add(1);
-                Outgoing::new(STOCK, kind::RESERVED, &order.order, &order)
-            }
-            Err(reason) => {
-                self.tally.unavailable.add(1);
-                let id = order.order.clone();
-                Outgoing::new(STOCK, kind::UNAVAILABLE, &id, &Refusal { order, reason })
-            }
+    fn release(&mut self, lines: &[Line]) {
+        for line in lines {
+            self.of(&line.sku).pieces += line.quantity;
         }
-    }
-
-    fn release(&mut self, order: &Order) -> Outgoing {
-        for line in &order.lines {
-            self.shelf(&line.sku).pieces += line.quantity;
-        }
-        self.tally.released.add(1);
-        Outgoing::new(STOCK, kind::RELEASED, &order.order, order)
     }
 }
 
-impl Service for Inventory {
-    fn name(&self) -> &'static str {
-        "inventory"
-    }
+#[derive(Clone, Debug)]
+struct Warehouse {
+    shelves: Arc<Mutex<Shelves>>,
+    tally: Arc<Tally>,
+}
 
-    fn topics(&self) -> &'static [&'static str] {
-        &[ORDERS, PAYMENTS]
+impl Warehouse {
+    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn handle(&mut self, delivery: &Delivery) -> Result<Vec<Outgoing>, Malformed> {
-        match delivery.kind.as_str() {
-            kind::PLACED => Ok(vec![self.place(delivery.read().map_err(Malformed)?)]),
-            kind::DECLINED => {
-                let refusal: Refusal = delivery.read().map_err(Malformed)?;
-                Ok(vec![self.release(&refusal.order)])
-            }
-            _ => Ok(Vec::new()),
+fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+    let route = group(SERVICE.name)
+        .on(reserve)
+        .on(release)
+        .unknown(Unknown::Skip)
+        .concurrency(TOGETHER)
+        .layer(intake);
+    let shelves = Arc::default();
+    Router::new()
+        .topics(SERVICE.topics.iter().copied(), route)
+        .with_state(Warehouse { shelves, tally })
+}
+
+/// One of the two is published.
+type Answer = (
+    Option<Publish<StockReserved>>,
+    Option<Publish<StockUnavailable>>,
+);
+
+async fn reserve(
+    State(warehouse): State<Warehouse>,
+    Msg(OrderPlaced { order }): Msg<OrderPlaced>,
+) -> Answer {
+    let reserved = warehouse.shelves().reserve(&order.lines);
+    match reserved {
+        Ok(()) => {
+            warehouse.tally.reserved.add(1);
+            (Some(Publish(StockReserved { order })), None)
         }
+        Err(reason) => {
+            warehouse.tally.unavailable.add(1);
+            (None, Some(Publish(StockUnavailable { order, reason })))
+        }
+    }
+}
+
+async fn release(
+    State(warehouse): State<Warehouse>,
+    Msg(PaymentDeclined { order, .. }): Msg<PaymentDeclined>,
+) -> Publish<StockReleased> {
+    warehouse.shelves().release(&order.lines);
+    warehouse.tally.released.add(1);
+    Publish(StockReleased { order })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sku: &str, quantity: u32) -> Line {
+        Line {
+            sku: sku.to_owned(),
+            quantity,
+            price_cents: 100,
+        }
+    }
+
+    #[test]
+    fn an_order_gets_all_its_lines_or_none() {
+        let mut shelves = Shelves::default();
+        let all_but_one = [line("rope", SUPPLY - 1)];
+        assert_eq!(shelves.reserve(&all_but_one), Ok(()));
+        let (one, two) = (
+            [line("rope", 1)],
+            [line("mug", 5), line("rope", 1), line("rope", 1)],
+        );
+        assert_eq!(
+            shelves.reserve(&two),
+            Err("rope is out of stock".to_owned())
+        );
+        assert_eq!(shelves.of("mug").pieces, SUPPLY, "nothing was taken");
+        assert_eq!(shelves.reserve(&one), Ok(()));
+        shelves.release(&one);
+        assert_eq!(shelves.reserve(&one), Ok(()));
+    }
+
+    #[test]
+    fn an_empty_shelf_is_filled_after_enough_have_asked() {
+        let mut shelves = Shelves::default();
+        assert_eq!(shelves.reserve(&[line("rope", SUPPLY)]), Ok(()));
+        for _ in 0..SUPPLIER_AFTER {
+            assert!(shelves.reserve(&[line("rope", 1)]).is_err());
+        }
+        assert_eq!(shelves.reserve(&[line("rope", SUPPLY)]), Ok(()));
     }
 }

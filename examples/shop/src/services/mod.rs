@@ -1,4 +1,5 @@
-//! The five services. Each is a plain state machine: a message in, messages out, no I/O.
+//! The five services. Each is a handful of async functions from messages to messages, and a router
+//! that says which group they handle which topics for.
 
 mod inventory;
 mod notification;
@@ -6,11 +7,41 @@ mod order;
 mod payment;
 mod shipping;
 
-pub(crate) use inventory::Inventory;
-pub(crate) use notification::Notification;
-pub(crate) use order::OrderDesk;
-pub(crate) use payment::{DECLINED_CARD, Payment};
-pub(crate) use shipping::Shipping;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use wharf::{Concurrency, Router};
+
+use crate::intake::Intake;
+use crate::tally::Tally;
+
+pub(crate) use notification::SERVICE as NOTIFICATION;
+pub(crate) use payment::DECLINED_CARD;
+
+/// So many messages of a service at a time: each waits until the broker has what came of it, and the
+/// more wait together, the more share one synced write.
+const TOGETHER: Concurrency =
+    Concurrency::ByKey(const { NonZeroUsize::new(500).expect("not zero") });
+
+/// A service, as the shop starts it.
+#[derive(Clone, Copy)]
+pub(crate) struct Service {
+    /// Its name, which is its consumer group too.
+    pub(crate) name: &'static str,
+    /// What it listens to.
+    pub(crate) topics: &'static [&'static str],
+    /// Its handlers, with a fresh state.
+    pub(crate) router: fn(Arc<Tally>, Intake) -> Router,
+}
+
+/// All of them.
+pub(crate) const SERVICES: [Service; 5] = [
+    order::SERVICE,
+    inventory::SERVICE,
+    payment::SERVICE,
+    shipping::SERVICE,
+    notification::SERVICE,
+];
 
 #[cfg(test)]
 mod tests;

@@ -1,39 +1,37 @@
 //! The notification service: one message to the customer for every order that ended.
+//!
+//! `python/notification.py` is the same service in another language.
 
 use std::sync::Arc;
 
-use crate::event::{Delivery, OUTCOMES, Order, Outgoing, Refusal, kind};
-use crate::service::{Malformed, Service};
+use wharf::{Msg, Router, State, group};
+
+use super::{Service, TOGETHER};
+use crate::event::{OUTCOMES, OrderCompleted, OrderRejected};
+use crate::intake::Intake;
 use crate::tally::Tally;
 
-/// Tells customers.
-#[derive(Debug)]
-pub(crate) struct Notification {
-    tally: Arc<Tally>,
+pub(crate) const SERVICE: Service = Service {
+    name: "notification",
+    topics: &[OUTCOMES],
+    router,
+};
+
+fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+    let route = group(SERVICE.name)
+        .on(good_news)
+        .on(bad_news)
+        .concurrency(TOGETHER)
+        .layer(intake);
+    Router::new()
+        .topics(SERVICE.topics.iter().copied(), route)
+        .with_state(tally)
 }
 
-impl Notification {
-    pub(crate) fn new(tally: Arc<Tally>) -> Self {
-        Self { tally }
-    }
+async fn good_news(State(tally): State<Arc<Tally>>, Msg(_): Msg<OrderCompleted>) {
+    tally.notified.add(1);
 }
 
-impl Service for Notification {
-    fn name(&self) -> &'static str {
-        "notification"
-    }
-
-    fn topics(&self) -> &'static [&'static str] {
-        &[OUTCOMES]
-    }
-
-    fn handle(&mut self, delivery: &Delivery) -> Result<Vec<Outgoing>, Malformed> {
-        match delivery.kind.as_str() {
-            kind::COMPLETED => drop(delivery.read::<Order>().map_err(Malformed)?),
-            kind::REJECTED => drop(delivery.read::<Refusal>().map_err(Malformed)?),
-            _ => return Ok(Vec::new()),
-        }
-        self.tally.notified.add(1);
-        Ok(Vec::new())
-    }
+async fn bad_news(State(tally): State<Arc<Tally>>, Msg(_): Msg<OrderRejected>) {
+    tally.notified.add(1);
 }

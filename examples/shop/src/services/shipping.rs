@@ -2,42 +2,34 @@
 
 use std::sync::Arc;
 
-use crate::event::{Delivery, Order, Outgoing, PAYMENTS, SHIPMENTS, kind};
-use crate::service::{Malformed, Service};
+use wharf::{Msg, Publish, Router, State, Unknown, group};
+
+use super::{Service, TOGETHER};
+use crate::event::{PAYMENTS, ParcelShipped, PaymentCaptured};
+use crate::intake::Intake;
 use crate::tally::Tally;
 
-/// Sends parcels.
-#[derive(Debug)]
-pub(crate) struct Shipping {
-    tally: Arc<Tally>,
+pub(super) const SERVICE: Service = Service {
+    name: "shipping",
+    topics: &[PAYMENTS],
+    router,
+};
+
+fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+    let route = group(SERVICE.name)
+        .on(ship)
+        .unknown(Unknown::Skip)
+        .concurrency(TOGETHER)
+        .layer(intake);
+    Router::new()
+        .topics(SERVICE.topics.iter().copied(), route)
+        .with_state(tally)
 }
 
-impl Shipping {
-    pub(crate) fn new(tally: Arc<Tally>) -> Self {
-        Self { tally }
-    }
-}
-
-impl Service for Shipping {
-    fn name(&self) -> &'static str {
-        "shipping"
-    }
-
-    fn topics(&self) -> &'static [&'static str] {
-        &[PAYMENTS]
-    }
-
-    fn handle(&mut self, delivery: &Delivery) -> Result<Vec<Outgoing>, Malformed> {
-        if delivery.kind != kind::CAPTURED {
-            return Ok(Vec::new());
-        }
-        let order: Order = delivery.read().map_err(Malformed)?;
-        self.tally.shipped.add(1);
-        Ok(vec![Outgoing::new(
-            SHIPMENTS,
-            kind::SHIPPED,
-            &order.order,
-            &order,
-        )])
-    }
+async fn ship(
+    State(tally): State<Arc<Tally>>,
+    Msg(PaymentCaptured { order, .. }): Msg<PaymentCaptured>,
+) -> Publish<ParcelShipped> {
+    tally.shipped.add(1);
+    Publish(ParcelShipped { order })
 }

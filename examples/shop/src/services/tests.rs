@@ -1,136 +1,185 @@
-//! The five services without a broker: messages are passed by hand, and the numbers add up.
+//! The five services on a broker in memory: the same routers, and the numbers add up.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Inventory, Notification, OrderDesk, Payment, Shipping};
-use crate::event::{CHECKOUTS, Delivery, Outgoing, kind};
-use crate::inbox::Inbox;
-use crate::service::Service;
-use crate::storefront::{Dice, Submission, submission};
-use crate::tally::Tally;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use wharf::{Bus, Clock, Message, ServeError, Timestamp, TopicName, header};
+use wharf_message::transport::Publish as _;
+use wharf_message::transport::memory::MemoryTransport;
 
-struct ByHand {
-    services: Vec<(Box<dyn Service>, Inbox)>,
-    waiting: VecDeque<Delivery>,
-    suppressed: u64,
-    set_aside: u64,
+use super::SERVICES;
+use crate::event::{CHECKOUTS, OUTCOMES, PAYMENTS, PaymentCaptured};
+use crate::intake::Intake;
+use crate::storefront::{self, Dice, submission};
+use crate::tally::{ServiceTally, ServiceView, Tally};
+
+const RUN: &str = "run";
+/// Long enough for every order to end, on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The whole shop without Kafka.
+struct Opened {
+    transport: Arc<MemoryTransport>,
+    tally: Arc<Tally>,
+    services: Vec<Arc<ServiceTally>>,
+    tasks: JoinSet<Result<(), ServeError>>,
+    close: watch::Sender<bool>,
 }
 
-fn delivery(id: &str, event: &Outgoing) -> Delivery {
-    Delivery {
-        topic: event.topic.to_owned(),
-        partition: 0,
-        offset: 0,
-        key: None,
-        payload: event.payload.clone(),
-        id: id.to_owned(),
-        kind: event.kind.to_owned(),
-        run: String::new(),
-        correlation: event.order.clone(),
-        sent_millis: 0,
+impl Opened {
+    /// Returns when every service is subscribed.
+    async fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap());
+        let mut shop = Self {
+            transport: Arc::new(MemoryTransport::new(now)),
+            tally: Arc::default(),
+            services: Vec::new(),
+            tasks: JoinSet::new(),
+            close: watch::channel(false).0,
+        };
+        for service in SERVICES {
+            let tally = Arc::new(ServiceTally::new(service.name));
+            shop.services.push(Arc::clone(&tally));
+            let router = (service.router)(Arc::clone(&shop.tally), Intake::new(RUN, tally));
+            let mut close = shop.close.subscribe();
+            let closed = async move {
+                let _closed_either_way = close.wait_for(|close| *close).await;
+            };
+            let (ready, subscribed) = oneshot::channel();
+            let serve = shop.bus(service.name).serve(router);
+            let serve = serve.with_graceful_shutdown(closed).tell_when_ready(ready);
+            shop.tasks.spawn(serve.into_future());
+            subscribed.await.unwrap();
+        }
+        shop
     }
-}
 
-impl ByHand {
-    fn new(tally: &Arc<Tally>) -> Self {
-        let tally = || Arc::clone(tally);
-        let services: [Box<dyn Service>; 5] = [
-            Box::new(OrderDesk::new(tally())),
-            Box::new(Inventory::new(tally())),
-            Box::new(Payment::new(tally())),
-            Box::new(Shipping::new(tally())),
-            Box::new(Notification::new(tally())),
-        ];
-        let services = services
-            .into_iter()
-            .map(|service| (service, Inbox::default()))
-            .collect();
-        Self {
-            services,
-            waiting: VecDeque::new(),
-            suppressed: 0,
-            set_aside: 0,
+    fn bus(&self, service: &str) -> Bus {
+        Bus::with_clock(self.transport.clone(), service, Clock::wall())
+    }
+
+    fn service(&self, name: &str) -> ServiceView {
+        let mut views = self.services.iter().map(|service| service.view());
+        views.find(|view| view.name == name).unwrap()
+    }
+
+    fn total(&self, figure: fn(&ServiceView) -> u64) -> u64 {
+        let views = self.services.iter().map(|service| service.view());
+        views.map(|view| figure(&view)).sum()
+    }
+
+    async fn idle(&self) {
+        tokio::time::timeout(PATIENCE, self.transport.idle())
+            .await
+            .expect("everything that was published is handled");
+    }
+
+    async fn close(mut self) {
+        self.close.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap().unwrap();
         }
     }
-
-    fn run_dry(&mut self) {
-        while let Some(message) = self.waiting.pop_front() {
-            for (service, inbox) in &mut self.services {
-                if !service.topics().contains(&message.topic.as_str()) {
-                    continue;
-                }
-                if !inbox.first_sight(&message.id) {
-                    self.suppressed += 1;
-                    continue;
-                }
-                let Ok(events) = service.handle(&message) else {
-                    self.set_aside += 1;
-                    continue;
-                };
-                for event in events {
-                    let id = event.id(service.name(), &message.id);
-                    self.waiting
-                        .extend((0..event.times).map(|_| delivery(&id, &event)));
-                }
-            }
-        }
-    }
 }
 
-#[test]
-fn every_order_ends_and_every_repeat_is_suppressed() {
-    let tally = Arc::new(Tally::default());
-    let mut shop = ByHand::new(&tally);
+#[tokio::test]
+async fn every_order_ends_and_every_repeat_is_suppressed() {
+    let shop = Opened::new().await;
+    let storefront = shop.bus("storefront");
     let mut dice = Dice::new(42);
-    let (mut baskets, mut repeats, mut rubbish) = (0, 0, 0);
-    for number in 0..5_000 {
-        let (payload, order, times) = match submission(&mut dice, "run", number) {
-            Submission::Basket { checkout, times } => {
-                baskets += 1;
-                (
-                    serde_json::to_vec(&checkout).expect("plain struct"),
-                    checkout.order,
-                    times,
-                )
-            }
-            Submission::Rubbish { order, payload } => {
-                rubbish += 1;
-                (payload, order, 1)
-            }
-        };
-        repeats += u64::from(times) - 1;
-        let event = Outgoing {
-            topic: CHECKOUTS,
-            kind: kind::CHECKOUT,
-            order,
-            payload,
-            times,
-        };
-        let id = format!("checkout-{number}");
-        shop.waiting
-            .extend((0..times).map(|_| delivery(&id, &event)));
-        shop.run_dry();
+    for number in 0..2_000 {
+        let submission = submission(&mut dice, RUN, number);
+        storefront::count(&shop.tally, &submission);
+        storefront::submit(&storefront, submission).await.unwrap();
+        if number % 100 == 0 {
+            shop.idle().await;
+        }
     }
-    assert_eq!(tally.placed.get(), baskets);
-    assert_eq!(shop.set_aside, rubbish);
-    assert_eq!(
-        tally.placed.get(),
-        tally.completed.get() + tally.rejected.get()
+    shop.idle().await;
+    let tally = &shop.tally;
+    let (repeats, rubbish) = (
+        tally.checkouts_repeated.get(),
+        tally.checkouts_malformed.get(),
     );
-    assert_eq!(
-        tally.rejected.get(),
-        tally.unavailable.get() + tally.declined.get()
-    );
+    assert_eq!(tally.placed.get(), 2_000 - rubbish);
+    let ended = tally.completed.get() + tally.rejected.get();
+    assert_eq!(tally.placed.get(), ended);
+    let refused = tally.unavailable.get() + tally.declined.get();
+    assert_eq!(tally.rejected.get(), refused);
     assert_eq!(tally.shipped.get(), tally.completed.get());
-    assert_eq!(tally.notified.get(), baskets);
-    assert_eq!(shop.suppressed, repeats + 3 * tally.payments_repeated.get());
-    assert!(
-        tally.unavailable.get() > 0 && tally.declined.get() > 0,
-        "both kinds of rejection occur"
-    );
-    assert!(
-        tally.payments_repeated.get() > 0 && repeats > 0 && rubbish > 0,
-        "nothing is missing"
-    );
+    assert_eq!(tally.notified.get(), ended);
+    let suppressed = shop.total(|service| service.suppressed);
+    assert_eq!(suppressed, repeats + tally.payments_repeated.get());
+    let retried = shop.total(|service| service.retried);
+    assert_eq!(retried, tally.gateway_failures.get());
+    let dead_letters = shop.transport.messages("dlq.shop.checkouts.order");
+    assert_eq!(dead_letters.len() as u64, rubbish);
+    assert_eq!(shop.total(|service| service.set_aside), rubbish);
+    assert_eq!(shop.transport.messages(OUTCOMES).len() as u64, ended);
+    for (what, count) in [
+        ("out of stock", tally.unavailable.get()),
+        ("declined", tally.declined.get()),
+        ("reported twice", tally.payments_repeated.get()),
+        ("clicked twice", repeats),
+        ("unreadable", rubbish),
+        ("failed at first", retried),
+    ] {
+        assert!(count > 0, "none was {what}");
+    }
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn an_order_is_followed_by_its_correlation_and_a_repeated_payment_has_the_same_id() {
+    let shop = Opened::new().await;
+    let storefront = shop.bus("storefront");
+    let mut dice = Dice::new(3);
+    for number in 0..200 {
+        let submission = submission(&mut dice, RUN, number);
+        storefront::submit(&storefront, submission).await.unwrap();
+    }
+    shop.idle().await;
+    let text = |message: &Message, name| message.headers.text(name).unwrap().unwrap().to_owned();
+    for outcome in shop.transport.messages(OUTCOMES) {
+        let key = String::from_utf8(outcome.key.clone().unwrap().to_vec()).unwrap();
+        // A conversation begins with the checkout, whose id is the order's number.
+        assert_eq!(text(&outcome, header::CE_CORRELATIONID), key);
+        assert_eq!(text(&outcome, header::CE_SOURCE), "order");
+    }
+    let mut payments: Vec<String> = Vec::new();
+    for message in shop.transport.messages(PAYMENTS) {
+        if text(&message, header::CE_TYPE) == <PaymentCaptured as wharf::Event>::TYPE {
+            payments.push(text(&message, header::CE_ID));
+        }
+    }
+    let all = payments.len() as u64;
+    payments.sort();
+    payments.dedup();
+    let repeated = shop.tally.payments_repeated.get();
+    assert!(repeated > 0);
+    assert_eq!(payments.len() as u64, all - repeated);
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_is_left_alone() {
+    let shop = Opened::new().await;
+    let storefront = shop.bus("storefront");
+    let mut dice = Dice::new(1);
+    let old = submission(&mut dice, "earlier", 1);
+    storefront::submit(&storefront, old).await.unwrap();
+    let topic = TopicName::new(CHECKOUTS).unwrap();
+    // Something that somebody else has put there, without key and envelope.
+    shop.transport
+        .publish(&topic, Message::new("hello"))
+        .await
+        .unwrap();
+    shop.idle().await;
+    assert_eq!(shop.tally.placed.get(), 0);
+    assert_eq!(shop.service("order").leftover, 1);
+    assert_eq!(shop.total(|service| service.set_aside), 0);
+    shop.close().await;
 }

@@ -1,0 +1,138 @@
+//! What every message passes before its handler, as a `tower` layer: messages of earlier runs are
+//! left alone, repeats change nothing, and everything is counted.
+//!
+//! An event counts as handled once its handler has succeeded, never before: an attempt that failed is
+//! made again. Two messages with the same id have the same key, and the library handles those one
+//! after the other, so none slips past its twin.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tower::{Layer, Service};
+use wharf::{Disposition, Effects, Incoming, Outcome, Received, header};
+
+use crate::inbox::Inbox;
+use crate::tally::ServiceTally;
+
+/// The intake of one service. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Intake(Arc<Desk>);
+
+#[derive(Debug)]
+struct Desk {
+    /// What the keys of this run's messages begin with.
+    run: String,
+    tally: Arc<ServiceTally>,
+    inbox: Mutex<Inbox>,
+}
+
+impl Intake {
+    pub(crate) fn new(run: &str, tally: Arc<ServiceTally>) -> Self {
+        Self(Arc::new(Desk {
+            run: format!("{run}-"),
+            tally,
+            inbox: Mutex::default(),
+        }))
+    }
+}
+
+impl Desk {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id under which the message is remembered, if its handler is to see it.
+    fn admit(&self, incoming: &Incoming) -> Option<String> {
+        let received = incoming.first();
+        if received.attempt > 1 {
+            self.tally.retried.add(1);
+        } else {
+            self.tally.received.add(1);
+        }
+        let key = received.message.key.as_deref().unwrap_or_default();
+        if !key.starts_with(self.run.as_bytes()) {
+            self.tally.leftover.add(1);
+            return None;
+        }
+        if let Some(sent) = received.message.timestamp {
+            let on_its_way = incoming.context().clock.now().since(sent);
+            self.tally.arrived_after(on_its_way);
+        }
+        let id = identity(received);
+        if self.inbox().knows(&id) {
+            self.tally.suppressed.add(1);
+            return None;
+        }
+        Some(id)
+    }
+
+    fn note(&self, id: String, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done(effects) => {
+                self.inbox().remember(id);
+                self.tally.sent.add(effects.len() as u64);
+            }
+            Outcome::Failed(failed) if failed.disposition == Disposition::DeadLetter => {
+                self.tally.set_aside.add(1);
+            }
+            Outcome::Failed(_) => {}
+        }
+    }
+}
+
+/// What makes an event the same event, as CloudEvents has it: its source and its id. Whoever sends
+/// none is known by the place of the message.
+fn identity(received: &Received) -> String {
+    let text = |name| received.message.headers.text(name).ok().flatten();
+    match (text(header::CE_SOURCE), text(header::CE_ID)) {
+        (Some(source), Some(id)) => format!("{source} {id}"),
+        _ => format!("{} {:?}", received.topic, received.position),
+    }
+}
+
+impl<S> Layer<S> for Intake {
+    type Service = Admitted<S>;
+
+    fn layer(&self, handlers: S) -> Admitted<S> {
+        Admitted {
+            desk: Arc::clone(&self.0),
+            handlers,
+        }
+    }
+}
+
+/// The handlers behind the intake.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted<S> {
+    desk: Arc<Desk>,
+    handlers: S,
+}
+
+impl<S> Service<Incoming> for Admitted<S>
+where
+    S: Service<Incoming, Response = Outcome, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Outcome;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Outcome, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.handlers.poll_ready(context)
+    }
+
+    fn call(&mut self, incoming: Incoming) -> Self::Future {
+        let Some(id) = self.desk.admit(&incoming) else {
+            return Box::pin(async { Ok(Outcome::Done(Effects::default())) });
+        };
+        let desk = Arc::clone(&self.desk);
+        let handling = self.handlers.call(incoming);
+        Box::pin(async move {
+            let outcome = handling.await?;
+            desk.note(id, &outcome);
+            Ok(outcome)
+        })
+    }
+}
