@@ -145,7 +145,7 @@ pub struct InvalidClaims {
 /// Refuses `setting` unless it is `valid`.
 pub(super) fn ensure(
     setting: &'static str,
-    value: impl ToString,
+    value: &(impl ToString + ?Sized),
     valid: bool,
     rule: &'static str,
 ) -> Result<(), InvalidClaims> {

@@ -147,7 +147,7 @@ impl Claims {
     /// When the number is out of its range.
     pub fn size_max(mut self, bytes: u64) -> Result<Self, InvalidClaims> {
         let valid = (1..=5_000_000_000).contains(&bytes);
-        ensure("size_max", bytes, valid, "1 to 5,000,000,000 bytes")?;
+        ensure("size_max", &bytes, valid, "1 to 5,000,000,000 bytes")?;
         Arc::make_mut(&mut self.0).size_max = bytes;
         Ok(self)
     }

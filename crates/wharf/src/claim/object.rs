@@ -228,6 +228,7 @@ fn path(key: &str) -> Result<Path, StoreError> {
     Path::parse(key).map_err(|error| StoreError::Refused(error.to_string()))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn translate(key: &str, error: object_store::Error) -> StoreError {
     use object_store::Error;
     let text = chain(&error);

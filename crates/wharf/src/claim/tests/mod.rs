@@ -29,6 +29,7 @@ fn claims(store: impl BlobStore + 'static) -> Claims {
 }
 
 /// A payload that comes in chunks of this size.
+#[expect(clippy::needless_pass_by_value, reason = "what a test has just made")]
 fn chunked(payload: Vec<u8>, size: usize) -> ByteStream<'static> {
     let chunks: Vec<_> = payload
         .chunks(size)

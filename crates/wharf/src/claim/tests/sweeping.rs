@@ -94,8 +94,8 @@ async fn what_is_referred_to_or_young_stays_and_the_rest_goes() {
         .expect("stored");
 
     let (letters, schedule) = (
-        Messages::of(&[letter.clone()]),
-        Messages::of(&[scheduled.clone()]),
+        Messages::of(std::slice::from_ref(&letter)),
+        Messages::of(std::slice::from_ref(&scheduled)),
     );
     let places: [&dyn References; 2] = [&letters, &schedule];
     let dry = SweepSettings {

@@ -159,6 +159,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn a_setting_out_of_its_range_is_refused_by_name() {
         let good = BreakerSettings::default();
         let zero = Duration::ZERO;
