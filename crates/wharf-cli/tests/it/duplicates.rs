@@ -123,23 +123,52 @@ fn a_consumer_whose_effects_stay_the_same_passes_whatever_happens_to_it() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.starts_with("g is idempotent.\n"), "{said}");
-    // The same schedule without the help of `sort` shows that something did happen.
-    let all = [
-        "--run",
-        &appending,
-        "--probe",
-        "sort {run}.out",
-        "--shrink",
-        "0",
+    // The same schedule without the help of `sort` shows that something did happen, whichever
+    // protocol the members of the group have to be removed by.
+    for protocol in ["classic", "consumer"] {
+        let appending = appending.replace(" >> ", &format!(" -X group.protocol={protocol} >> "));
+        let all = [
+            "--run",
+            &appending,
+            "--probe",
+            "sort {run}.out",
+            "--shrink",
+            "0",
+        ];
+        let output = bench.test(&[&all[..], &["--schedule", everything, "-o", "json"]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let differences = &report(&output)["cases"][0]["failure"]["differences"];
+        let times = |at: usize| differences[at]["found"].as_u64().unwrap();
+        assert!(
+            times(0) >= 3 && times(1) >= 2 && times(2) >= 2,
+            "{differences}"
+        );
+    }
+}
+
+#[test]
+fn what_is_remembered_for_a_time_only_is_found_when_the_time_has_passed() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path());
+    // What is in the file when the time passes is counted for itself, as a purged inbox would do.
+    let later = "mv {run}.out {run}.old; : > {run}.out";
+    let appending = bench.appending();
+    let probe = "cat {run}.old 2>/dev/null | sort -u; sort -u {run}.out";
+    let consumer = [
+        "--run", &appending, "--probe", probe, "--later", later, "--shrink", "0",
     ];
-    let output = bench.test(&[&all[..], &["--schedule", everything, "-o", "json"]].concat());
-    assert_eq!(output.status.code(), Some(1));
-    let differences = &report(&output)["cases"][0]["failure"]["differences"];
-    let times = |at: usize| differences[at]["found"].as_u64().unwrap();
-    assert!(
-        times(0) >= 3 && times(1) >= 2 && times(2) >= 2,
-        "{differences}"
+    let soon = bench.test(&[&consumer[..], &["--schedule", "1 1+ 2"]].concat());
+    assert_eq!(soon.status.code(), Some(0), "{soon:?}");
+    let late = bench.test(
+        &[
+            &consumer[..],
+            &["--schedule", "1 later restart 1+ 2", "-o", "json"],
+        ]
+        .concat(),
     );
+    assert_eq!(late.status.code(), Some(1), "{late:?}");
+    let report = report(&late);
+    assert_eq!(report["verdict"], "idempotent-within-window", "{report}");
 }
 
 #[test]
