@@ -36,7 +36,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::Address`] says what is wrong with the address; otherwise the transport's error.
     pub async fn connect(address: &str, service: &str) -> Result<Self, BusError> {
-        let transport = transport(address).await?;
+        let transport = transport(address, service).await?;
         Ok(Self::new(transport, service))
     }
 }
@@ -54,10 +54,19 @@ const SCHEMES: &[(&str, &str)] = &[
     ("tls", "nats"),
 ];
 
-async fn transport(address: &str) -> Result<Arc<dyn Transport>, BusError> {
+#[cfg_attr(
+    not(feature = "embedded"),
+    expect(unused_variables, reason = "only the embedded broker asks for the service's name")
+)]
+async fn transport(address: &str, service: &str) -> Result<Arc<dyn Transport>, BusError> {
     let scheme = address.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
         "memory" => Ok(memory()),
+        #[cfg(feature = "embedded")]
+        "embedded" => {
+            let embedded = crate::embedded::Embedded::open(address, service).await?;
+            Ok(Arc::new(embedded))
+        }
         #[cfg(feature = "kafka")]
         "kafka" => Ok(Arc::new(
             wharf_transport::kafka::KafkaTransport::connect(address).await?,
