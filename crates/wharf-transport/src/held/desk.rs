@@ -333,6 +333,14 @@ impl<R: Send + 'static> Deliveries for Subscriber<R> {
 
 impl<R> Drop for Subscriber<R> {
     fn drop(&mut self) {
+        {
+            // What is settled from now on comes too late. Carrying out some of it before the task has
+            // ended would bring the others back after it, out of order.
+            let state = self.desk.state.lock();
+            let mut state = state.unwrap_or_else(PoisonError::into_inner);
+            state.held.clear();
+            state.waiting.clear();
+        }
         if let Some(task) = &self.task {
             task.abort();
         }

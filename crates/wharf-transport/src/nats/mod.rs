@@ -33,13 +33,13 @@ use wharf_message::transport::{
     Audience, Capabilities, Capability, Deliveries, Error, Position, Publish, Subscribe,
     Subscription, Transport,
 };
-use wharf_message::{Message, Timestamp, TopicName, header};
+use wharf_message::{Message, TopicName};
 
 use self::publisher::{Publication, Publisher};
 use self::puller::{Puller, Whose};
 use self::receipt::{Live, Receipt};
 use self::subscription::Consuming;
-use crate::held::{Driver, Subscriber, now};
+use crate::held::{Driver, Subscriber, due, now};
 
 /// The scheme of its addresses.
 const NAME: &str = "nats";
@@ -52,6 +52,9 @@ const RECONNECT_MILLIS_MAX: u64 = 4_000;
 /// How many publishes may wait for their confirmation; the bytes are bounded before.
 const CONFIRMS_MAX: usize = 1 << 20;
 
+/// The most deliveries of a topic that may be unsettled in one subscription.
+const AHEAD_MAX: usize = 1 << 20;
+
 /// What may be chosen about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -63,7 +66,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            ack_wait: Duration::from_secs(30),
+            ack_wait: Duration::from_secs(15),
         }
     }
 }
@@ -72,7 +75,6 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug)]
 struct State {
     is_connected: bool,
-    is_closed: bool,
 }
 
 /// A service's connection to NATS.
@@ -82,6 +84,8 @@ pub struct NatsTransport {
     options: Options,
     publisher: Publisher,
     state: Arc<watch::Sender<State>>,
+    /// Said at the shutdown; each subscription listens until it has ended.
+    shutdown: watch::Sender<bool>,
 }
 
 impl NatsTransport {
@@ -99,10 +103,7 @@ impl NatsTransport {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn connect_with(address: &str, options: Options) -> Result<Self, Error> {
-        let state = Arc::new(watch::Sender::new(State {
-            is_connected: true,
-            is_closed: false,
-        }));
+        let state = Arc::new(watch::Sender::new(State { is_connected: true }));
         let told = Arc::clone(&state);
         let servers: Vec<&str> = address.split(',').map(str::trim).collect();
         let client = ConnectOptions::new()
@@ -131,11 +132,12 @@ impl NatsTransport {
             context,
             options,
             state,
+            shutdown: watch::Sender::new(false),
         })
     }
 
     fn is_closed(&self) -> bool {
-        self.state.borrow().is_closed
+        *self.shutdown.borrow()
     }
 
     /// The pullers of a subscription, with nothing pulled yet, in the order of its topics.
@@ -147,7 +149,8 @@ impl NatsTransport {
         closing: &watch::Sender<bool>,
     ) -> Result<Vec<Puller>, Error> {
         let topics = subscription.topics.len().max(1);
-        let ahead = subscription.in_flight_max.div_ceil(topics).max(1);
+        let ahead = subscription.in_flight_max.div_ceil(topics);
+        let ahead = ahead.clamp(1, AHEAD_MAX);
         let mut pullers = Vec::new();
         for topic in &subscription.topics {
             let whose = match &subscription.audience {
@@ -172,7 +175,8 @@ impl NatsTransport {
                 ack_wait: self.options.ack_wait,
                 desk: Arc::clone(&driver.desk),
                 live: live.clone(),
-                room: Arc::new(Semaphore::new(ahead.min(Semaphore::MAX_PERMITS))),
+                room: Arc::new(Semaphore::new(ahead)),
+                ahead,
                 asks: driver.desk.asks(),
                 wanted: 0,
                 state: self.state.subscribe(),
@@ -218,6 +222,7 @@ impl NatsTransport {
             pullers: tasks,
             closing,
             state: self.state.subscribe(),
+            shutdown: self.shutdown.subscribe(),
             driver,
         };
         let task = tokio::spawn(task.run()).abort_handle();
@@ -259,13 +264,6 @@ fn refused(error: &async_nats::ConnectError) -> Error {
     }
 }
 
-/// When a message is due, if that is later than now.
-fn due(message: &Message, now: Timestamp) -> Option<Timestamp> {
-    let due = message.headers.text(header::DELIVER_AT).ok().flatten();
-    due.and_then(Timestamp::parse_rfc3339)
-        .filter(|due| *due > now)
-}
-
 impl Publish for NatsTransport {
     fn capabilities(&self) -> Capabilities {
         let all = Capabilities::all()
@@ -298,7 +296,10 @@ impl Publish for NatsTransport {
         if self.is_closed() {
             return ready(Err(Error::Closed)).boxed();
         }
-        let due = due(&message, now());
+        let due = match due(&message, now()) {
+            Ok(due) => due,
+            Err(error) => return ready(Err(error)).boxed(),
+        };
         if due.is_some() && !streams::has_schedules(&self.context) {
             let error = Error::Unsupported {
                 transport: NAME,
@@ -332,17 +333,13 @@ impl Transport for NatsTransport {
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
         async move {
-            let flush = self.publisher.flush();
-            let mut was_closed = false;
-            self.state.send_modify(|state| {
-                was_closed = state.is_closed;
-                state.is_closed = true;
-            });
-            if was_closed {
+            if self.shutdown.send_replace(true) {
                 return Ok(());
             }
             let late = |_| Error::Unavailable("not everything was confirmed in time".to_owned());
-            let flushed = timeout(FLUSH_WITHIN, flush).await.map_err(late)?;
+            let ended = timeout(FLUSH_WITHIN, self.shutdown.closed()).await;
+            let flushed = timeout(FLUSH_WITHIN, self.publisher.flush()).await;
+            let flushed = ended.and(flushed).map_err(late)?;
             // It may be without a connection, and then there is nothing to drain.
             self.context.client().drain().await.ok();
             flushed.map(drop)

@@ -2,7 +2,7 @@
 //!
 //! Invariants: no more is asked for than the service waits for, because the server counts a delivery
 //! that is given back unhandled as an attempt; what arrives has its receipt at once, so that it is
-//! extended while it waits. A request that the server may have forgotten (a lost
+//! extended while it waits. What was delivered to a consumer that is gone comes before anything newer. A request that the server may have forgotten (a lost
 //! connection, a restart) is asked again under another inbox.
 
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wharf_message::transport::{Error, Position, Start};
-use wharf_message::{GroupName, Message, Timestamp, TopicName, header};
+use wharf_message::{GroupName, Timestamp, TopicName};
 
 use super::receipt::{Live, Receipt};
 use super::{State, codec, streams};
 use crate::backoff::Backoff;
-use crate::held::{Arrival, Desk, now};
+use crate::held::{Arrival, Desk, now, told, until_due};
 
 /// How long a request for messages stands at the server.
 const REQUEST_STANDS: Duration = Duration::from_secs(30);
@@ -31,6 +31,8 @@ const REQUEST_STANDS: Duration = Duration::from_secs(30);
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
 /// What comes at most this much before its time is held here, so that it counts no attempt.
 const HOLD_MAX: Duration = Duration::from_secs(60);
+/// How often in a row other members must show themselves.
+const SIGNS: u32 = 2;
 /// How long to wait for what is on its way when the subscription ends.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -54,6 +56,8 @@ pub(super) struct Puller {
     pub(super) live: Live,
     /// Room for deliveries that are unsettled.
     pub(super) room: Arc<Semaphore>,
+    /// How much room there is in all.
+    pub(super) ahead: usize,
     /// Tells when the service waits, and for how many.
     pub(super) asks: watch::Receiver<usize>,
     /// For how many it waits that did not all come yet.
@@ -97,6 +101,11 @@ impl Puller {
         let mut early = Early::new();
         let mut backoff = Backoff::new();
         loop {
+            let mut closing = self.closing.clone();
+            tokio::select! {
+                () = self.await_orphans(&consumer) => {}
+                () = told(&mut closing) => return,
+            }
             match self.pull(&consumer, &mut early).await {
                 Over::Closing => return,
                 Over::Reconnected => backoff = Backoff::new(),
@@ -119,6 +128,32 @@ impl Puller {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until the server takes back what it had delivered to a consumer that crashed, or on a
+    /// connection that was lost, because until then it would deliver newer messages of the same keys.
+    /// Not where other members are at work: then there is no order to keep.
+    async fn await_orphans(&self, consumer: &Consumer<pull::Config>) {
+        let ack_wait = consumer.cached_info().config.ack_wait;
+        let until = Instant::now() + ack_wait + ack_wait / 4;
+        let (mut seen, mut signs) = (None, 0);
+        while Instant::now() < until {
+            if let Ok(info) = consumer.get_info().await {
+                let held = self.ahead.saturating_sub(self.room.available_permits());
+                if info.num_ack_pending <= held {
+                    return;
+                }
+                let delivered = info.delivered.consumer_sequence;
+                let is_alive = info.num_waiting > 0 || seen.is_some_and(|seen| seen != delivered);
+                // One that has just crashed leaves signs of life for a moment.
+                signs = if is_alive { signs + 1 } else { 0 };
+                if signs > SIGNS {
+                    return;
+                }
+                seen = Some(delivered);
+            }
+            sleep(ack_wait / 10).await;
         }
     }
 
@@ -247,20 +282,20 @@ impl Puller {
         let attempt = u32::try_from(info.delivered).unwrap_or(u32::MAX).max(1);
         let millis = info.published.unix_timestamp_nanos() / 1_000_000;
         let published = Timestamp::from_millis(i64::try_from(millis).unwrap_or(0));
-        let subject = message.reply.as_ref()?.to_string();
+        let (sequence, subject) = (info.stream_sequence, message.reply.as_ref()?.to_string());
         let payload = message.payload.clone();
         Some(Arrival {
             topic: self.topic.clone(),
             position: Some(position),
             message: codec::decode(message.headers.as_ref(), payload, published),
             attempt,
-            receipt: Receipt::new(subject, &self.live, permit),
+            receipt: Receipt::new(sequence, subject, &self.live, permit),
         })
     }
 
     /// Puts a delivery on the desk, unless it came before its time.
     fn receive(&mut self, arrival: Arrival<Receipt>, early: &Early) {
-        let wait = early_by(&arrival.message, now());
+        let wait = until_due(&arrival.message, now());
         if wait.is_zero() {
             self.desk.arrive(arrival);
             return;
@@ -306,12 +341,6 @@ impl Puller {
     }
 }
 
-/// Waits until the subscription is to end.
-async fn told(closing: &mut watch::Receiver<bool>) {
-    // Without the task that would tell, it is over as well.
-    closing.wait_for(|closing| *closing).await.ok();
-}
-
 /// Room for as many as are wanted, or for as many as there is, at least for one.
 async fn room(room: &Arc<Semaphore>, wanted: usize) -> OwnedSemaphorePermit {
     let one = Arc::clone(room).acquire_owned().await;
@@ -321,11 +350,4 @@ async fn room(room: &Arc<Semaphore>, wanted: usize) -> OwnedSemaphorePermit {
         permits.merge(more);
     }
     permits
-}
-
-/// How long before its time a message is.
-fn early_by(message: &Message, now: Timestamp) -> Duration {
-    let due = message.headers.text(header::DELIVER_AT).ok().flatten();
-    let due = due.and_then(Timestamp::parse_rfc3339);
-    due.map_or(Duration::ZERO, |due| due.since(now))
 }

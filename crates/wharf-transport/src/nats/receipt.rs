@@ -3,7 +3,7 @@
 //! Invariant: as long as a receipt is live, the server is told so in time, and gives its message to
 //! nobody else.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,19 +18,21 @@ use crate::backoff::Backoff;
 /// again.
 const TRIES_MAX: u32 = 10;
 
-/// The unsettled deliveries of a subscription, by the subject that they are settled on.
+/// The unsettled deliveries of a subscription: sequence and the subject that each is settled on. They
+/// are extended in the order of their sequences, because in the order in which their times run out
+/// the server delivers them again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Live(Arc<Mutex<HashSet<String>>>);
+pub(super) struct Live(Arc<Mutex<BTreeSet<(u64, String)>>>);
 
 impl Live {
-    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(u64, String)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the server that all of them are still being worked on.
     pub(super) async fn extend(&self, client: &Client) {
-        let all: Vec<String> = self.lock().iter().cloned().collect();
-        for subject in all {
+        let all: Vec<_> = self.lock().iter().cloned().collect();
+        for (_, subject) in all {
             if let Err(error) = client.publish(subject, AckKind::Progress.into()).await {
                 tracing::debug!(%error, "the time of a delivery cannot be extended");
                 return;
@@ -42,17 +44,24 @@ impl Live {
 /// A delivery's receipt.
 #[derive(Debug)]
 pub(super) struct Receipt {
-    subject: String,
+    /// Its sequence and the subject that it is settled on.
+    id: (u64, String),
     live: Live,
     /// Its place among what is pulled ahead.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Receipt {
-    pub(super) fn new(subject: String, live: &Live, permit: Option<OwnedSemaphorePermit>) -> Self {
-        live.lock().insert(subject.clone());
+    pub(super) fn new(
+        sequence: u64,
+        subject: String,
+        live: &Live,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let id = (sequence, subject);
+        live.lock().insert(id.clone());
         Self {
-            subject,
+            id,
             live: live.clone(),
             _permit: permit,
         }
@@ -66,7 +75,7 @@ impl Receipt {
     /// Gives it back, to be delivered again after a wait.
     pub(super) async fn give_back(self, client: &Client, after: Duration) {
         // An extension after this would move the time of the next delivery.
-        self.live.lock().remove(&self.subject);
+        self.live.lock().remove(&self.id);
         let after = Some(after).filter(|after| !after.is_zero());
         self.tell(client, AckKind::Nak(after)).await;
     }
@@ -74,7 +83,7 @@ impl Receipt {
     async fn tell(&self, client: &Client, kind: AckKind) {
         let mut backoff = Backoff::new();
         for _ in 0..TRIES_MAX {
-            match client.request(self.subject.clone(), kind.into()).await {
+            match client.request(self.id.1.clone(), kind.into()).await {
                 Ok(_) => return,
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                     tracing::debug!("the consumer of a delivery is gone");
@@ -85,7 +94,7 @@ impl Receipt {
             backoff.wait().await;
         }
         tracing::warn!(
-            subject = %self.subject,
+            subject = self.id.1,
             "a settlement was not answered; its message is delivered again"
         );
     }
@@ -93,6 +102,6 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        self.live.lock().remove(&self.subject);
+        self.live.lock().remove(&self.id);
     }
 }

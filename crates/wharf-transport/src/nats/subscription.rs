@@ -22,7 +22,7 @@ use super::names;
 use super::publisher::{Publication, Publisher};
 use super::receipt::{Live, Receipt};
 use crate::backoff::Backoff;
-use crate::held::{Driver, Settled};
+use crate::held::{Driver, Settled, told};
 
 /// A delivery is extended so many times in the time after which it would be delivered again.
 const EXTENSIONS: u32 = 3;
@@ -41,6 +41,8 @@ pub(super) struct Consuming {
     pub(super) pullers: JoinSet<()>,
     pub(super) closing: watch::Sender<bool>,
     pub(super) state: watch::Receiver<State>,
+    /// Whether the transport is being shut down, which waits until this is dropped.
+    pub(super) shutdown: watch::Receiver<bool>,
     pub(super) driver: Driver<Receipt>,
 }
 
@@ -62,7 +64,7 @@ impl Consuming {
                 _ = extend.tick(), if is_connected => self.live.extend(&client).await,
                 changed = self.state.changed() => {
                     let state = *self.state.borrow_and_update();
-                    if changed.is_err() || state.is_closed {
+                    if changed.is_err() {
                         break;
                     }
                     if is_connected && !state.is_connected {
@@ -71,6 +73,12 @@ impl Consuming {
                         self.driver.desk.outage(why);
                     }
                     is_connected = state.is_connected;
+                }
+                () = told(&mut self.shutdown) => {
+                    if timeout(CLOSE_WITHIN, self.close(&client, work)).await.is_err() {
+                        tracing::warn!("not every settlement was answered before the shutdown");
+                    }
+                    break;
                 }
                 answer = &mut self.driver.close => {
                     let closed = timeout(CLOSE_WITHIN, self.close(&client, work)).await;

@@ -7,11 +7,15 @@ use std::time::Duration;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wharf_message::transport::Error;
 
 /// How long connecting, or opening a channel, may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a new connection rests after one was lost, in case the broker was restarted: a quorum queue
+/// with one member that is asked before it has elected itself never does (rabbitmq-server#10070).
+const ELECTIONS_WITHIN: Duration = Duration::from_secs(3);
 
 /// One connection, made when it is needed.
 pub(super) struct Link {
@@ -20,6 +24,8 @@ pub(super) struct Link {
     purpose: &'static str,
     connection: Mutex<Option<Connection>>,
     is_closed: AtomicBool,
+    /// Whether a connection was lost since the last one was made.
+    was_lost: AtomicBool,
 }
 
 impl std::fmt::Debug for Link {
@@ -38,6 +44,7 @@ impl Link {
             purpose,
             connection: Mutex::new(None),
             is_closed: AtomicBool::new(false),
+            was_lost: AtomicBool::new(false),
         })
     }
 
@@ -54,12 +61,17 @@ impl Link {
             }
         }
         // The old one is dead, or as good as dead.
-        *connection = None;
+        if connection.take().is_some() {
+            self.was_lost.store(true, Ordering::SeqCst);
+        }
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("wharf {}", self.purpose).into());
         let connect = Connection::connect_uri(self.uri.clone(), properties);
         let made = timeout(ANSWER_WITHIN, connect).await.map_err(too_late)?;
         let made = made.map_err(|error| refused(&error))?;
+        if self.was_lost.swap(false, Ordering::SeqCst) {
+            sleep(ELECTIONS_WITHIN).await;
+        }
         let channel = timeout(ANSWER_WITHIN, made.create_channel())
             .await
             .map_err(too_late)?;

@@ -17,25 +17,25 @@ mod subscription;
 mod topology;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use lapin::uri::{AMQPScheme, AMQPUri};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use wharf_message::transport::{
     Capabilities, Capability, Deliveries, Error, Position, Publish, Subscribe, Subscription,
     Transport,
 };
-use wharf_message::{Message, Timestamp, TopicName, header};
+use wharf_message::{Message, Timestamp, TopicName};
 
 use self::delay::Delay;
 use self::link::Link;
 use self::publisher::{Destination, Publisher, Routed};
-use self::subscription::{Consuming, Plan, Session};
+use self::subscription::{Consuming, Plan, Session, SharedDeclared};
 use self::topology::Thing;
-use crate::held::{Subscriber, now};
+use crate::held::{Subscriber, due, now};
 
 /// The scheme of its addresses.
 const NAME: &str = "amqp";
@@ -49,7 +49,9 @@ pub struct RabbitTransport {
     publishing: Arc<Link>,
     consuming: Arc<Link>,
     publisher: Publisher,
-    is_closed: AtomicBool,
+    declared: SharedDeclared,
+    /// Said at the shutdown; each subscription listens until it has ended.
+    shutdown: watch::Sender<bool>,
 }
 
 impl RabbitTransport {
@@ -76,23 +78,22 @@ impl RabbitTransport {
             publishing,
             consuming: Link::new(uri, "consumes"),
             publisher,
-            is_closed: AtomicBool::new(false),
+            declared: SharedDeclared::default(),
+            shutdown: watch::Sender::new(false),
         })
     }
 
     fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::SeqCst)
+        *self.shutdown.borrow()
     }
 }
 
 /// Where a message to a topic goes now: at once, or after a wait.
-fn destination(topic: &TopicName, message: &Message, now: Timestamp) -> Destination {
-    let due = message.headers.text(header::DELIVER_AT).ok().flatten();
-    let due = due.and_then(Timestamp::parse_rfc3339);
-    match due.map(|due| due.since(now)) {
-        Some(wait) if !wait.is_zero() => Destination::TopicLater(topic.clone(), Delay::exact(wait)),
-        _ => Destination::Topic(topic.clone()),
-    }
+fn destination(topic: &TopicName, message: &Message, now: Timestamp) -> Result<Destination, Error> {
+    Ok(match due(message, now)? {
+        Some(due) => Destination::TopicLater(topic.clone(), Delay::exact(due.since(now))),
+        None => Destination::Topic(topic.clone()),
+    })
 }
 
 impl Publish for RabbitTransport {
@@ -124,7 +125,10 @@ impl Publish for RabbitTransport {
         if self.is_closed() {
             return ready(Err(Error::Closed)).boxed();
         }
-        let destination = destination(topic, &message, now());
+        let destination = match destination(topic, &message, now()) {
+            Ok(destination) => destination,
+            Err(error) => return ready(Err(error)).boxed(),
+        };
         let published = self.publisher.publish(destination, message);
         let topic = topic.clone();
         async move {
@@ -150,13 +154,15 @@ impl Subscribe for RabbitTransport {
                 return Err(Error::Closed);
             }
             let plan = Arc::new(Plan::new(&subscription)?);
-            let session = Session::begin(&self.consuming, &plan).await?;
+            let session = Session::begin(&self.consuming, &plan, &self.declared).await?;
             let (near, driver) = Subscriber::new(NAME, subscription.in_flight_max);
             let task = Consuming {
                 link: Arc::clone(&self.consuming),
                 publisher: self.publisher.clone(),
                 plan,
                 driver,
+                declared: Arc::clone(&self.declared),
+                shutdown: self.shutdown.subscribe(),
             };
             let task = tokio::spawn(task.run(session)).abort_handle();
             let deliveries: Box<dyn Deliveries> = Box::new(near.with_task(task));
@@ -173,12 +179,13 @@ impl Transport for RabbitTransport {
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
         async move {
-            if self.is_closed.swap(true, Ordering::SeqCst) {
+            if self.shutdown.send_replace(true) {
                 return Ok(());
             }
             let late = |_| Error::Unavailable("not everything was confirmed in time".to_owned());
-            let flush = timeout(FLUSH_WITHIN, self.publisher.flush());
-            let flushed = flush.await.map_err(late).and_then(|it| it);
+            let ended = timeout(FLUSH_WITHIN, self.shutdown.closed()).await;
+            let flushed = timeout(FLUSH_WITHIN, self.publisher.flush()).await;
+            let flushed = ended.and(flushed).map_err(late).and_then(|it| it);
             self.consuming.close().await?;
             self.publishing.close().await?;
             flushed.map(drop)

@@ -16,9 +16,10 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
+use tokio::sync::{Mutex, watch};
 use wharf_message::dead_letter::{self, Failure};
 use wharf_message::transport::{Audience, Error, Settlement, Subscription};
-use wharf_message::{GroupName, Message, Timestamp, TopicName, header};
+use wharf_message::{GroupName, Message, TopicName, header};
 
 use super::codec;
 use super::delay::Delay;
@@ -26,7 +27,7 @@ use super::link::{Link, refused};
 use super::publisher::{Destination, Publisher, Routed};
 use super::topology::{Declared, Thing, group_queue};
 use crate::backoff::Backoff;
-use crate::held::{Arrival, Driver, Settled, now};
+use crate::held::{Arrival, Driver, Settled, now, told, until_due};
 
 /// What a subscription receives from, and for whom.
 #[derive(Debug)]
@@ -110,16 +111,23 @@ pub(super) struct Session {
 type Incoming = (usize, Option<lapin::Result<Delivery>>);
 
 impl Session {
-    /// Declares the queues and begins to consume.
-    pub(super) async fn begin(link: &Link, plan: &Plan) -> Result<Self, Error> {
+    /// Declares the queues, as far as this was not done before, and begins to consume.
+    pub(super) async fn begin(
+        link: &Link,
+        plan: &Plan,
+        declared: &SharedDeclared,
+    ) -> Result<Self, Error> {
         let channel = link.channel().await?;
-        let mut declared = Declared::default();
+        let mut declared = declared.lock().await;
         for thing in plan.queues.iter().flat_map(|queue| &queue.things) {
             declared.declare(&channel, thing.clone()).await?;
         }
-        Self::consume(channel, plan)
-            .await
-            .map_err(|error| refused(&error))
+        let session = Self::consume(channel, plan).await;
+        session.map_err(|error| {
+            // Something may have been deleted.
+            declared.forget();
+            refused(&error)
+        })
     }
 
     async fn consume(channel: Channel, plan: &Plan) -> lapin::Result<Self> {
@@ -160,7 +168,13 @@ pub(super) struct Consuming {
     pub(super) publisher: Publisher,
     pub(super) plan: Arc<Plan>,
     pub(super) driver: Driver<Acker>,
+    pub(super) declared: SharedDeclared,
+    /// Whether the transport is being shut down, which waits until this is dropped.
+    pub(super) shutdown: watch::Receiver<bool>,
 }
+
+/// What the consuming connection has declared.
+pub(super) type SharedDeclared = Arc<Mutex<Declared>>;
 
 impl Consuming {
     /// Runs until the subscription is closed.
@@ -174,6 +188,7 @@ impl Consuming {
                     End::Lost(_) if self.link.is_closed() => break,
                     End::Lost(why) => {
                         self.driver.desk.take_waiting();
+                        self.declared.lock().await.forget();
                         tracing::warn!(
                             why,
                             "the subscription lost RabbitMQ and connects again; what was unsettled is delivered again"
@@ -186,7 +201,7 @@ impl Consuming {
             if self.pause(backoff.step()).await {
                 break;
             }
-            match Session::begin(&self.link, &self.plan).await {
+            match Session::begin(&self.link, &self.plan, &self.declared).await {
                 Ok(again) => session = Some(again),
                 Err(Error::Closed) => break,
                 Err(error) => tracing::warn!(
@@ -207,6 +222,7 @@ impl Consuming {
             tokio::select! {
                 () = &mut wait => return false,
                 Some(_) = self.driver.settled.recv() => {}
+                () = told(&mut self.shutdown) => return true,
                 answer = &mut self.driver.close => {
                     if let Ok(answer) = answer {
                         let lost = "the connection was lost before; recent settlements may be too";
@@ -233,6 +249,12 @@ impl Consuming {
                     }
                 }
                 Some(()) = work.next() => {}
+                () = told(&mut self.shutdown) => {
+                    if let Err(error) = self.close(session, work).await {
+                        tracing::warn!(%error, "not every settlement was told before the shutdown");
+                    }
+                    return End::Closed;
+                }
                 answer = &mut self.driver.close => {
                     let ended = self.close(session, work).await;
                     if let Ok(answer) = answer {
@@ -255,7 +277,7 @@ impl Consuming {
             return;
         };
         let message = codec::decode(&delivery.properties, delivery.data);
-        let early = early(&message, now());
+        let early = until_due(&message, now());
         if !early.is_zero() {
             let later = Destination::QueueLater(queue.name.clone(), Delay::exact(early));
             let keep = keep(self.publisher.clone(), later, message, delivery.acker);
@@ -368,13 +390,6 @@ fn requeue() -> BasicNackOptions {
         requeue: true,
         ..BasicNackOptions::default()
     }
-}
-
-/// How long before its time a message is.
-fn early(message: &Message, now: Timestamp) -> std::time::Duration {
-    let due = message.headers.text(header::DELIVER_AT).ok().flatten();
-    let due = due.and_then(Timestamp::parse_rfc3339);
-    due.map_or(std::time::Duration::ZERO, |due| due.since(now))
 }
 
 fn attempt(message: &Message) -> u32 {

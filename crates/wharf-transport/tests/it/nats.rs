@@ -32,6 +32,7 @@ const NATS: Kind = Kind {
     },
     // The server's default, less what the transport keeps for its own headers.
     bytes_max: Some((1 << 20) - 256),
+    no_restart: None,
 };
 
 fn server() -> Option<Server> {

@@ -32,6 +32,9 @@ const RABBITMQ: Kind = Kind {
         .boxed()
     },
     bytes_max: Some(BYTES_MAX),
+    no_restart: Some(
+        "on a single node, a quorum queue of RabbitMQ 3.10 that is used before it has elected its leader after a restart stays without one (rabbitmq-server#10070)",
+    ),
 };
 
 fn server() -> Option<Server> {

@@ -26,6 +26,8 @@ pub struct Kind {
     pub connect: fn(String) -> BoxFuture<'static, Arc<dyn Transport>>,
     /// The largest message.
     pub bytes_max: Option<usize>,
+    /// Why what the broker does after a crash cannot be relied on, if so.
+    pub no_restart: Option<&'static str>,
 }
 
 /// A running server of that kind.
@@ -97,6 +99,9 @@ impl Fixture for Server {
     }
 
     fn restart_broker(&self) -> BoxFuture<'_, Result<(), &'static str>> {
+        if let Some(why) = self.kind.no_restart {
+            return std::future::ready(Err(why)).boxed();
+        }
         let (state, program, plan) = (
             Arc::clone(&self.state),
             self.program.clone(),

@@ -32,6 +32,7 @@ const WHARF: Kind = Kind {
     plan: |site| Ok(kafka::wharf(site)),
     connect: |address| client(address).boxed(),
     bytes_max: Some(BYTES_MAX),
+    no_restart: None,
 };
 
 const PROPERTIES: &str = include_str!("../../../../../xtask/services/kafka.properties");
