@@ -266,7 +266,9 @@ fn refused(error: &async_nats::ConnectError) -> Error {
 
 impl Publish for NatsTransport {
     fn capabilities(&self) -> Capabilities {
+        // What was on its way to a member that crashed may come after newer messages of its key.
         let all = Capabilities::all()
+            .without(Capability::Order)
             .without(Capability::KeyOrder)
             .without(Capability::AtomicOutputs);
         if streams::has_schedules(&self.context) {

@@ -2,7 +2,8 @@
 //!
 //! Invariants: no more is asked for than the service waits for, because the server counts a delivery
 //! that is given back unhandled as an attempt; what arrives has its receipt at once, so that it is
-//! extended while it waits. What was delivered to a consumer that is gone comes before anything newer. A request that the server may have forgotten (a lost
+//! extended while it waits. What was delivered to a consumer
+//! that is gone is waited for before anything newer is taken, as far as the server tells. A request that the server may have forgotten (a lost
 //! connection, a restart) is asked again under another inbox.
 
 use std::sync::Arc;
@@ -31,6 +32,8 @@ const REQUEST_STANDS: Duration = Duration::from_secs(30);
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
 /// What comes at most this much before its time is held here, so that it counts no attempt.
 const HOLD_MAX: Duration = Duration::from_secs(60);
+/// How long the last words of a member that ended take to the server.
+const SETTLES_WITHIN: Duration = Duration::from_millis(50);
 /// How often in a row other members must show themselves.
 const SIGNS: u32 = 2;
 /// How long to wait for what is on its way when the subscription ends.
@@ -138,6 +141,8 @@ impl Puller {
         let ack_wait = consumer.cached_info().config.ack_wait;
         let until = Instant::now() + ack_wait + ack_wait / 4;
         let (mut seen, mut signs) = (None, 0);
+        // A request of one that has just ended may still be on its way to the server.
+        sleep(SETTLES_WITHIN).await;
         while Instant::now() < until {
             if let Ok(info) = consumer.get_info().await {
                 let held = self.ahead.saturating_sub(self.room.available_permits());
