@@ -59,9 +59,16 @@ async fn client(address: String) -> Arc<dyn Transport> {
     Arc::new(connect(&address).await)
 }
 
+/// Connects, also while the broker is being started again.
 async fn connect(address: &str) -> KafkaTransport {
     let address = format!("kafka://{address}");
-    KafkaTransport::connect(&address).await.unwrap()
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match KafkaTransport::connect(&address).await {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline => {}
+            connected => return connected.unwrap(),
+        }
+    }
 }
 
 fn wharf() -> Option<Server> {
