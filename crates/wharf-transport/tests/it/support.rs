@@ -93,9 +93,9 @@ impl Fixture for Server {
         self.kind.bytes_max
     }
 
-    /// A virtual machine that starts again on a busy machine takes its time.
+    /// A virtual machine that starts again on a busy machine with all the topics takes its time.
     fn patience(&self) -> Duration {
-        Duration::from_secs(120)
+        Duration::from_secs(240)
     }
 
     fn restart_broker(&self) -> BoxFuture<'_, Result<(), &'static str>> {
