@@ -13,7 +13,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use wharf_message::transport::conformance::{CASES, CaseReport, Report, Verdict};
+use wharf_message::transport::conformance::{CASES, CaseReport, Mode, Report, Verdict};
+use wharf_message::transport::faults::FAULTS;
 
 pub(crate) use self::page::page;
 
@@ -158,6 +159,17 @@ pub(crate) fn gaps(reports: &[Report]) -> Vec<String> {
                 "{RESULTS}: {name} was not tried with the cases that there are now: run its tests"
             ));
         }
+        let is_untried = |case: &CaseReport| {
+            let known = CASES.iter().find(|known| known.name == case.name);
+            case.verdict == Verdict::Passed
+                && known.is_some_and(|known| known.mode == Mode::UnderFaults)
+                && case.faults.len() != FAULTS.len()
+        };
+        let untried = report.cases.iter().filter(|case| is_untried(case));
+        found.extend(untried.map(|case| {
+            let case = &case.name;
+            format!("{RESULTS}: {name}: {case} was not tried under every fault: run its tests")
+        }));
         let failed = report.failures().into_iter();
         found.extend(failed.map(|failed| format!("{RESULTS}: {name}: {failed}")));
     }
@@ -207,7 +219,10 @@ mod tests {
         let cases = CASES.iter().map(|case| CaseReport {
             name: case.name.to_owned(),
             group: case.group,
-            faults: Vec::new(),
+            faults: match case.mode {
+                Mode::UnderFaults => FAULTS.iter().map(|fault| fault.name().to_owned()).collect(),
+                Mode::Once | Mode::Alone => Vec::new(),
+            },
             verdict: Verdict::Passed,
         });
         Report {
@@ -239,6 +254,9 @@ mod tests {
             why: "lost".to_owned(),
         };
         assert_eq!(gaps(std::slice::from_ref(&broken)).len(), 1);
+        let mut untried = whole.clone();
+        untried.cases[0].faults.pop();
+        assert_eq!(gaps(&[untried]).len(), 1);
         let mut short = whole.clone();
         short.cases.pop();
         assert_eq!(gaps(&[short]).len(), 1);
