@@ -68,8 +68,8 @@ pub trait TopicHistory: Send + Sync {
 ///
 /// let references = TopicReferences::new(Arc::new(transport), &[orders], &[billing])?;
 /// let in_ten_thousand_days = Timestamp::from_millis(8_640_000_000 * 1_000);
-/// let report = sweep(&claims, &[&references], in_ten_thousand_days, SweepSettings::default());
-/// let report = report.await?;
+/// let settings = SweepSettings::default();
+/// let report = sweep(&claims, &[&references], in_ten_thousand_days, settings).await?;
 /// assert_eq!((report.live, report.deleted.len()), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
