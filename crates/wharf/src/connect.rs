@@ -56,7 +56,10 @@ const SCHEMES: &[(&str, &str)] = &[
 
 #[cfg_attr(
     not(feature = "embedded"),
-    expect(unused_variables, reason = "only the embedded broker asks for the service's name")
+    expect(
+        unused_variables,
+        reason = "only the embedded broker asks for the service's name"
+    )
 )]
 async fn transport(address: &str, service: &str) -> Result<Arc<dyn Transport>, BusError> {
     let scheme = address.split_once(':').map_or("", |(scheme, _)| scheme);
