@@ -1,9 +1,9 @@
 //! `#[derive(Event)]`.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Fields, Ident, LitStr, Result};
+use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Result, Type};
 
 /// What the attribute says.
 #[derive(Default)]
@@ -13,6 +13,8 @@ struct Settings {
     key: Option<LitStr>,
     subject: Option<LitStr>,
     id: Option<LitStr>,
+    /// It is meant that it carries nothing but identifiers.
+    notification: bool,
 }
 
 const EXAMPLE: &str =
@@ -38,6 +40,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         .as_ref()
         .map(|field| id_method(input, field))
         .transpose()?;
+    let lint = (!settings.notification && is_bare(input)).then(|| bare_lint(&input.ident));
     let name = &input.ident;
     let (generics, arguments, bounds) = input.generics.split_for_impl();
     Ok(quote! {
@@ -47,7 +50,42 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             #(#methods)*
             #id
         }
+        #lint
     })
+}
+
+/// Whether all it carries are identifiers, by their names and types.
+fn is_bare(input: &DeriveInput) -> bool {
+    let Data::Struct(data) = &input.data else {
+        return false;
+    };
+    let is_id = |field: &Field| {
+        let by_name = field.ident.as_ref().is_some_and(|name| name == "id" || name.to_string().ends_with("_id"));
+        let by_type = match &field.ty {
+            Type::Path(path) => path.path.segments.last().is_some_and(|last| {
+                last.ident == "Uuid" || last.ident.to_string().ends_with("Id")
+            }),
+            _ => false,
+        };
+        by_name || by_type
+    };
+    !data.fields.is_empty() && data.fields.iter().all(is_id)
+}
+
+/// A warning at the struct: macros cannot warn, but what is deprecated does.
+fn bare_lint(name: &Ident) -> TokenStream {
+    let note = format!(
+        "the event `{name}` carries nothing but identifiers, so every consumer has to ask its service \
+         for the rest. Carry what they need (event-carried state transfer), or say that it is meant: \
+         #[event(notification)]"
+    );
+    quote_spanned! { name.span() =>
+        const _: () = {
+            #[deprecated(note = #note)]
+            const IDENTIFIERS_ONLY: () = ();
+            IDENTIFIERS_ONLY
+        };
+    }
 }
 
 fn settings(input: &DeriveInput) -> Result<Settings> {
@@ -58,6 +96,10 @@ fn settings(input: &DeriveInput) -> Result<Settings> {
         .filter(|attribute| attribute.path().is_ident("event"))
     {
         attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("notification") {
+                settings.notification = true;
+                return Ok(());
+            }
             let slot = if meta.path.is_ident("type") {
                 &mut settings.kind
             } else if meta.path.is_ident("topic") {
@@ -69,7 +111,7 @@ fn settings(input: &DeriveInput) -> Result<Settings> {
             } else if meta.path.is_ident("id") {
                 &mut settings.id
             } else {
-                return Err(meta.error("expected `type`, `topic`, `key`, `subject` or `id`"));
+                return Err(meta.error("expected `type`, `topic`, `key`, `subject`, `id` or `notification`"));
             };
             let value: LitStr = meta.value()?.parse()?;
             if value.value().is_empty() {

@@ -12,7 +12,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// Implements `wharf::Event`.
 ///
 /// `#[event(type = "shop.order.placed", topic = "shop.orders", key = "order", subject = "order")]`:
-/// `type` and `topic` are needed; `key`, `subject` and `id` name fields.
+/// `type` and `topic` are needed; `key`, `subject` and `id` name fields. An event whose fields are all
+/// identifiers (`id`, `…_id`, `Uuid`, `…Id`) is warned about, since every consumer would have to ask
+/// for the rest; `notification` says that it is meant.
 #[proc_macro_derive(Event, attributes(event))]
 pub fn event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use opentelemetry::global;
 use tokio::sync::watch;
 use uuid::Uuid;
 use wharf_message::dead_letter::Reason;
@@ -19,11 +20,14 @@ use crate::outcome::{Effects, IntoEffects, Outgoing, Target, When};
 use crate::request::Replies;
 use crate::router::Router;
 use crate::serve::Serve;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Ends, Telemetry};
 
 /// The first pause before what could not be published is published again; it doubles up to the last.
 const REPUBLISH_FIRST: Duration = Duration::from_millis(50);
 const REPUBLISH_LAST: Duration = Duration::from_secs(5);
+
+/// How long handlers may go on when the service stops.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// A connection to a broker, with the service's name on it. Cheap to clone.
 #[derive(Clone)]
@@ -95,15 +99,31 @@ impl Bus {
 
     /// A bus with another clock, for tests.
     pub fn with_clock(transport: Arc<dyn Transport>, service: &str, clock: Clock) -> Self {
-        let shared = Shared {
+        Self::of(Arc::new(Shared::new(transport, service.into(), clock)))
+    }
+
+    /// The same with OpenTelemetry: spans and figures go to the global providers, which must have been
+    /// installed before. `docs/how-to/observe-a-service.md` names them.
+    #[must_use]
+    pub fn with_telemetry(&self) -> Self {
+        let tracer = global::tracer("wharf");
+        let telemetry = Telemetry::new(tracer, &global::meter("wharf"), self.transport().name());
+        let Shared {
             transport,
-            service: service.into(),
+            service,
             clock,
-            telemetry: Telemetry::default(),
-            grace: Duration::from_secs(30),
-            replies: Replies::default(),
-        };
-        Self::of(Arc::new(shared))
+            ..
+        } = &*self.shared;
+        let shared = Shared::new(Arc::clone(transport), Arc::clone(service), *clock);
+        Self::of(Arc::new(Shared {
+            telemetry,
+            ..shared
+        }))
+    }
+
+    /// How the messages that this bus has handled left, so far.
+    pub fn ends(&self) -> Ends {
+        self.shared.telemetry.ends()
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Self {
@@ -159,8 +179,13 @@ impl Bus {
             };
             let mut message = timed(outgoing, now);
             envelope::complete(&mut message, &self.shared.service, now, None);
-            self.shared.telemetry.published(&topic, &mut message);
-            sending.push(self.shared.transport.publish(&topic, message));
+            let span = self.shared.telemetry.publish(&topic, &mut message);
+            let published = self.shared.transport.publish(&topic, message);
+            sending.push(async move {
+                let sent = published.await;
+                span.end(&sent);
+                sent
+            });
         }
         for sent in join_all(sending).await {
             sent?;
@@ -179,8 +204,10 @@ impl Bus {
             self.shared.clock.now(),
             None,
         );
-        self.shared.telemetry.published(&topic, &mut message);
-        self.shared.transport.publish(&topic, message).await?;
+        let span = self.shared.telemetry.publish(&topic, &mut message);
+        let sent = self.shared.transport.publish(&topic, message).await;
+        span.end(&sent);
+        sent?;
         Ok(())
     }
 
@@ -230,6 +257,17 @@ fn timed(outgoing: Outgoing, now: Timestamp) -> Message {
 }
 
 impl Shared {
+    fn new(transport: Arc<dyn Transport>, service: Arc<str>, clock: Clock) -> Self {
+        Self {
+            transport,
+            service,
+            clock,
+            telemetry: Telemetry::default(),
+            grace: GRACE,
+            replies: Replies::default(),
+        }
+    }
+
     /// What came of a message, ready to be sent.
     pub(crate) fn outputs(
         &self,
@@ -254,7 +292,7 @@ impl Shared {
                 message.headers.push(header::REPLY_FOR, cause.id.clone());
             }
             envelope::complete(&mut message, &self.service, now, Some((cause, nth)));
-            self.telemetry.published(&topic, &mut message);
+            self.telemetry.create(&topic, &mut message, handled);
             outputs.push((topic, message));
         }
         Ok(outputs)

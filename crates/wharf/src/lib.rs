@@ -75,6 +75,7 @@ pub use request::{Asking, Requests};
 pub use retry::{Backoff, Meanwhile, Retry};
 pub use router::{Attempts, Concurrency, InvalidRoute, Route, Router, Unknown, group};
 pub use serve::{Serve, ServeError};
+pub use telemetry::Ends;
 pub use wharf_derive::{Event, Failure};
 pub use wharf_message::dead_letter::Reason;
 pub use wharf_message::transport::{Capabilities, Capability, Position, Start};

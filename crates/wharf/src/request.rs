@@ -177,7 +177,7 @@ impl<R: Request> Asking<R> {
             now,
             self.cause.as_ref().map(|cause| (cause, 0)),
         );
-        shared.telemetry.published(&topic, &mut message);
+        let span = shared.telemetry.publish(&topic, &mut message);
         let (sender, reply) = oneshot::channel();
         shared.replies.waits().by_id.insert(id.clone(), sender);
         let mut wait = Wait {
@@ -190,7 +190,9 @@ impl<R: Request> Asking<R> {
             waited: self.timeout,
         };
         let answered = async {
-            shared.transport.publish(&topic, message).await?;
+            let sent = shared.transport.publish(&topic, message).await;
+            span.end(&sent);
+            sent?;
             (&mut wait.reply).await.map_err(|_| none())
         };
         let answered = tokio::time::timeout(self.timeout, answered).await;

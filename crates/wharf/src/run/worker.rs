@@ -140,7 +140,7 @@ async fn one(running: &Running, mut work: Work) -> Step {
         .await;
     give_back(&mut work, received);
     let failed = match outcome {
-        Outcome::Done(effects) => match finish(running, work, effects).await {
+        Outcome::Done(effects) => match span.within(finish(running, work, effects)).await {
             Ok(_) => return Step::Ended,
             Err((unfinished, failed)) => {
                 work = unfinished;
@@ -181,7 +181,7 @@ async fn many(running: &Running, mut works: Vec<Work>) -> Step {
                 return Step::Ended;
             };
             // Everything comes of the last message; those before it are accepted after it.
-            match finish(running, last, effects).await {
+            match span.within(finish(running, last, effects)).await {
                 Ok(Finished::Accepted) => {
                     for work in works {
                         end(running, &work, End::Accepted);

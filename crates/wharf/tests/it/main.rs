@@ -6,9 +6,11 @@
 mod claims;
 #[cfg(feature = "s3")]
 mod claims_s3;
+mod examples;
 #[cfg(feature = "sqlite")]
 mod inbox;
 mod policies;
 mod routes;
 mod support;
+mod telemetry;
 mod test_bus;
