@@ -60,13 +60,17 @@ fn is_bare(input: &DeriveInput) -> bool {
         return false;
     };
     let is_id = |field: &Field| {
-        let by_name = field.ident.as_ref().is_some_and(|name| name == "id" || name.to_string().ends_with("_id"));
-        let by_type = match &field.ty {
-            Type::Path(path) => path.path.segments.last().is_some_and(|last| {
-                last.ident == "Uuid" || last.ident.to_string().ends_with("Id")
-            }),
-            _ => false,
-        };
+        let by_name = field
+            .ident
+            .as_ref()
+            .is_some_and(|name| name == "id" || name.to_string().ends_with("_id"));
+        let by_type =
+            match &field.ty {
+                Type::Path(path) => path.path.segments.last().is_some_and(|last| {
+                    last.ident == "Uuid" || last.ident.to_string().ends_with("Id")
+                }),
+                _ => false,
+            };
         by_name || by_type
     };
     !data.fields.is_empty() && data.fields.iter().all(is_id)
@@ -111,7 +115,8 @@ fn settings(input: &DeriveInput) -> Result<Settings> {
             } else if meta.path.is_ident("id") {
                 &mut settings.id
             } else {
-                return Err(meta.error("expected `type`, `topic`, `key`, `subject`, `id` or `notification`"));
+                return Err(meta
+                    .error("expected `type`, `topic`, `key`, `subject`, `id` or `notification`"));
             };
             let value: LitStr = meta.value()?.parse()?;
             if value.value().is_empty() {

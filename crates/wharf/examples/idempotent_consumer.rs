@@ -24,19 +24,34 @@ struct OrderStored {
     order: String,
 }
 
-async fn store(mut tx: Tx<Sqlite>, Msg(placed): Msg<OrderPlaced>) -> Result<Publish<OrderStored>, wharf::Error> {
+async fn store(
+    mut tx: Tx<Sqlite>,
+    Msg(placed): Msg<OrderPlaced>,
+) -> Result<Publish<OrderStored>, wharf::Error> {
     let sql = "INSERT INTO orders (id) VALUES (?)";
-    sqlx::query(sql).bind(placed.order.clone()).execute(&mut **tx).await?;
-    Ok(Publish(OrderStored { order: placed.order }))
+    sqlx::query(sql)
+        .bind(placed.order.clone())
+        .execute(&mut **tx)
+        .await?;
+    Ok(Publish(OrderStored {
+        order: placed.order,
+    }))
 }
 
 #[tokio::main]
 pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::var("WHARF_BUS").unwrap_or_else(|_| "memory:".to_owned());
     let folder = tempfile::tempdir()?;
-    let options = SqliteConnectOptions::new().filename(folder.path().join("shop.db")).create_if_missing(true);
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-    sqlx::query("CREATE TABLE orders (id TEXT)").execute(&pool).await?;
+    let options = SqliteConnectOptions::new()
+        .filename(folder.path().join("shop.db"))
+        .create_if_missing(true);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await?;
+    sqlx::query("CREATE TABLE orders (id TEXT)")
+        .execute(&pool)
+        .await?;
     let inbox = SqlInbox::new(pool.clone(), "orders");
     inbox.install().await?;
 
@@ -51,7 +66,8 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .with_header(wharf::header::CE_TYPE, OrderPlaced::TYPE)
             .with_header(wharf::header::CE_ID, format!("order-{number}"));
         for _ in 0..2 {
-            bus.send(TopicName::new(OrderPlaced::TOPIC)?, message.clone()).await?;
+            bus.send(TopicName::new(OrderPlaced::TOPIC)?, message.clone())
+                .await?;
         }
     }
     let all = async {
@@ -60,7 +76,9 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), all).await?;
-    let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM orders").fetch_one(&pool).await?;
+    let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM orders")
+        .fetch_one(&pool)
+        .await?;
     assert_eq!(rows, 20);
     Ok(())
 }

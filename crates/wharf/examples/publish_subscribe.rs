@@ -34,7 +34,9 @@ fn packer(counts: &Arc<AtomicUsize>) -> Router {
     let pack = |State(count): State<Arc<AtomicUsize>>, Msg(_): Msg<OrderPlaced>| async move {
         count.fetch_add(1, Ordering::Relaxed);
     };
-    Router::new().topic("shop.orders", group("packing").on(pack)).with_state(Arc::clone(counts))
+    Router::new()
+        .topic("shop.orders", group("packing").on(pack))
+        .with_state(Arc::clone(counts))
 }
 
 #[tokio::main]
@@ -42,10 +44,16 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::var("WHARF_BUS").unwrap_or_else(|_| "memory:".to_owned());
     let bus = Bus::connect(&address, "shop").await?;
     let counts = Counts::default();
-    let billing = Router::new().topic("shop.orders", group("billing").on(bill)).with_state(counts.clone());
+    let billing = Router::new()
+        .topic("shop.orders", group("billing").on(bill))
+        .with_state(counts.clone());
 
     let mut ready = Vec::new();
-    for router in [billing, packer(&counts.packing[0]), packer(&counts.packing[1])] {
+    for router in [
+        billing,
+        packer(&counts.packing[0]),
+        packer(&counts.packing[1]),
+    ] {
         let (tell, told) = oneshot::channel();
         ready.push(told);
         tokio::spawn(bus.serve(router).tell_when_ready(tell).into_future());
@@ -55,10 +63,17 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for number in 0..100 {
         // Fire and forget is this without waiting for the handlers; it is on disk all the same.
-        bus.publish(&OrderPlaced { order: format!("o-{number}") }).await?;
+        bus.publish(&OrderPlaced {
+            order: format!("o-{number}"),
+        })
+        .await?;
     }
     let done = || {
-        let packed: usize = counts.packing.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let packed: usize = counts
+            .packing
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum();
         counts.billing.load(Ordering::Relaxed) >= 100 && packed >= 100
     };
     let all = async {
@@ -67,8 +82,19 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), all).await?;
-    let packed = counts.packing.each_ref().map(|count| count.load(Ordering::Relaxed));
-    tracing::info!(billing = counts.billing.load(Ordering::Relaxed), ?packed, "all were handled");
-    assert_eq!(packed.iter().sum::<usize>(), 100, "members of a group share the messages");
+    let packed = counts
+        .packing
+        .each_ref()
+        .map(|count| count.load(Ordering::Relaxed));
+    tracing::info!(
+        billing = counts.billing.load(Ordering::Relaxed),
+        ?packed,
+        "all were handled"
+    );
+    assert_eq!(
+        packed.iter().sum::<usize>(),
+        100,
+        "members of a group share the messages"
+    );
     Ok(())
 }

@@ -29,7 +29,8 @@ async fn answer(deadline: Deadline, Msg(asked): Msg<AskPrice>) -> Option<Reply<P
     // Nobody waits for what takes longer.
     let left = deadline.left().unwrap_or(Duration::MAX);
     let cents = 100 * u64::try_from(asked.article.len()).ok()?;
-    (left > Duration::from_millis(10) && asked.article != "unknown").then_some(Reply(Price { cents }))
+    (left > Duration::from_millis(10) && asked.article != "unknown")
+        .then_some(Reply(Price { cents }))
 }
 
 #[tokio::main]
@@ -41,9 +42,18 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(bus.serve(router).tell_when_ready(tell).into_future());
     ready.await?;
 
-    let price = bus.request(AskPrice { article: "tea".to_owned() }).timeout(Duration::from_secs(10)).await?;
+    let price = bus
+        .request(AskPrice {
+            article: "tea".to_owned(),
+        })
+        .timeout(Duration::from_secs(10))
+        .await?;
     assert_eq!(price, Price { cents: 300 });
-    let none = bus.request(AskPrice { article: "unknown".to_owned() }).timeout(Duration::from_millis(300));
+    let none = bus
+        .request(AskPrice {
+            article: "unknown".to_owned(),
+        })
+        .timeout(Duration::from_millis(300));
     assert!(matches!(none.await, Err(BusError::NoReply { .. })));
     Ok(())
 }

@@ -40,7 +40,9 @@ async fn charge(
         ("bob", 1) => return Err(ChargeError::UnknownCard),
         _ => {}
     }
-    let mut charged = charged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut charged = charged
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     charged.push(format!("{} {}", placed.customer, placed.order));
     Ok(())
 }
@@ -50,16 +52,24 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::var("WHARF_BUS").unwrap_or_else(|_| "memory:".to_owned());
     let bus = Bus::connect(&address, "shop").await?;
     let charged = Charged::default();
-    let retry = Retry::default().immediate(1).delayed(Duration::from_millis(50), 6);
+    let retry = Retry::default()
+        .immediate(1)
+        .delayed(Duration::from_millis(50), 6);
     let route = group("payment").on(charge).retry(retry);
-    let router = Router::new().topic("shop.orders", route).with_state(Arc::clone(&charged));
+    let router = Router::new()
+        .topic("shop.orders", route)
+        .with_state(Arc::clone(&charged));
     let (ready, subscribed) = oneshot::channel();
     tokio::spawn(bus.serve(router).tell_when_ready(ready).into_future());
     subscribed.await?;
 
     for order in 1..=3 {
         for customer in ["ann", "bob", "cleo"] {
-            bus.publish(&OrderPlaced { customer: customer.to_owned(), order }).await?;
+            bus.publish(&OrderPlaced {
+                customer: customer.to_owned(),
+                order,
+            })
+            .await?;
         }
     }
     let all = async {
@@ -68,10 +78,27 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), all).await?;
-    let charged = charged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let of = |customer: &str| charged.iter().filter(|one| one.starts_with(customer)).cloned().collect::<Vec<_>>();
-    assert_eq!(of("ann"), ["ann 1", "ann 2", "ann 3"], "the order of a key is kept");
-    assert_eq!(of("bob"), ["bob 2", "bob 3"], "the first one is in dlq.shop.orders.payment");
+    let charged = charged
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone();
+    let of = |customer: &str| {
+        charged
+            .iter()
+            .filter(|one| one.starts_with(customer))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("ann"),
+        ["ann 1", "ann 2", "ann 3"],
+        "the order of a key is kept"
+    );
+    assert_eq!(
+        of("bob"),
+        ["bob 2", "bob 3"],
+        "the first one is in dlq.shop.orders.payment"
+    );
     assert_eq!(bus.ends().dead_lettered, 1);
     Ok(())
 }

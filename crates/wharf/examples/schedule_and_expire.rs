@@ -16,7 +16,11 @@ struct Reserved {
 }
 
 #[derive(Debug, Serialize, Deserialize, Event)]
-#[event(type = "shop.reservation.expired", topic = "shop.expiries", key = "order")]
+#[event(
+    type = "shop.reservation.expired",
+    topic = "shop.expiries",
+    key = "order"
+)]
 struct ReservationExpired {
     order: String,
 }
@@ -31,7 +35,12 @@ struct Offer {
 const PATIENCE: Duration = Duration::from_millis(300);
 
 async fn reserve(Msg(reserved): Msg<Reserved>) -> Schedule<ReservationExpired> {
-    Schedule::after(PATIENCE, ReservationExpired { order: reserved.order })
+    Schedule::after(
+        PATIENCE,
+        ReservationExpired {
+            order: reserved.order,
+        },
+    )
 }
 
 async fn give_up(State(tell): State<mpsc::Sender<String>>, Msg(expired): Msg<ReservationExpired>) {
@@ -47,9 +56,12 @@ async fn look_at(State(tell): State<mpsc::Sender<String>>, Msg(offer): Msg<Offer
 pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::var("WHARF_BUS").unwrap_or_else(|_| "memory:".to_owned());
     let bus = Bus::connect(&address, "shop").await?;
-    let offer = |article: &str| Offer { article: article.to_owned() };
+    let offer = |article: &str| Offer {
+        article: article.to_owned(),
+    };
     // Nobody will have looked at the first one within a millisecond.
-    bus.emit(To::its_topic(offer("old bread")).expires_after(Duration::from_millis(1))).await?;
+    bus.emit(To::its_topic(offer("old bread")).expires_after(Duration::from_millis(1)))
+        .await?;
     tokio::time::sleep(Duration::from_millis(50)).await;
 
     let (tell, mut told) = mpsc::channel(10);
@@ -63,13 +75,20 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     subscribed.await?;
 
     let since = std::time::Instant::now();
-    bus.publish(&Reserved { order: "o-1".to_owned() }).await?;
+    bus.publish(&Reserved {
+        order: "o-1".to_owned(),
+    })
+    .await?;
     let order = tokio::time::timeout(Duration::from_secs(30), told.recv()).await?;
     assert_eq!(order.as_deref(), Some("o-1"));
     assert!(since.elapsed() >= PATIENCE, "not before its time");
     bus.publish(&offer("fresh bread")).await?;
     let seen = tokio::time::timeout(Duration::from_secs(30), told.recv()).await?;
-    assert_eq!(seen.as_deref(), Some("fresh bread"), "the old one was passed over");
+    assert_eq!(
+        seen.as_deref(),
+        Some("fresh bread"),
+        "the old one was passed over"
+    );
     assert_eq!(bus.ends().expired, 1);
     Ok(())
 }

@@ -1,16 +1,16 @@
 //! The examples run, and what they assert holds.
 
+#[cfg(feature = "sqlite")]
+#[path = "../../examples/idempotent_consumer.rs"]
+mod idempotent_consumer;
 #[path = "../../examples/publish_subscribe.rs"]
 mod publish_subscribe;
 #[path = "../../examples/request_reply.rs"]
 mod request_reply;
-#[path = "../../examples/schedule_and_expire.rs"]
-mod schedule_and_expire;
 #[path = "../../examples/retries_and_dead_letters.rs"]
 mod retries_and_dead_letters;
-#[cfg(feature = "sqlite")]
-#[path = "../../examples/idempotent_consumer.rs"]
-mod idempotent_consumer;
+#[path = "../../examples/schedule_and_expire.rs"]
+mod schedule_and_expire;
 
 #[test]
 fn groups_get_every_message_and_members_share_them() {

@@ -220,7 +220,7 @@ async fn a_message_that_lets_others_pass_waits_at_the_broker_with_its_attempts()
 #[tokio::test(start_paused = true)]
 async fn what_a_route_needs_and_the_transport_lacks_is_named_at_start() {
     let has = Capabilities::all().without(Capability::Schedule);
-    let bus = wharf::testing::TestBus::builder().capabilities(has);
+    let bus = TestBus::builder().capabilities(has);
     let bus = bus
         .start(Router::new().topic("stock", group("g").on(async |_: wharf::Raw| ())))
         .await;
