@@ -8,9 +8,11 @@ What it does to the world is one row per notification in an SQLite database. The
 too: its key is the event's source and id, so a repeat adds nothing, whatever crashes in between.
 It reports each message on its standard output as a line of JSON, and ends when its standard input
 does. RUN is what the keys of this run's messages begin with; those of other runs are left alone.
+`wharf test duplicates` gives it a group and a topic of its own, as WHARF_GROUP and WHARF_TOPIC.
 """
 
 import json
+import os
 import sqlite3
 import sys
 import threading
@@ -18,7 +20,8 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, Producer
 
-GROUP, TOPIC = "notification", "shop.outcomes"
+GROUP = os.environ.get("WHARF_GROUP", "notification")
+TOPIC = os.environ.get("WHARF_TOPIC", "shop.outcomes")
 BROKER, RUN, DATABASE = sys.argv[1:]
 
 TEXTS = {

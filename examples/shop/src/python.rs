@@ -70,6 +70,9 @@ impl Python {
             .arg(self.folder.join("notification.py"))
             .args([broker, run])
             .arg(self.folder.join("notifications.sqlite"))
+            // They are for the duplicate-delivery test.
+            .env_remove("WHARF_GROUP")
+            .env_remove("WHARF_TOPIC")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

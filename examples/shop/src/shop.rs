@@ -8,8 +8,6 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wharf::{Bus, TopicName};
-use wharf_message::transport::{Publish as _, Transport};
-use wharf_transport::kafka::KafkaTransport;
 
 use crate::event::TOPICS;
 use crate::intake::Intake;
@@ -50,7 +48,8 @@ struct Shop {
     broker: String,
     /// The name of this run; messages of other runs are left alone.
     run: String,
-    transport: Arc<dyn Transport>,
+    /// The storefront's; the others share its connection.
+    bus: Bus,
     tally: Arc<Tally>,
     services: Vec<Arc<ServiceTally>>,
     observers: Vec<(Arc<ServiceTally>, Observer)>,
@@ -68,10 +67,10 @@ pub async fn run(
 ) -> anyhow::Result<Summary> {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let run = format!("{:x}", since_1970.as_millis());
-    let transport = connect(&options.broker).await?;
+    let bus = connect(&options.broker).await?;
     let before = records(&options.broker).await?;
     let python = options.python.as_ref();
-    let mut shop = Shop::open(options.broker.clone(), run.clone(), transport, python)?;
+    let mut shop = Shop::open(options.broker.clone(), run.clone(), bus, python)?;
     let (close_storefront, closed) = watch::channel(false);
     let plan = Plan {
         checkouts: options.orders,
@@ -80,7 +79,7 @@ pub async fn run(
     };
     let mut customers = tokio::spawn(storefront::run(
         plan,
-        shop.bus("storefront"),
+        shop.bus.clone(),
         run,
         Arc::clone(&shop.tally),
         closed,
@@ -123,14 +122,14 @@ async fn sleep_until(end: Option<tokio::time::Instant>) {
 }
 
 /// Connects, and creates the topics that are missing.
-async fn connect(broker: &str) -> anyhow::Result<Arc<dyn Transport>> {
-    let transport = KafkaTransport::connect(&format!("kafka://{broker}")).await;
-    let transport = transport.with_context(|| format!("no broker answered at {broker}"))?;
+async fn connect(broker: &str) -> anyhow::Result<Bus> {
+    let bus = Bus::connect(&format!("kafka://{broker}"), "storefront").await;
+    let bus = bus.with_context(|| format!("no broker answered at {broker}"))?;
     for topic in TOPICS {
         let topic = TopicName::new(topic)?;
-        transport.create_topic(&topic, PARTITIONS).await?;
+        bus.transport().create_topic(&topic, PARTITIONS).await?;
     }
-    Ok(Arc::new(transport))
+    Ok(bus)
 }
 
 async fn records(broker: &str) -> anyhow::Result<BTreeMap<String, u64>> {
@@ -142,14 +141,14 @@ impl Shop {
     fn open(
         broker: String,
         run: String,
-        transport: Arc<dyn Transport>,
+        bus: Bus,
         python: Option<&Python>,
     ) -> anyhow::Result<Self> {
         let (close, _) = watch::channel(false);
         let mut shop = Self {
             broker,
             run,
-            transport,
+            bus,
             tally: Arc::default(),
             services: Vec::new(),
             observers: Vec::new(),
@@ -166,17 +165,13 @@ impl Shop {
         Ok(shop)
     }
 
-    /// A bus with the service's name on it.
-    fn bus(&self, service: &str) -> Bus {
-        Bus::new(Arc::clone(&self.transport), service)
-    }
-
     /// Starts a service.
     fn start(&mut self, service: Service) -> anyhow::Result<()> {
         let tally = self.observe(service, service.name)?;
         let router = (service.router)(Arc::clone(&self.tally), Intake::new(&self.run, tally));
         let closed = self.closed();
-        let serve = self.bus(service.name).serve(router);
+        let bus = Bus::new(Arc::clone(self.bus.transport()), service.name);
+        let serve = bus.serve(router);
         self.tasks.spawn(async move {
             serve.with_graceful_shutdown(closed).await?;
             Ok(())
@@ -283,7 +278,7 @@ impl Shop {
         while let Some(task) = self.tasks.join_next().await {
             task??;
         }
-        self.transport.shutdown().await?;
+        self.bus.transport().shutdown().await?;
         Ok(())
     }
 }
