@@ -94,7 +94,7 @@ fn backoff(text: &LitStr) -> Result<TokenStream> {
         if let Some(limit) = part.strip_prefix("max ") {
             max = duration(limit.trim()).ok_or_else(wrong)?;
         } else if let Some(count) = part.strip_suffix(" times") {
-            times = Some(count.trim().parse::<u32>().map_err(|_| wrong())?);
+            times = Some(count.trim().parse::<u32>().ok().ok_or_else(wrong)?);
         } else {
             return Err(wrong());
         }
@@ -112,8 +112,8 @@ fn backoff(text: &LitStr) -> Result<TokenStream> {
 }
 
 fn millis(duration: Duration) -> Result<u64> {
-    u64::try_from(duration.as_millis())
-        .map_err(|_| Error::new(proc_macro2::Span::call_site(), "the delay is too long"))
+    let millis = u64::try_from(duration.as_millis()).ok();
+    millis.ok_or_else(|| Error::new(proc_macro2::Span::call_site(), "the delay is too long"))
 }
 
 /// Reads `200ms`, `30s`, `5m` or `1h`.

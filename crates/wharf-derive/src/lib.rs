@@ -7,7 +7,7 @@ mod event;
 mod failure;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, parse_macro_input};
+use syn::{DeriveInput, Error, parse_macro_input};
 
 /// Implements `wharf::Event`.
 ///
@@ -19,7 +19,7 @@ use syn::{DeriveInput, parse_macro_input};
 pub fn event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     event::derive(&input)
-        .unwrap_or_else(|error| error.into_compile_error())
+        .unwrap_or_else(Error::into_compile_error)
         .into()
 }
 
@@ -31,6 +31,6 @@ pub fn event(input: TokenStream) -> TokenStream {
 pub fn failure(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     failure::derive(&input)
-        .unwrap_or_else(|error| error.into_compile_error())
+        .unwrap_or_else(Error::into_compile_error)
         .into()
 }

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
@@ -193,10 +192,10 @@ impl<R: Request> Asking<R> {
             let sent = shared.transport.publish(&topic, message).await;
             span.end(&sent);
             sent?;
-            (&mut wait.reply).await.map_err(|_| none())
+            (&mut wait.reply).await.ok().ok_or_else(none)
         };
         let answered = tokio::time::timeout(self.timeout, answered).await;
-        let message = answered.map_err(|_| none())??;
+        let message = answered.unwrap_or_else(|_| Err(none()))?;
         read::<R>(message)
     }
 }
@@ -235,7 +234,7 @@ fn read<R: Request>(message: Message) -> Result<R::Reply, BusError> {
             R::Reply::TYPE
         )));
     }
-    let payload = message.payload.unwrap_or_else(Bytes::new);
+    let payload = message.payload.unwrap_or_default();
     serde_json::from_slice(&payload).map_err(|error| bad(error.to_string()))
 }
 

@@ -25,6 +25,10 @@ const CONFLICTS_MAX: u32 = 100;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What to do with a message after an attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, and a box would be allocated for every retry"
+)]
 enum Step {
     /// It has ended, its lane goes on.
     Ended,
@@ -150,7 +154,7 @@ async fn one(running: &Running, mut work: Work) -> Step {
         Outcome::Failed(failed) => failed,
     };
     span.failed(&failed);
-    after_failure(running, work, failed).await
+    after_failure(running, work, failed)
 }
 
 /// Handles a batch: together, and after a failure each alone.
@@ -304,7 +308,7 @@ fn unknown(running: &Running, work: Work) -> Step {
 }
 
 /// What follows a failed attempt.
-async fn after_failure(running: &Running, mut work: Work, failed: Failed) -> Step {
+fn after_failure(running: &Running, mut work: Work, failed: Failed) -> Step {
     let backoff = match &failed.disposition {
         Disposition::Skip => {
             end(running, &work, End::Skipped);
