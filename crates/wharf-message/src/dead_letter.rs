@@ -14,6 +14,14 @@ use crate::{GroupName, InvalidName, Message, Timestamp, TopicName, header};
 pub const ERROR_BYTES_MAX: usize = 16 << 10;
 
 /// The class of a failure.
+///
+/// ```
+/// use wharf_message::dead_letter::Reason;
+///
+/// assert_eq!(Reason::TimedOut.name(), "timed-out");
+/// assert_eq!(Reason::from_name("timed-out"), Some(Reason::TimedOut));
+/// assert_eq!(Reason::from_name("bored"), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -89,6 +97,14 @@ pub struct Failure {
 
 /// Where the dead letters of a group for a topic go: `dlq.<topic>.<group>`.
 ///
+/// ```
+/// use wharf_message::{GroupName, TopicName, dead_letter};
+///
+/// let (orders, billing) = (TopicName::new("orders")?, GroupName::new("billing")?);
+/// assert_eq!(dead_letter::topic(&orders, &billing)?.as_str(), "dlq.orders.billing");
+/// # Ok::<(), wharf_message::InvalidName>(())
+/// ```
+///
 /// # Errors
 /// When that is longer than a topic name may be.
 pub fn topic(topic: &TopicName, group: &GroupName) -> Result<TopicName, InvalidName> {
@@ -96,6 +112,27 @@ pub fn topic(topic: &TopicName, group: &GroupName) -> Result<TopicName, InvalidN
 }
 
 /// The dead letter of `message`, which `group` could not handle.
+///
+/// ```
+/// use wharf_message::dead_letter::{Failure, Reason, dead_letter};
+/// use wharf_message::{GroupName, Message, Timestamp, TopicName, header};
+///
+/// let failure = Failure {
+///     reason: Reason::Rejected,
+///     error: "there is no such article".to_owned(),
+///     attempts: 1,
+///     first_failed_at: None,
+///     failed_at: Timestamp::ZERO,
+///     handler: "shop::reserve".to_owned(),
+/// };
+/// let (orders, billing) = (TopicName::new("orders")?, GroupName::new("billing")?);
+/// let message = Message::new("x").with_header("mine", vec![0xff]);
+/// let letter = dead_letter(message.clone(), &orders, None, &billing, &failure);
+/// assert_eq!((&letter.payload, letter.headers.get("mine")), (&message.payload, message.headers.get("mine")));
+/// assert_eq!(letter.headers.text(header::DLQ_REASON), Ok(Some("rejected")));
+/// assert_eq!(letter.headers.text(header::DLQ_GROUP), Ok(Some("billing")));
+/// # Ok::<(), wharf_message::InvalidName>(())
+/// ```
 pub fn dead_letter(
     message: Message,
     topic: &TopicName,

@@ -2,6 +2,15 @@
 //!
 //! CloudEvents 1.0 in the binary mode of its Kafka binding (`ce_` attributes), W3C trace context,
 //! and our own, whose values are always UTF-8 text: decimal numbers, and times as RFC 3339.
+//!
+//! ```
+//! use wharf_message::{Message, header};
+//!
+//! let message = Message::new("{}")
+//!     .with_header(header::CE_TYPE, "shop.order.placed")
+//!     .with_header(header::EXPIRES_AT, "2026-01-01T00:00:00Z");
+//! assert_eq!(message.headers.text(header::CE_TYPE), Ok(Some("shop.order.placed")));
+//! ```
 
 /// CloudEvents `id`: unique together with [`CE_SOURCE`].
 pub const CE_ID: &str = "ce_id";

@@ -11,6 +11,16 @@ use bytes::Bytes;
 use crate::Timestamp;
 
 /// A message as it is published and delivered. Cloning copies no payload.
+///
+/// ```
+/// use wharf_message::{Message, Timestamp};
+///
+/// let mut message = Message::new("hello").with_key("k").with_header("lang", "en");
+/// message.timestamp = Some(Timestamp::from_millis(5));
+/// assert_eq!(message.size(), "k".len() + "hello".len() + "langen".len());
+/// let tombstone = Message { payload: None, ..message };
+/// assert_ne!(tombstone, Message::new("").with_key("k").with_header("lang", "en"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// Decides the partition, and so what is kept in order with what.
@@ -71,6 +81,26 @@ impl Message {
 }
 
 /// Headers in order; a name may repeat. A value may be absent, which is not the same as empty.
+///
+/// ```
+/// use wharf_message::Headers;
+///
+/// let mut headers = Headers::with_capacity(3);
+/// headers.push("hop", "one");
+/// headers.push("hop", "two");
+/// headers.push_raw("flag", None);
+/// assert_eq!(headers.text("hop"), Ok(Some("two")));
+/// assert!(headers.contains("flag") && headers.get("flag").is_none());
+///
+/// headers.set("hop", vec![0xff]);
+/// assert_eq!(headers.len(), 2);
+/// assert_eq!(headers.text("hop").unwrap_err().name, "hop");
+///
+/// headers.retain(|name| name == "hop");
+/// headers.remove("hop");
+/// assert!(headers.is_empty());
+/// assert_eq!(headers.iter().count(), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(Cow<'static, str>, Option<Bytes>)>);
 

@@ -9,6 +9,16 @@ use std::sync::Arc;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// A valid topic name: 1 to 249 of `[a-zA-Z0-9._-]`, and not `.` or `..`. Cheap to clone.
+///
+/// ```
+/// use wharf_message::TopicName;
+///
+/// let orders = TopicName::new("shop.orders")?;
+/// assert_eq!(orders.as_str(), "shop.orders");
+/// assert!(!orders.is_internal());
+/// assert!(TopicName::new("shop orders").is_err());
+/// # Ok::<(), wharf_message::InvalidName>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName(Arc<str>);
 
@@ -72,6 +82,15 @@ impl AsRef<str> for TopicName {
 
 /// A valid name of a group of consumers: the rules of [`TopicName`], since it is part of the names of
 /// topics (`dlq.<topic>.<group>`). Cheap to clone.
+///
+/// ```
+/// use wharf_message::GroupName;
+///
+/// assert_eq!(GroupName::new("billing")?.as_str(), "billing");
+/// let error = GroupName::new("").unwrap_err();
+/// assert_eq!(error.to_string(), "the group name is empty");
+/// # Ok::<(), wharf_message::InvalidName>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupName(Arc<str>);
 

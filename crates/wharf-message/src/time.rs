@@ -7,6 +7,19 @@ use std::time::{Duration, UNIX_EPOCH};
 const RFC3339_MILLIS_MAX: u64 = 253_402_300_799_999;
 
 /// Milliseconds since the Unix epoch, as Kafka records carry them.
+///
+/// ```
+/// use std::time::Duration;
+/// use wharf_message::Timestamp;
+///
+/// let start = Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
+/// assert_eq!(start.as_millis(), 1_767_225_600_000);
+/// let later = start.after(Duration::from_millis(1_500));
+/// assert_eq!(later.to_rfc3339(), "2026-01-01T00:00:01.500Z");
+/// assert_eq!(later.since(start), Duration::from_millis(1_500));
+/// assert_eq!(start.since(later), Duration::ZERO);
+/// assert_eq!(Timestamp::from_millis(0), Timestamp::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 

@@ -30,6 +30,33 @@ const REPUBLISH_LAST: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(30);
 
 /// A connection to a broker, with the service's name on it. Cheap to clone.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use std::future::IntoFuture;
+/// use wharf::{Bus, Msg, Router, group};
+///
+/// let bus = Bus::connect("memory:", "shop").await?;
+/// let (handled, mut seen) = tokio::sync::mpsc::unbounded_channel();
+/// let handle = move |Msg(placed): Msg<OrderPlaced>| {
+///     let handled = handled.clone();
+///     async move { handled.send(placed.order).unwrap() }
+/// };
+/// let serving = bus.serve(Router::new().topic("shop.orders", group("accounts").on(handle)));
+/// let serving = tokio::spawn(serving.into_future());
+///
+/// bus.publish(&OrderPlaced { order: "o-1".to_owned() }).await?;
+/// assert_eq!(seen.recv().await.as_deref(), Some("o-1"));
+/// assert_eq!(bus.service(), "shop");
+/// # serving.abort();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Bus {
     shared: Arc<Shared>,
@@ -93,17 +120,53 @@ impl From<Failed> for BusError {
 
 impl Bus {
     /// A bus on a transport, for a service of this name. [`Bus::connect`] does both steps.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use wharf::{Bus, Timestamp};
+    /// use wharf_message::transport::memory::MemoryTransport;
+    ///
+    /// let bus = Bus::new(Arc::new(MemoryTransport::new(Timestamp::ZERO)), "shop");
+    /// assert_eq!((bus.service(), bus.transport().name()), ("shop", "memory"));
+    /// ```
     pub fn new(transport: Arc<dyn Transport>, service: &str) -> Self {
         Self::with_clock(transport, service, Clock::wall())
     }
 
     /// A bus with another clock, for tests.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use wharf::{Bus, Clock, Timestamp};
+    /// use wharf_message::transport::memory::MemoryTransport;
+    ///
+    /// let start = Timestamp::from_millis(1_767_225_600_000);
+    /// let clock = Clock::starting_at(start);
+    /// let bus = Bus::with_clock(Arc::new(MemoryTransport::new(start)), "shop", clock);
+    /// tokio::time::advance(Duration::from_secs(60)).await;
+    /// assert_eq!(clock.now(), start.after(Duration::from_secs(60)));
+    /// # let _: Bus = bus;
+    /// # });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn with_clock(transport: Arc<dyn Transport>, service: &str, clock: Clock) -> Self {
         Self::of(Arc::new(Shared::new(transport, service.into(), clock)))
     }
 
     /// The same with OpenTelemetry: spans and figures go to the global providers, which must have been
     /// installed before. `docs/how-to/observe-a-service.md` names them.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// // In a program: opentelemetry::global::set_tracer_provider(..) and set_meter_provider(..) first.
+    /// let bus = wharf::Bus::connect("memory:", "shop").await?.with_telemetry();
+    /// assert_eq!(bus.ends().accepted, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_telemetry(&self) -> Self {
         let tracer = global::tracer("wharf");
@@ -122,6 +185,25 @@ impl Bus {
     }
 
     /// How the messages that this bus has handled left, so far.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use wharf::testing::TestBus;
+    /// use wharf::{Message, Raw, Router, group};
+    ///
+    /// let route = group("g").on(async |Raw(message): Raw| match message.key {
+    ///     Some(_) => Ok(()),
+    ///     None => Err(wharf::Error::dead_letter("no key")),
+    /// });
+    /// let bus = TestBus::start(Router::new().topic("t", route)).await;
+    /// bus.publish_raw("t", Message::new("x").with_key("k")).await;
+    /// bus.publish_raw("t", Message::new("x")).await;
+    /// bus.settle().await;
+    /// let ends = bus.bus().ends();
+    /// assert_eq!((ends.accepted, ends.dead_lettered), (1, 1));
+    /// # });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn ends(&self) -> Ends {
         self.shared.telemetry.ends()
     }
@@ -149,6 +231,19 @@ impl Bus {
     /// Inside a handler, return [`Publish`](crate::Publish) instead: then it is sent after the
     /// handler has succeeded, and with the same id when the message is handled again.
     ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+    /// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+    /// # struct OrderPlaced { order: String }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// let bus = wharf::Bus::connect("memory:", "shop").await?;
+    /// bus.publish(&OrderPlaced { order: "o-1".to_owned() }).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As the transport's; [`Error::Unavailable`] means that it may have been published.
     pub async fn publish<T: Event>(&self, event: &T) -> Result<(), BusError> {
@@ -161,6 +256,27 @@ impl Bus {
 
     /// Publishes whatever a handler could return: [`To`](crate::To) another topic,
     /// [`Schedule`](crate::Schedule)d, several at once. A reply goes nowhere.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+    /// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+    /// # struct OrderPlaced { order: String }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use std::time::Duration;
+    /// use wharf::{Bus, Publish, Schedule, To};
+    ///
+    /// let bus = Bus::connect("memory:", "shop").await?;
+    /// let placed = |order: &str| OrderPlaced { order: order.to_owned() };
+    /// bus.emit((
+    ///     Publish(placed("o-1")),
+    ///     To::topic("shop.archive", placed("o-1")).header("tenant", "north"),
+    ///     Schedule::after(Duration::from_secs(900), placed("o-2")),
+    /// )).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Bus::publish`]; of several, those before the one that failed may have been published.
@@ -194,6 +310,18 @@ impl Bus {
     }
 
     /// Publishes a message that was made by hand, with the envelope completed.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use wharf::{Bus, Message, TopicName, header};
+    ///
+    /// let bus = Bus::connect("memory:", "shop").await?;
+    /// let message = Message::new("<order/>").with_key("o-1").with_header(header::CONTENT_TYPE, "text/xml");
+    /// bus.send(TopicName::new("shop.imports")?, message).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Bus::publish`].

@@ -7,6 +7,19 @@ use tokio::time::Instant;
 use wharf_message::Timestamp;
 
 /// Where the time of day comes from.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use std::time::Duration;
+/// use wharf::{Clock, Timestamp};
+///
+/// let clock = Clock::starting_at(Timestamp::ZERO);
+/// tokio::time::sleep(Duration::from_secs(3600)).await;
+/// assert_eq!(clock.now(), Timestamp::from_millis(3_600_000));
+/// assert!(Clock::wall().now() > clock.now());
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Default)]
 pub struct Clock(Option<(Timestamp, Instant)>);
 

@@ -105,6 +105,21 @@ impl Embedded {
     }
 
     /// Where Kafka clients find the node, if it was asked to listen.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wharf::embedded::Embedded;
+    /// use wharf_message::transport::Transport;
+    ///
+    /// let shop = Embedded::open("embedded://temporary?kafka=127.0.0.1:0", "shop").await?;
+    /// assert!(shop.kafka_address().is_some_and(|address| address.port() != 0));
+    /// assert!(shop.data().is_some_and(|data| data.is_dir()));
+    /// shop.shutdown().await?;
+    /// assert_eq!(shop.data(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kafka_address(&self) -> Option<std::net::SocketAddr> {
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
         node.as_ref()?.node.kafka_address()

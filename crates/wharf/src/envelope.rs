@@ -17,6 +17,26 @@ pub(crate) const JSON: &str = "application/json";
 /// What is known about a message beside its payload.
 ///
 /// Every attribute is optional: a message of any Kafka client is a message too.
+///
+/// ```
+/// use wharf::{Message, Meta, Msg, header};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+///
+/// async fn log(meta: Meta, Msg(placed): Msg<OrderPlaced>) {
+///     println!("{:?} placed {} at {:?}", meta.source, placed.order, meta.time);
+/// }
+/// # wharf::group::<()>("g").on(log);
+///
+/// let message = Message::new("x").with_header(header::CE_ID, "m-1").with_header(header::CE_SOURCE, "shop");
+/// let meta = Meta::read(&message.headers)?;
+/// assert_eq!((meta.id.as_deref(), meta.source.as_deref(), meta.kind), (Some("m-1"), Some("shop"), None));
+/// let broken = Message::new("x").with_header(header::CE_ID, vec![0xff]);
+/// assert_eq!(Meta::read(&broken.headers).unwrap_err().name, header::CE_ID);
+/// # Ok::<(), wharf_message::NotText>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// CloudEvents `id`.

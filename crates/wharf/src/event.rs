@@ -52,6 +52,23 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// An event that asks for a reply.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use wharf::{Event, Request};
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event(type = "shop.price.asked", topic = "shop.prices")]
+/// struct AskPrice { article: String }
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event(type = "shop.price", topic = "shop.prices")]
+/// struct Price { cents: u64 }
+///
+/// impl Request for AskPrice {
+///     type Reply = Price;
+/// }
+/// ```
 pub trait Request: Event {
     /// What the handler that answers replies with.
     type Reply: Event;

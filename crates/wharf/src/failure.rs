@@ -8,6 +8,31 @@ use wharf_message::dead_letter::Reason;
 use crate::retry::Backoff;
 
 /// What is to be done about a failed attempt.
+///
+/// ```
+/// use std::time::Duration;
+/// use wharf::{Backoff, Disposition, Failure};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("the provider wants us to wait {0:?}")]
+/// struct Throttled(Duration);
+///
+/// impl Failure for Throttled {
+///     fn disposition(&self) -> Disposition {
+///         Disposition::Postpone(self.0)
+///     }
+/// }
+///
+/// #[derive(Debug, thiserror::Error, Failure)]
+/// #[error("not shipped yet")]
+/// #[failure(retry = "1m x2, max 1h, 20 times")]
+/// struct NotShipped;
+///
+/// let minute = Duration::from_secs(60);
+/// let delays = Backoff { first: minute, factor: 2.0, max: 60 * minute, times: 20 };
+/// assert_eq!(Throttled(minute).disposition(), Disposition::Postpone(minute));
+/// assert_eq!(NotShipped.disposition(), Disposition::RetryWith(delays));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Disposition {
@@ -71,6 +96,18 @@ pub trait Failure: StdError + Send + Sync + 'static {
 ///     Ok(())
 /// }
 /// ```
+///
+/// ```
+/// use wharf::{Disposition, Error, IntoFailed, Reason};
+///
+/// let skipped = Error::skip("already shipped").into_failed();
+/// assert_eq!(skipped.disposition, Disposition::Skip);
+/// let quicker = Error::conflict("another version is there").into_failed();
+/// assert_eq!(quicker.disposition, Disposition::Conflict);
+/// let down = Error::from(std::io::Error::other("the disk is full")).into_failed();
+/// assert_eq!((down.disposition, down.error.as_str()), (Disposition::Retry, "the disk is full"));
+/// assert_eq!(Error::dead_letter("no such article").into_failed().reason, Reason::Rejected);
+/// ```
 pub struct Error {
     source: Box<dyn StdError + Send + Sync>,
     disposition: Disposition,
@@ -128,6 +165,15 @@ impl fmt::Display for Error {
 }
 
 /// A failed attempt, as the runtime sees it.
+///
+/// ```
+/// use wharf::{Disposition, Failed, Reason};
+///
+/// let broken = Failed::for_ever(Reason::Undecodable, "the payload is no image");
+/// assert_eq!(broken.disposition, Disposition::DeadLetter);
+/// let busy = Failed::for_now(Reason::RetriesExhausted, "the printer is busy");
+/// assert_eq!(busy.disposition, Disposition::Retry);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failed {
     /// The class it gets if it is set aside.
@@ -176,6 +222,24 @@ impl Failed {
 }
 
 /// Whatever a handler may return as its error.
+///
+/// ```
+/// use wharf::{Failed, IntoFailed, Reason};
+///
+/// /// An error of a library of yours that is no `Failure`.
+/// struct NoPaper;
+///
+/// impl IntoFailed for NoPaper {
+///     fn into_failed(self) -> Failed {
+///         Failed::for_now(Reason::RetriesExhausted, "there is no paper")
+///     }
+/// }
+///
+/// async fn print(wharf::Raw(_): wharf::Raw) -> Result<(), NoPaper> {
+///     Err(NoPaper)
+/// }
+/// # wharf::group::<()>("g").on(print);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a handler",
     label = "does not say what is to be done about it",

@@ -18,6 +18,33 @@ use crate::outcome::{IntoOutcome, Outcome};
 ///
 /// It is implemented for functions and closures of up to eight arguments: all but the last implement
 /// [`FromParts`], the last one [`FromIncoming`], the return value [`IntoOutcome`].
+///
+/// ```
+/// use wharf::{Attempt, Meta, Msg, Publish, State, group};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # #[derive(Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.accepted", topic = "shop.accepted", key = "order")]
+/// # struct OrderAccepted { order: String }
+///
+/// #[derive(Clone)]
+/// struct Shop;
+///
+/// // Extractors first, the payload last.
+/// async fn accept(
+///     State(_shop): State<Shop>,
+///     Attempt(_attempt): Attempt,
+///     _meta: Meta,
+///     Msg(placed): Msg<OrderPlaced>,
+/// ) -> Result<Publish<OrderAccepted>, wharf::Error> {
+///     Ok(Publish(OrderAccepted { order: placed.order }))
+/// }
+///
+/// let route = group("accounts").on(accept);
+/// # let _: wharf::Route<Shop> = route;
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this function is no handler of messages",
     label = "cannot be used with `on`",

@@ -10,6 +10,24 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 
 /// A message as it was received.
+///
+/// ```
+/// use wharf::{Failed, FromIncoming, Incoming, Received, Takes};
+///
+/// /// A payload that is lines of text.
+/// struct Lines(Vec<String>);
+///
+/// impl<S> FromIncoming<S> for Lines {
+///     const TAKES: Takes = Takes::Any;
+///
+///     fn from_incoming(incoming: Incoming, _: &S) -> Result<Self, Failed> {
+///         let Received { message, .. } = incoming.first();
+///         let payload = message.payload.as_deref().unwrap_or_default();
+///         Ok(Self(String::from_utf8_lossy(payload).lines().map(str::to_owned).collect()))
+///     }
+/// }
+/// # wharf::group::<()>("g").on(async |Lines(_): Lines| ());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Received {
     /// The topic it was published to.
@@ -24,6 +42,44 @@ pub struct Received {
 
 /// An attempt to handle a message or a batch. The request type of every layer and handler: a
 /// `tower::Service<Incoming, Response = Outcome, Error = Infallible>`.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use tower::util::MapRequestLayer;
+/// use wharf::testing::TestBus;
+/// use wharf::{Failed, FromParts, Incoming, Message, Nothing, Raw, Reason, Router, group};
+///
+/// /// Set by a layer for every attempt, taken by the handlers that ask for it.
+/// #[derive(Clone)]
+/// struct Tenant(String);
+///
+/// let layer = MapRequestLayer::new(|mut incoming: Incoming| {
+///     let tenant = incoming.first().topic.as_str().split('.').next().unwrap_or_default().to_owned();
+///     incoming.extensions().insert(Tenant(tenant));
+///     incoming
+/// });
+///
+/// impl<S> FromParts<S> for Tenant {
+///     type Holds = Nothing;
+///
+///     fn from_parts(incoming: &mut Incoming, _: &S) -> Result<Self, Failed> {
+///         let missing = || Failed::for_ever(Reason::Rejected, "the route has no tenants");
+///         incoming.extensions().get::<Self>().cloned().ok_or_else(missing)
+///     }
+/// }
+///
+/// async fn handle(Tenant(tenant): Tenant, Raw(_): Raw) {
+///     assert_eq!(tenant, "north");
+/// }
+///
+/// let router = Router::new().topic("north.orders", group("g").on(handle).layer(layer));
+/// let bus = TestBus::start(router).await;
+/// bus.publish_raw("north.orders", Message::new("x")).await;
+/// bus.settle().await;
+/// assert_eq!(bus.bus().ends().accepted, 1);
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Incoming {
     received: Arc<[Received]>,
@@ -32,6 +88,22 @@ pub struct Incoming {
 }
 
 /// What is the same for all messages of a route.
+///
+/// ```
+/// use wharf::{Failed, FromParts, Incoming, Nothing};
+///
+/// /// Who handles, for a log.
+/// struct Who(String);
+///
+/// impl<S> FromParts<S> for Who {
+///     type Holds = Nothing;
+///
+///     fn from_parts(incoming: &mut Incoming, _: &S) -> Result<Self, Failed> {
+///         let context = incoming.context();
+///         Ok(Self(format!("{}/{} at {}", context.service, context.group, context.clock.now())))
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The group the route consumes for.
@@ -87,6 +159,16 @@ impl Incoming {
 }
 
 /// Values by their type, from layers to extractors. Empty costs nothing.
+///
+/// ```
+/// let mut extensions = wharf::Extensions::default();
+/// extensions.insert(7_u32);
+/// extensions.insert("a tenant".to_owned());
+/// extensions.insert(8_u32);
+/// assert_eq!(extensions.get::<u32>(), Some(&8));
+/// assert_eq!(extensions.take::<String>().as_deref(), Some("a tenant"));
+/// assert_eq!(extensions.get::<String>(), None);
+/// ```
 #[derive(Default)]
 pub struct Extensions(Vec<(TypeId, Box<dyn Any + Send>)>);
 

@@ -24,6 +24,25 @@ pub enum Outcome {
 }
 
 /// Messages to publish.
+///
+/// ```
+/// use wharf::{Effects, Message, Outgoing, Target, TopicName, When};
+///
+/// /// Everything that came in, once more, to a topic that is only known now.
+/// async fn forward(wharf::Raw(message): wharf::Raw) -> Result<Effects, wharf::Error> {
+///     let mut effects = Effects::default();
+///     assert!(effects.is_empty());
+///     effects.push(Outgoing {
+///         to: Target::Topic(TopicName::new("shop.archive")?),
+///         when: When::Now,
+///         expires_after: None,
+///         message: Message { headers: Default::default(), ..message },
+///     });
+///     assert_eq!(effects.len(), 1);
+///     Ok(effects)
+/// }
+/// # wharf::group::<()>("g").on(forward);
+/// ```
 #[derive(Debug, Default)]
 pub struct Effects {
     pub(crate) outgoing: Vec<Outgoing>,
@@ -90,6 +109,30 @@ impl Effects {
 }
 
 /// What a handler may return when it succeeds.
+///
+/// ```
+/// use wharf::{Effects, Failed, IntoEffects, Publish};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+///
+/// /// An order for each of these names.
+/// struct Orders(Vec<String>);
+///
+/// impl IntoEffects for Orders {
+///     fn add_to(self, effects: &mut Effects) -> Result<(), Failed> {
+///         let orders = self.0.into_iter().map(|order| Publish(OrderPlaced { order }));
+///         orders.collect::<Vec<_>>().add_to(effects)
+///     }
+/// }
+///
+/// async fn split(wharf::Raw(message): wharf::Raw) -> Orders {
+///     let text = message.payload.unwrap_or_default();
+///     Orders(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+/// }
+/// # wharf::group::<()>("g").on(split);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "is nothing that can be published",
@@ -114,6 +157,20 @@ pub trait IntoEffects {
 }
 
 /// What a handler may return.
+///
+/// ```
+/// use wharf::{Error, IntoOutcome, Outcome, Publish};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+///
+/// let placed = || Publish(OrderPlaced { order: "o-1".to_owned() });
+/// assert!(matches!(().into_outcome(), Outcome::Done(none) if none.is_empty()));
+/// assert!(matches!((placed(), Some(placed())).into_outcome(), Outcome::Done(two) if two.len() == 2));
+/// let failed: Result<(), Error> = Err(Error::retry("not yet"));
+/// assert!(matches!(failed.into_outcome(), Outcome::Failed(_)));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "says neither what to publish nor how it failed",
@@ -184,10 +241,61 @@ impl<T: IntoEffects, E: IntoFailed> IntoOutcome for Result<T, E> {
 pub struct Publish<T>(pub T);
 
 /// Answers the request that is handled. Where the message was no request, nothing is sent.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use wharf::{Event, Msg, Reply, Request};
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event(type = "shop.price.asked", topic = "shop.prices")]
+/// # struct AskPrice { article: String }
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, Event)]
+/// # #[event(type = "shop.price", topic = "shop.prices")]
+/// # struct Price { cents: u64 }
+/// # impl Request for AskPrice { type Reply = Price; }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// async fn price(Msg(ask): Msg<AskPrice>) -> Reply<Price> {
+///     Reply(Price { cents: 100 * ask.article.len() as u64 })
+/// }
+/// # use wharf::{Router, group};
+/// # let bus = wharf::testing::TestBus::start(Router::new().topic("shop.prices", group("prices").on(price))).await;
+/// # assert_eq!(bus.bus().request(AskPrice { article: "tea".to_owned() }).await.unwrap(), Price { cents: 300 });
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<T>(pub T);
 
 /// Publishes an event at a later time. Needs the transport's `schedule`.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.payment.overdue", topic = "shop.overdue", key = "order")]
+/// # struct Overdue { order: String }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use std::time::Duration;
+/// use wharf::{Msg, Router, Schedule, Timestamp, group};
+///
+/// async fn remind(Msg(placed): Msg<OrderPlaced>) -> Schedule<Overdue> {
+///     Schedule::after(Duration::from_secs(86_400), Overdue { order: placed.order })
+/// }
+/// # let bus = wharf::testing::TestBus::start(Router::new().topic("shop.orders", group("dunning").on(remind))).await;
+/// # bus.publish(OrderPlaced { order: "o-1".to_owned() }).await;
+/// # bus.advance(Duration::from_secs(86_399)).await;
+/// # assert!(bus.published::<Overdue>().is_empty());
+/// # bus.advance(Duration::from_secs(1)).await;
+/// # assert_eq!(bus.published::<Overdue>().len(), 1);
+///
+/// let new_year = Timestamp::parse_rfc3339("2027-01-01T00:00:00Z").unwrap();
+/// let later = Schedule::at(new_year, Overdue { order: "o-2".to_owned() });
+/// # bus.emit(later).await;
+/// # assert_eq!(bus.scheduled::<Overdue>()[0].0, new_year);
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule<T> {
     event: T,

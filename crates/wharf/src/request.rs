@@ -131,6 +131,15 @@ impl Bus {
     }
 
     /// How many replies came after their requester had given up.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// let bus = wharf::Bus::connect("memory:", "shop").await?;
+    /// assert_eq!(bus.late_replies(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn late_replies(&self) -> u64 {
         self.shared().replies.late.load(Ordering::Relaxed)
     }
@@ -284,6 +293,44 @@ async fn take_replies(shared: std::sync::Weak<Shared>, mut deliveries: Box<dyn D
 
 /// Asks other services from within a handler, with the correlation of what is handled. Cannot stand
 /// beside [`Tx`](crate::Tx): a transaction must not wait for another service.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # #[derive(Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.price.asked", topic = "shop.prices")]
+/// # struct AskPrice { article: String }
+/// # #[derive(Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.price", topic = "shop.prices")]
+/// # struct Price { cents: u64 }
+/// # impl wharf::Request for AskPrice { type Reply = Price; }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use std::time::Duration;
+/// use wharf::{Msg, Reply, Requests, Router, group};
+///
+/// async fn buy(requests: Requests, Msg(placed): Msg<OrderPlaced>) -> Result<(), wharf::Error> {
+///     let price = requests.ask(AskPrice { article: placed.order });
+///     let price = price.timeout(Duration::from_secs(2)).await?;
+///     assert_eq!(price.cents, 995);
+///     Ok(())
+/// }
+///
+/// async fn price(Msg(_): Msg<AskPrice>) -> Reply<Price> {
+///     Reply(Price { cents: 995 })
+/// }
+///
+/// let router = Router::new()
+///     .topic("shop.orders", group("buying").on(buy))
+///     .topic("shop.prices", group("prices").on(price));
+/// # let bus = wharf::testing::TestBus::start(router).await;
+/// # bus.publish(OrderPlaced { order: "tea".to_owned() }).await;
+/// # bus.settle().await;
+/// # assert_eq!(bus.bus().ends().accepted, 2);
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Requests {
     bus: Bus,

@@ -3,6 +3,17 @@
 use std::time::Duration;
 
 /// Growing delays: `first`, times `factor` each time, at most `max`, at most `times` times.
+///
+/// ```
+/// use std::time::Duration;
+/// use wharf::{Backoff, Retry};
+///
+/// let seconds = Duration::from_secs;
+/// let backoff = Backoff { first: seconds(1), factor: 3.0, max: seconds(5), times: 3 };
+/// let limits: Vec<_> = (0..4).map(|nth| backoff.limit(nth)).collect();
+/// assert_eq!(limits, [Some(seconds(1)), Some(seconds(3)), Some(seconds(5)), None]);
+/// assert_eq!(Retry::never().delays(backoff).attempts_max(), 4);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backoff {
     /// The first delay.
@@ -53,6 +64,14 @@ pub struct Retry {
 
 /// What happens to later messages of the same key while one waits for its next attempt. Messages of
 /// other keys go on in any case.
+///
+/// ```
+/// use std::time::Duration;
+/// use wharf::{Meanwhile, Raw, Retry, Route, group};
+///
+/// let retry = Retry::default().delayed(Duration::from_secs(60), 10).meanwhile(Meanwhile::LetPass);
+/// let route: Route = group("mails").on(async |_: Raw| ()).retry(retry);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Meanwhile {
     /// They wait: the order by key is kept. The message stays with this process, so its attempts

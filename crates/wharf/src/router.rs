@@ -65,6 +65,14 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 
     /// Adds a route for several topics: one group, one member, the same handlers.
+    ///
+    /// ```
+    /// use wharf::{Raw, Router, group};
+    ///
+    /// let archive = Router::new().topics(["shop.orders", "shop.stock"], group("archive").on(async |_: Raw| ()));
+    /// let audit = Router::new().topic("shop.orders", group("audit").on(async |_: Raw| ()));
+    /// let router: Router = archive.merge(audit);
+    /// ```
     #[must_use]
     pub fn topics<'a>(
         mut self,
@@ -121,6 +129,19 @@ impl<S> fmt::Debug for Router<S> {
 }
 
 /// Why a route cannot be served.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use wharf::{Bus, InvalidRoute, Raw, Router, ServeError, group};
+///
+/// let bus = Bus::connect("memory:", "shop").await?;
+/// let twice = group("g").on(async |_: Raw| ()).on(async |_: Raw| ());
+/// let error = bus.serve(Router::new().topic("t", twice)).await.unwrap_err();
+/// assert!(matches!(error, ServeError::Route(InvalidRoute::Twice { .. })), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRoute {
@@ -161,6 +182,25 @@ pub enum Concurrency {
 }
 
 /// What becomes of a message of a type that no handler takes.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use wharf::testing::TestBus;
+/// use wharf::{Message, Msg, Router, Unknown, group, header};
+///
+/// let route = group("g").on(async |_: Msg<OrderPlaced>| ()).unknown(Unknown::Skip);
+/// let bus = TestBus::start(Router::new().topic("shop.orders", route)).await;
+/// bus.publish_raw("shop.orders", Message::new("{}").with_header(header::CE_TYPE, "shop.order.paid")).await;
+/// bus.settle().await;
+/// assert_eq!(bus.bus().ends().skipped, 1);
+/// assert!(bus.dead_letters().is_empty());
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unknown {
     /// It is set aside.
@@ -199,6 +239,36 @@ pub(crate) struct Settings {
 }
 
 /// A group's handlers for some topics. Made by [`group`].
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # #[derive(Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.paid", topic = "shop.orders", key = "order")]
+/// # struct OrderPaid { order: String }
+/// use std::num::NonZeroUsize;
+/// use std::time::Duration;
+/// use wharf::{Capability, Concurrency, Msg, Retry, Route, Start, Unknown, group};
+///
+/// async fn placed(Msg(_): Msg<OrderPlaced>) {}
+/// async fn paid(Msg(_): Msg<OrderPaid>) {}
+///
+/// let messages = |count| NonZeroUsize::new(count).expect("not zero");
+/// let route: Route = group("accounts")
+///     .on(placed)
+///     .on(paid)
+///     .unknown(Unknown::Skip)
+///     .retry(Retry::default().delayed(Duration::from_secs(1), 5))
+///     .concurrency(Concurrency::ByKey(messages(16)))
+///     .timeout(Duration::from_secs(10))
+///     .start(Start::Latest)
+///     .in_flight_max(messages(200))
+///     .batch_max(messages(50))
+///     .atomic_outputs()
+///     .require(Capability::Durable);
+/// ```
 pub struct Route<S = ()> {
     group: String,
     entries: Vec<Entry<S>>,
@@ -247,6 +317,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     /// Wraps all handlers of the route in a `tower` layer. The last one added is the outermost.
+    /// [`Incoming`] has an example of one.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -272,6 +343,29 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
     /// Stops asking for messages while `open` is not ready, as while a circuit breaker is open:
     /// messages then wait at the broker instead of using up their attempts.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use wharf::testing::TestBus;
+    /// use wharf::{Message, Raw, Router, group};
+    ///
+    /// let (open, opened) = tokio::sync::watch::channel(false);
+    /// let route = group("g").on(async |_: Raw| ()).gate(move || {
+    ///     let mut opened = opened.clone();
+    ///     async move {
+    ///         opened.wait_for(|open| *open).await.expect("the sender lives as long as the program");
+    ///     }
+    /// });
+    /// let bus = TestBus::start(Router::new().topic("t", route)).await;
+    /// bus.publish_raw("t", Message::new("x")).await;
+    /// tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    /// assert_eq!(bus.bus().ends().accepted, 0);
+    /// open.send_replace(true);
+    /// bus.settle().await;
+    /// assert_eq!(bus.bus().ends().accepted, 1);
+    /// # });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn gate<F, Fut>(mut self, open: F) -> Self
     where

@@ -15,6 +15,19 @@ use crate::router::{BoundRoute, InvalidRoute, Router};
 use crate::run;
 
 /// Why a router cannot be served, or not any longer.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use wharf::{Bus, Raw, Router, group};
+///
+/// let bus = Bus::connect("memory:", "shop").await?;
+/// let router = Router::new().topic("shop orders", group("accounts").on(async |_: Raw| ()));
+/// let error = bus.serve(router).await.unwrap_err();
+/// assert!(error.to_string().contains("' '"), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -50,6 +63,28 @@ fn names(missing: &[Capability]) -> String {
 }
 
 /// A router that is served when this is awaited.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use std::future::IntoFuture;
+/// use tokio::sync::oneshot;
+/// use wharf::{Bus, Raw, Router, group};
+///
+/// let bus = Bus::connect("memory:", "shop").await?;
+/// let (stop, stopped) = oneshot::channel::<()>();
+/// let (ready, is_ready) = oneshot::channel();
+/// let serve = bus
+///     .serve(Router::new().topic("shop.orders", group("accounts").on(async |_: Raw| ())))
+///     .with_graceful_shutdown(async move { drop(stopped.await) })
+///     .tell_when_ready(ready);
+/// let serving = tokio::spawn(serve.into_future());
+/// is_ready.await?;
+/// drop(stop);
+/// serving.await??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Serve {
     bus: Bus,
     router: Router,

@@ -49,6 +49,11 @@ impl End {
 }
 
 /// How many messages left the routes of a bus, by the way they left.
+///
+/// ```
+/// let ends = wharf::Ends::default();
+/// assert_eq!(ends.accepted + ends.skipped + ends.expired + ends.retried + ends.dead_lettered, 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ends {

@@ -7,6 +7,15 @@ use super::Error;
 use crate::{Message, header};
 
 /// One thing that not every transport can do.
+///
+/// ```
+/// use wharf_message::transport::Capability;
+///
+/// assert_eq!(Capability::KeyOrder.name(), "key-order");
+/// for capability in Capability::ALL {
+///     println!("{capability}: {}", capability.meaning());
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Capability {
@@ -102,6 +111,20 @@ impl fmt::Display for Capability {
 }
 
 /// A set of capabilities.
+///
+/// ```
+/// use wharf_message::transport::{Capabilities, Capability};
+/// use wharf_message::{Message, header};
+///
+/// let has = Capabilities::all().without(Capability::Schedule);
+/// assert!(has.has(Capability::Order) && !has.has(Capability::Schedule));
+/// let needed = Capabilities::NONE.with(Capability::Schedule).with(Capability::Order);
+/// assert_eq!(has.missing(needed), [Capability::Schedule]);
+///
+/// let message = Message::new("p").with_header(header::DELIVER_AT, "2026-01-01T00:00:00Z");
+/// let error = has.check("mine", &message).unwrap_err();
+/// assert_eq!(error.to_string(), "mine has no schedule (a message can be delivered at a later time)");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(u32);
 

@@ -11,6 +11,12 @@ use crate::dead_letter::Failure;
 use crate::{Message, TopicName};
 
 /// Where a message is in its topic.
+///
+/// ```
+/// use wharf_message::transport::Position;
+///
+/// assert_eq!(Position { partition: 2, offset: 7 }.to_string(), "2@7");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The partition, from 0.
@@ -77,6 +83,30 @@ pub trait Settle: Send + Sync {
 }
 
 /// A message at a consumer. Dropped unsettled, it is delivered again.
+///
+/// ```
+/// use futures_util::FutureExt;
+/// use wharf_message::transport::memory::MemoryTransport;
+/// use wharf_message::transport::{Publish, Subscribe, Subscription};
+/// use wharf_message::{GroupName, Message, Timestamp, TopicName};
+///
+/// # async {
+/// let transport = MemoryTransport::new(Timestamp::ZERO);
+/// let (orders, billing) = (TopicName::new("orders")?, GroupName::new("billing")?);
+/// transport.create_topic(&orders, 1).await?;
+/// let mut deliveries = transport.subscribe(Subscription::group(billing, vec![orders.clone()])).await?;
+/// transport.publish(&orders, Message::new("one").with_key("k")).await?;
+///
+/// // Not handled: it comes again.
+/// drop(deliveries.next(1).await?);
+/// let delivery = deliveries.next(1).await?.remove(0);
+/// assert_eq!((delivery.topic.as_str(), delivery.message.payload.as_deref()), ("orders", Some(&b"one"[..])));
+/// delivery.accept();
+/// assert_eq!(transport.in_flight(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }.now_or_never().expect("nothing waits")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Delivery {
     /// The topic it was published to (also when it comes from a retry).
     pub topic: TopicName,

@@ -4,6 +4,15 @@ use super::Capability;
 use crate::TopicName;
 
 /// Why a transport refuses.
+///
+/// ```
+/// use wharf_message::transport::Error;
+///
+/// assert!(Error::Unavailable("the connection was lost".to_owned()).is_transient());
+/// let large = Error::TooLarge { bytes: 2_000_000, bytes_max: 1_048_576 };
+/// assert!(!large.is_transient());
+/// assert!(large.to_string().contains("a claim check carries larger payloads"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -113,6 +113,18 @@ pub trait Transport: Publish + Subscribe {
 }
 
 /// What to receive.
+///
+/// ```
+/// use wharf_message::transport::{Audience, Start, Subscription};
+/// use wharf_message::{GroupName, TopicName};
+///
+/// let orders = vec![TopicName::new("orders")?];
+/// let group = Subscription::group(GroupName::new("billing")?, orders.clone());
+/// assert_eq!((group.start, group.in_flight_max), (Start::Earliest, 1_000));
+/// let notices = Subscription { audience: Audience::Everyone, start: Start::Latest, ..group };
+/// assert_eq!(notices.audience.to_string(), "everyone");
+/// # Ok::<(), wharf_message::InvalidName>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The topics.

@@ -30,6 +30,25 @@ use crate::incoming::Incoming;
 pub struct State<T>(pub T);
 
 /// A part of the state that handlers may ask for by itself.
+///
+/// ```
+/// use wharf::{FromRef, Raw, State, group};
+///
+/// #[derive(Clone)]
+/// struct Shop { prices: Prices }
+///
+/// #[derive(Clone)]
+/// struct Prices;
+///
+/// impl FromRef<Shop> for Prices {
+///     fn from_ref(shop: &Shop) -> Self {
+///         shop.prices.clone()
+///     }
+/// }
+///
+/// async fn handle(State(_prices): State<Prices>, Raw(_): Raw) {}
+/// # let _: wharf::Route<Shop> = group("g").on(handle);
+/// ```
 pub trait FromRef<S> {
     /// The part.
     fn from_ref(state: &S) -> Self;
@@ -75,6 +94,15 @@ impl<S> FromParts<S> for Headers {
 }
 
 /// The message's key, if it has one.
+///
+/// ```
+/// use wharf::{Key, Raw};
+///
+/// async fn handle(Key(key): Key, Raw(_): Raw) {
+///     println!("{} bytes", key.map_or(0, |key| key.len()));
+/// }
+/// # wharf::group::<()>("g").on(handle);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub Option<Bytes>);
 
@@ -87,6 +115,32 @@ impl<S> FromParts<S> for Key {
 }
 
 /// Which attempt this is, from 1.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use wharf::testing::TestBus;
+/// use wharf::{Attempt, Correlation, Deadline, Key, Message, Raw, Router, group, header};
+///
+/// async fn handle(
+///     Attempt(attempt): Attempt,
+///     Key(key): Key,
+///     Correlation(correlation): Correlation,
+///     deadline: Deadline,
+///     Raw(_): Raw,
+/// ) -> Result<(), wharf::Error> {
+///     assert_eq!((key.as_deref(), correlation.as_str()), (Some(&b"o-1"[..]), "c-1"));
+///     assert!(deadline.left().is_none(), "nobody waits for a reply");
+///     if attempt < 2 { Err(wharf::Error::retry("not yet")) } else { Ok(()) }
+/// }
+///
+/// let bus = TestBus::start(Router::new().topic("t", group("g").on(handle))).await;
+/// let message = Message::new("x").with_key("o-1").with_header(header::CE_CORRELATIONID, "c-1");
+/// bus.publish_raw("t", message).await;
+/// bus.settle().await;
+/// assert_eq!(bus.bus().ends().accepted, 1);
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt(pub u32);
 
@@ -99,6 +153,15 @@ impl<S> FromParts<S> for Attempt {
 }
 
 /// What belongs to one business transaction shares it: the message's own id where it began one.
+///
+/// ```
+/// use wharf::{Correlation, Raw};
+///
+/// async fn handle(Correlation(id): Correlation, Raw(_): Raw) {
+///     println!("this belongs to {id}");
+/// }
+/// # wharf::group::<()>("g").on(handle);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correlation(pub String);
 
@@ -119,6 +182,17 @@ impl<S> FromParts<S> for Correlation {
 }
 
 /// When the requester of a request stops waiting; without a request, or without its deadline, never.
+///
+/// ```
+/// use std::time::Duration;
+/// use wharf::{Deadline, Raw};
+///
+/// async fn answer(deadline: Deadline, Raw(_): Raw) -> Result<(), wharf::Error> {
+///     let enough = deadline.left().is_none_or(|left| left > Duration::from_millis(100));
+///     if enough { Ok(()) } else { Err(wharf::Error::skip(format!("too late for {:?}", deadline.at()))) }
+/// }
+/// # wharf::group::<()>("g").on(answer);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     at: Option<Timestamp>,

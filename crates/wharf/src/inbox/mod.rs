@@ -107,6 +107,25 @@ impl<D: Dialect> SqlInbox<D> {
 
     /// Warns (in the log too) when messages can come again after they are forgotten.
     ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")] {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use std::time::Duration;
+    /// use sqlx::SqlitePool;
+    /// use wharf::SqlInbox;
+    ///
+    /// let pool = SqlitePool::connect_lazy("sqlite::memory:").expect("an address");
+    /// let day = Duration::from_secs(86_400);
+    /// let inbox = SqlInbox::new(pool, "orders").keep(7 * day);
+    /// assert!(inbox.check_window(Some(3 * day), Some(4 * day)).is_ok());
+    /// assert!(inbox.check_window(Some(30 * day), Some(7 * day)).is_err());
+    /// # drop(inbox);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`WindowTooShort`].
     pub fn check_window(
@@ -120,6 +139,21 @@ impl<D: Dialect> SqlInbox<D> {
 
     /// Recognises messages by these fields of their payload (JSON pointers, `/order/id`), for
     /// producers that give no ids.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")] {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use sqlx::SqlitePool;
+    /// use wharf::SqlInbox;
+    ///
+    /// let pool = SqlitePool::connect_lazy("sqlite::memory:").expect("an address");
+    /// let inbox = SqlInbox::new(pool, "imports").by_fields(["/supplier", "/delivery/number"]);
+    /// # drop(inbox);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn by_fields<'a>(self, pointers: impl IntoIterator<Item = &'a str>) -> Self {
         let mode = Mode::Fields(pointers.into_iter().map(str::to_owned).collect());
@@ -128,6 +162,21 @@ impl<D: Dialect> SqlInbox<D> {
 
     /// Recognises messages by a number in this header that grows with each message of a key: one row
     /// for each key, and no window. Needs the order by key.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")] {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use sqlx::SqlitePool;
+    /// use wharf::SqlInbox;
+    ///
+    /// let pool = SqlitePool::connect_lazy("sqlite::memory:").expect("an address");
+    /// let inbox = SqlInbox::new(pool, "articles").by_sequence("version");
+    /// # drop(inbox);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn by_sequence(self, header: &str) -> Self {
         Self {

@@ -41,6 +41,43 @@ impl<D: Dialect> Clone for Slot<D> {
 /// ([`Route::inbox`](crate::Route::inbox)).
 ///
 /// It cannot stand beside [`Requests`](crate::Requests): while a reply is waited for, no lock is held.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # #[cfg(feature = "sqlite")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use sqlx::Sqlite;
+/// use sqlx::sqlite::SqlitePoolOptions;
+/// use wharf::testing::TestBus;
+/// use wharf::{Msg, Router, SqlInbox, Tx, group};
+///
+/// async fn store(mut tx: Tx<Sqlite>, Msg(placed): Msg<OrderPlaced>) -> Result<(), wharf::Error> {
+///     let sql = "INSERT INTO orders (id) VALUES (?)";
+///     sqlx::query(sql).bind(placed.order).execute(&mut **tx).await?;
+///     Ok(())
+/// }
+///
+/// let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
+/// sqlx::query("CREATE TABLE orders (id TEXT)").execute(&pool).await?;
+/// let inbox = SqlInbox::new(pool.clone(), "orders");
+/// inbox.install().await?;
+/// let router = Router::new().topic("shop.orders", group("orders").on(store).inbox(inbox));
+/// // Every message comes twice.
+/// let bus = TestBus::builder().duplicate_every(1).start(router).await;
+/// bus.publish(OrderPlaced { order: "o-1".to_owned() }).await;
+/// bus.settle().await;
+/// let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM orders").fetch_one(&pool).await?;
+/// assert_eq!(rows, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })
+/// # }
+/// # #[cfg(not(feature = "sqlite"))]
+/// # fn main() {}
+/// ```
 pub struct Tx<D: Dialect> {
     /// Present until it is dropped.
     transaction: Option<Transaction<'static, D>>,

@@ -75,6 +75,24 @@ pub struct TestBus {
 }
 
 /// What a [`TestBus`] is made of. From [`TestBus::builder`].
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use wharf::testing::{Faults, TestBus};
+/// use wharf::{Capabilities, Capability, Message, Raw, Router, group};
+///
+/// let bus = TestBus::builder()
+///     .service("accounts")
+///     .capabilities(Capabilities::all().without(Capability::Schedule))
+///     .faults(Faults::none().duplicate_every(1))
+///     .start(Router::new().topic("t", group("g").on(async |_: Raw| ())))
+///     .await;
+/// bus.publish_raw("t", Message::new("x")).await;
+/// bus.settle().await;
+/// assert_eq!(bus.bus().ends().accepted, 2);
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct TestBusBuilder {
     faults: Faults,
@@ -279,6 +297,28 @@ impl TestBus {
 
     /// Lets time pass, and everything happen that is due meanwhile, in its order.
     ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+    /// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+    /// # struct OrderPlaced { order: String }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use std::time::Duration;
+    /// use wharf::testing::TestBus;
+    /// use wharf::{Raw, Router, Schedule, group};
+    ///
+    /// let bus = TestBus::start(Router::new().topic("shop.orders", group("g").on(async |_: Raw| ()))).await;
+    /// let hour = Duration::from_secs(3600);
+    /// bus.emit(Schedule::after(hour, OrderPlaced { order: "o-1".to_owned() })).await;
+    /// let due = bus.now().after(hour);
+    /// assert_eq!(bus.scheduled::<OrderPlaced>(), [(due, OrderPlaced { order: "o-1".to_owned() })]);
+    /// bus.advance(hour).await;
+    /// assert!(bus.scheduled::<OrderPlaced>().is_empty());
+    /// assert_eq!(bus.messages("shop.orders").len(), 1);
+    /// # });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// As [`TestBus::settle`].
     pub async fn advance(&self, time: Duration) {
@@ -346,6 +386,30 @@ impl TestBus {
 
     /// How often each event id was published to a topic: more than once means that a repeat was
     /// handled again and published the same again.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+    /// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+    /// # struct OrderPlaced { order: String }
+    /// # #[derive(Serialize, Deserialize, wharf::Event)]
+    /// # #[event(type = "shop.order.accepted", topic = "shop.accepted", key = "order")]
+    /// # struct OrderAccepted { order: String }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// use wharf::testing::TestBus;
+    /// use wharf::{Msg, Publish, Router, group};
+    ///
+    /// let accept = async |Msg(placed): Msg<OrderPlaced>| Publish(OrderAccepted { order: placed.order });
+    /// let router = Router::new().topic("shop.orders", group("accounts").on(accept));
+    /// let bus = TestBus::builder().duplicate_every(1).start(router).await;
+    /// bus.publish(OrderPlaced { order: "o-1".to_owned() }).await;
+    /// bus.settle().await;
+    /// let ids = bus.ids("shop.accepted");
+    /// assert_eq!((ids.len(), ids.values().sum::<usize>()), (1, 2));
+    /// assert_eq!(bus.published_to::<OrderAccepted>("shop.accepted").len(), 2);
+    /// # });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn ids(&self, topic: &str) -> BTreeMap<String, usize> {
         let mut ids = BTreeMap::new();
         for message in self.memory.messages(topic) {
@@ -390,6 +454,25 @@ impl fmt::Debug for TestBus {
 }
 
 /// A message that was set aside.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize, wharf::Event)]
+/// # #[event(type = "shop.order.placed", topic = "shop.orders", key = "order")]
+/// # struct OrderPlaced { order: String }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// use wharf::testing::TestBus;
+/// use wharf::{Message, Msg, Reason, Router, group, header};
+///
+/// let bus = TestBus::start(Router::new().topic("shop.orders", group("g").on(async |_: Msg<OrderPlaced>| ()))).await;
+/// bus.publish_raw("shop.orders", Message::new("{").with_header(header::CE_TYPE, "shop.order.placed")).await;
+/// bus.settle().await;
+/// let letter = &bus.dead_letters()[0];
+/// assert_eq!((letter.reason, letter.attempts), (Some(Reason::Undecodable), 1));
+/// assert_eq!((letter.topic.as_str(), letter.message.payload.as_deref()), ("shop.orders", Some(&b"{"[..])));
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The class of its failure.

@@ -37,3 +37,18 @@ fn a_failing_message_holds_up_only_its_own_key() {
 fn a_message_delivered_twice_has_one_row() {
     idempotent_consumer::main().unwrap();
 }
+
+#[test]
+fn the_example_of_the_front_page_is_the_one_that_the_crate_compiles() {
+    let readme = include_str!("../../../../README.md");
+    let (_, from) = readme.split_once("```rust\n").unwrap();
+    let (shown, _) = from.split_once("```\n").unwrap();
+    let documentation = include_str!("../../src/lib.rs").lines();
+    let compiled = documentation
+        .map_while(|line| line.strip_prefix("//!"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .skip_while(|line| !line.starts_with("```"))
+        .skip(1)
+        .take_while(|line| !line.starts_with("```"));
+    assert!(shown.lines().eq(compiled), "{shown}");
+}

@@ -1,12 +1,15 @@
 //! Routes with an inbox: effects once, in a real database.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::Sqlite;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use tower::util::MapRequestLayer;
 use wharf::{
-    Attempt, Batch, InvalidRoute, Message, Msg, Publish, Router, ServeError, SqlInbox, Tx, group,
-    header,
+    Attempt, Batch, Incoming, InvalidRoute, Message, Msg, Publish, Retry, Router, ServeError,
+    SqlInbox, Tx, group, header,
 };
 
 use crate::support::{OrderPlaced, StockReserved, World, order, text, verdict};
@@ -186,6 +189,52 @@ async fn a_sequence_that_is_behind_has_no_effects() {
             .collect::<Vec<_>>(),
         ["undecodable"]
     );
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_costs_no_attempt() {
+    let (folder, mut world) = (tempfile::tempdir().unwrap(), World::new());
+    let away = folder.path().join("away");
+    let options = SqliteConnectOptions::new()
+        .filename(away.join("shop.db"))
+        .create_if_missing(true);
+    let pool = SqlitePoolOptions::new().connect_lazy_with(options);
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let count = MapRequestLayer::new(move |incoming: Incoming| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        incoming
+    });
+    let inbox = SqlInbox::new(pool.clone(), "inventory");
+    let route = group("inventory")
+        .on(reserve)
+        .inbox(inbox.clone())
+        .layer(count)
+        .retry(Retry::never());
+    world.serve(Router::new().topic("orders", route)).await;
+    world.bus.publish(&order("o-1", 1)).await.unwrap();
+    let tried_twice = async {
+        while tries.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), tried_twice)
+        .await
+        .unwrap();
+    std::fs::create_dir(&away).unwrap();
+    inbox.install().await.unwrap();
+    sqlx::query("CREATE TABLE stock (article TEXT)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    settle(&world).await;
+    world.stop().await;
+    let shop = Shop {
+        pool,
+        _folder: folder,
+    };
+    assert_eq!(shop.rows().await, ["o-1"]);
+    assert!(world.transport.messages("dlq.orders.inventory").is_empty());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod examples;
 #[cfg(feature = "sqlite")]
 mod inbox;
 mod policies;
+mod promises;
 mod routes;
 mod support;
 mod telemetry;
