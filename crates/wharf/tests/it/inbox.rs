@@ -1,5 +1,6 @@
 //! Routes with an inbox: effects once, in a real database.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,16 +17,20 @@ use crate::support::{OrderPlaced, StockReserved, World, order, text, verdict};
 
 struct Shop {
     pool: SqlitePool,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+fn options(file: &Path, create: bool) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(create)
+        .busy_timeout(Duration::from_secs(10))
 }
 
 impl Shop {
     async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteConnectOptions::new()
-            .filename(folder.path().join("shop.db"))
-            .create_if_missing(true)
-            .busy_timeout(Duration::from_secs(10));
+        let options = options(&folder.path().join("shop.db"), true);
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .connect_with(options)
@@ -35,10 +40,7 @@ impl Shop {
             .execute(&pool)
             .await
             .unwrap();
-        Self {
-            pool,
-            _folder: folder,
-        }
+        Self { pool, folder }
     }
 
     async fn inbox(&self) -> SqlInbox<Sqlite> {
@@ -193,22 +195,22 @@ async fn a_sequence_that_is_behind_has_no_effects() {
 
 #[tokio::test]
 async fn a_database_that_is_down_costs_no_attempt() {
-    let (folder, mut world) = (tempfile::tempdir().unwrap(), World::new());
-    let away = folder.path().join("away");
-    let options = SqliteConnectOptions::new()
-        .filename(away.join("shop.db"))
-        .create_if_missing(true);
-    let pool = SqlitePoolOptions::new().connect_lazy_with(options);
+    let (shop, mut world) = (Shop::open().await, World::new());
+    shop.inbox().await;
+    shop.pool.close().await;
+    let file = shop.folder.path().join("shop.db");
+    let away = shop.folder.path().join("away.db");
+    std::fs::rename(&file, &away).unwrap();
+    let pool = SqlitePoolOptions::new().connect_lazy_with(options(&file, false));
     let tries = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&tries);
     let count = MapRequestLayer::new(move |incoming: Incoming| {
         counted.fetch_add(1, Ordering::SeqCst);
         incoming
     });
-    let inbox = SqlInbox::new(pool.clone(), "inventory");
     let route = group("inventory")
         .on(reserve)
-        .inbox(inbox.clone())
+        .inbox(SqlInbox::new(pool.clone(), "inventory"))
         .layer(count)
         .retry(Retry::never());
     world.serve(Router::new().topic("orders", route)).await;
@@ -221,18 +223,10 @@ async fn a_database_that_is_down_costs_no_attempt() {
     tokio::time::timeout(Duration::from_secs(30), tried_twice)
         .await
         .unwrap();
-    std::fs::create_dir(&away).unwrap();
-    inbox.install().await.unwrap();
-    sqlx::query("CREATE TABLE stock (article TEXT)")
-        .execute(&pool)
-        .await
-        .unwrap();
+    std::fs::rename(&away, &file).unwrap();
     settle(&world).await;
     world.stop().await;
-    let shop = Shop {
-        pool,
-        _folder: folder,
-    };
+    let shop = Shop { pool, ..shop };
     assert_eq!(shop.rows().await, ["o-1"]);
     assert!(world.transport.messages("dlq.orders.inventory").is_empty());
 }
