@@ -35,7 +35,9 @@ use crate::shapes::Load;
 enum Cli {
     /// The broker and its peers: throughput, latency, start-up, memory
     Broker(Options),
-    /// The library's inbox on Postgres, beside a transaction written by hand
+    /// The library beside what is written by hand, and beside Watermill
+    Library(library::Options),
+    /// Of the library, only the inbox on Postgres, beside a transaction written by hand
     Inbox(library::inbox::Shape),
 }
 
@@ -118,6 +120,11 @@ fn main() -> ExitCode {
         Cli::Broker(options) => {
             let ended = broker(options);
             fs::remove_dir_all(&options.scratch).ok();
+            ended
+        }
+        Cli::Library(options) => {
+            let ended = library::run(options);
+            fs::remove_dir_all(options.scratch()).ok();
             ended
         }
         Cli::Inbox(shape) => inbox(*shape),

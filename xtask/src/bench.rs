@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use harness::{Group, Selection};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ Examples:
   cargo xtask bench broker --quick                    a few minutes, to see that it runs
   cargo xtask bench broker --only one,produce-1k-1-   some rows
   cargo xtask bench broker --servers wharf,kafka      some servers
+  cargo xtask bench library                           the library, in some minutes, into docs/benchmarks
 
 Keep the machine otherwise idle. Whatever is not a whole run is written to target/bench instead.
 docs/how-to/benchmark.md says what each row means.";
@@ -47,12 +48,30 @@ pub(crate) struct Options {
 enum Suite {
     /// Throughput, latency, start-up and memory of the broker beside its peers
     Broker,
+    /// What the library adds to what is written by hand, and beside Watermill
+    Library,
 }
 
 impl Options {
     /// Whether this run may write the page in the documentation.
     fn is_whole(&self) -> bool {
         self.wharf.is_none() && self.arguments.is_empty() && self.selection == Selection::default()
+    }
+
+    /// The binary to measure.
+    fn built_wharf(&self, workspace: &Workspace) -> Result<PathBuf> {
+        match &self.wharf {
+            Some(built) => Ok(built.clone()),
+            None => workspace.build_release("wharf-cli", "wharf"),
+        }
+    }
+
+    /// Where the page goes.
+    fn out(&self, workspace: &Workspace, suite: &str) -> PathBuf {
+        match self.is_whole() {
+            true => workspace.root.join("docs/benchmarks"),
+            false => workspace.target.join("bench").join(suite),
+        }
     }
 
     fn wants(&self, server: &str) -> bool {
@@ -63,23 +82,53 @@ impl Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let Suite::Broker = options.suite;
+    match options.suite {
+        Suite::Broker => broker(workspace, options),
+        Suite::Library => library(workspace, options),
+    }
+}
+
+fn library(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let selection = &options.selection;
+    if !(selection.only.is_empty() && selection.servers.is_empty()) {
+        bail!("the library's benchmark has no rows or servers to choose from; only --quick");
+    }
     let folder = workspace.target.join("bench");
     fs::create_dir_all(&folder)?;
     shell::say("building");
-    let wharf = match &options.wharf {
-        Some(built) => built.clone(),
-        None => workspace.build_release("wharf-cli", "wharf")?,
+    let wharf = options.built_wharf(workspace)?;
+    let bench = workspace.build_clients("wharf-bench", "wharf-bench")?;
+    let mut command = workspace.command(bench, &["library"]);
+    command.arg("--wharf").arg(wharf);
+    command.arg("--scratch").arg(folder.join("library-scratch"));
+    command.arg("--out").arg(options.out(workspace, "library"));
+    match setup::go_program(workspace, "bench/peers/watermill", "watermill", ".") {
+        Ok(program) => command.arg("--watermill").arg(program),
+        Err(error) => {
+            shell::say(format!("    Watermill cannot be built: {error:#}"));
+            let why = format!("it cannot be built: {error:#}");
+            command.arg("--watermill-missing").arg(why)
+        }
     };
+    if let Err(error) = setup::databases(workspace) {
+        shell::say(format!("    Postgres cannot be installed: {error:#}"));
+    }
+    command.args(selection.arguments());
+    Ok(Group::spawn(command.args(&options.arguments))?
+        .wait()?
+        .success())
+}
+
+fn broker(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let folder = workspace.target.join("bench");
+    fs::create_dir_all(&folder)?;
+    shell::say("building");
+    let wharf = options.built_wharf(workspace)?;
     let bench = workspace.build_client("wharf-bench", "wharf-bench")?;
     shell::say("installing the servers to compare with, where missing");
     let tools = folder.join("tools.json");
     fs::write(&tools, tools_of(workspace, options).to_string())?;
-    let out = if options.is_whole() {
-        workspace.root.join("docs/benchmarks")
-    } else {
-        folder.join("broker")
-    };
+    let out = options.out(workspace, "broker");
     let limits = workspace.root.join("docs/benchmarks/limits.md");
     let mut command = workspace.command(bench, &["broker"]);
     command.arg("--wharf").arg(wharf).arg("--tools").arg(tools);

@@ -140,27 +140,34 @@ pub(crate) fn node(workspace: &Workspace) -> Result<PathBuf> {
     Ok(modules)
 }
 
-/// One of the programs of `compat/go`, built below the target directory. Go keeps what it downloads
-/// in the user's cache, at the versions and checksums of `go.sum`.
+/// One of the programs of `compat/go`.
 pub(crate) fn go(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    go_program(workspace, "compat/go", name, &format!("./{name}"))
+}
+
+/// A Go program of this checkout, built below the target directory. Go keeps what it downloads in the
+/// user's cache, at the versions and checksums of `go.sum`.
+pub(crate) fn go_program(
+    workspace: &Workspace,
+    module: &str,
+    name: &str,
+    package: &str,
+) -> Result<PathBuf> {
     debian(workspace, "go", "golang-go")?;
     let folder = workspace.keep("go");
     fs::create_dir_all(&folder)?;
     let log = workspace.log(&format!("setup-go-{name}"));
     let mut command = workspace.command(
         "go",
-        &[
-            "-C",
-            "compat/go",
-            "build",
-            "-mod=readonly",
-            "-buildvcs=false",
-        ],
+        &["-C", module, "build", "-mod=readonly", "-buildvcs=false"],
     );
-    command.arg("-o").arg(&folder).arg(format!("./{name}"));
+    command.arg("-o").arg(folder.join(name)).arg(package);
     if !shell::logged(&mut command, &log, |_| {})?.success() {
         shell::show_tail(&log);
-        bail!("compat/go/{name} does not build");
+        bail!(
+            "{name} of {module} does not build: {}",
+            shell::last_line(&log)
+        );
     }
     Ok(folder.join(name))
 }

@@ -77,6 +77,12 @@ impl Workspace {
         self.build(&selection, "client", binary)
     }
 
+    /// Builds all binaries of a package for what drives a measurement; answers where one of them is.
+    pub(crate) fn build_clients(&self, package: &str, binary: &str) -> Result<PathBuf> {
+        let selection = ["--profile", "client", "--package", package, "--bins"];
+        self.build(&selection, "client", binary)
+    }
+
     /// Builds everything and answers where one binary is. The Rust tests need the same build, so
     /// nothing is compiled twice; other selections would choose other features for what is shared.
     pub(crate) fn build_all(&self, binary: &str) -> Result<PathBuf> {

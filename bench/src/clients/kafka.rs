@@ -145,7 +145,7 @@ impl Client for Kafka {
 }
 
 /// Reports what became of each message.
-struct Reporting(Gate);
+pub(crate) struct Reporting(pub(crate) Gate);
 
 impl ClientContext for Reporting {}
 

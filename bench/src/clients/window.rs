@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// See the module. Owned by the sending thread.
-pub(super) struct Window {
+pub(crate) struct Window {
     max: u64,
     entered: u64,
     shared: Arc<Shared>,
@@ -28,11 +28,11 @@ struct Shared {
 
 /// The reporting side.
 #[derive(Clone)]
-pub(super) struct Gate(Arc<Shared>);
+pub(crate) struct Gate(Arc<Shared>);
 
 impl Window {
     /// A window of at most `max` messages under way.
-    pub(super) fn new(max: u64) -> Self {
+    pub(crate) fn new(max: u64) -> Self {
         Self {
             max,
             entered: 0,
@@ -46,24 +46,24 @@ impl Window {
         }
     }
 
-    pub(super) fn gate(&self) -> Gate {
+    pub(crate) fn gate(&self) -> Gate {
         Gate(Arc::clone(&self.shared))
     }
 
     /// Takes a place for a message, waiting for one if need be.
-    pub(super) fn enter(&mut self, within: Duration) -> Result<()> {
+    pub(crate) fn enter(&mut self, within: Duration) -> Result<()> {
         self.wait_until_under(self.max, within)?;
         self.entered += 1;
         Ok(())
     }
 
     /// Gives the place back that was taken last: the message was not handed over after all.
-    pub(super) fn leave_again(&mut self) {
+    pub(crate) fn leave_again(&mut self) {
         self.entered -= 1;
     }
 
     /// Waits until all have left. An error when one was refused.
-    pub(super) fn drain(&self, within: Duration) -> Result<()> {
+    pub(crate) fn drain(&self, within: Duration) -> Result<()> {
         self.wait_until_under(1, within)?;
         self.check()
     }
@@ -109,7 +109,7 @@ impl Window {
 
 impl Gate {
     /// A message was acknowledged, or refused for this reason.
-    pub(super) fn leave(&self, outcome: Result<(), String>) {
+    pub(crate) fn leave(&self, outcome: Result<(), String>) {
         if let Err(reason) = outcome {
             lock(&self.0.reason).get_or_insert(reason);
             self.0.refused.fetch_add(1, Ordering::Release);

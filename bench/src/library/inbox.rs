@@ -106,7 +106,7 @@ pub(crate) fn measure(shape: Shape) -> Result<Rates> {
     })
 }
 
-fn median(mut rates: Vec<f64>) -> Result<f64> {
+pub(super) fn median(mut rates: Vec<f64>) -> Result<f64> {
     rates.sort_by(f64::total_cmp);
     rates
         .get(rates.len() / 2)

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+pub(crate) use page::number;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -117,7 +119,7 @@ impl Report {
             Outcome::Values(values) => values
                 .iter()
                 .zip(shape.columns)
-                .map(|(value, column)| format!("{column} {}", page::number(*value)))
+                .map(|(value, column)| format!("{column} {}", number(*value)))
                 .collect::<Vec<_>>()
                 .join(", "),
             Outcome::Missing(why) => format!("not measured: {why}"),
