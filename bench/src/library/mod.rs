@@ -62,7 +62,7 @@ impl Options {
     fn size(&self) -> Size {
         let (in_process, through_kafka, rounds) = match self.quick {
             true => (5_000, 5_000, 1),
-            false => (200_000, 200_000, 5),
+            false => (50_000, 200_000, 5),
         };
         Size {
             in_process,

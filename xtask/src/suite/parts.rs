@@ -148,6 +148,11 @@ pub(super) const PARTS: &[Part] = &[
         run: demo,
     },
     Part {
+        name: "bench",
+        about: "the library's benchmark runs, in short",
+        run: bench,
+    },
+    Part {
         name: "sim",
         about: "thousands of seeds of the simulated disk, broker and network",
         run: sim,
@@ -339,6 +344,31 @@ fn run_demo(
         shell::show_tail(&log);
     }
     Ok(())
+}
+
+/// Little of everything that the library's benchmark measures: its figures mean nothing here.
+fn bench(cx: &Context<'_>) -> Result<Outcome> {
+    let wharf = cx.wharf()?;
+    let bench = wharf.with_file_name("wharf-bench");
+    let mut command = cx.workspace.command(bench, &["library", "--quick"]);
+    command.arg("--wharf").arg(wharf);
+    command.arg("--scratch").arg(cx.scratch.join("bench"));
+    command.arg("--out").arg(cx.scratch.join("bench-page"));
+    let mut outcome = Outcome::default();
+    match setup::go_program(cx.workspace, "bench/peers/watermill", "watermill", ".") {
+        Ok(program) => {
+            command.arg("--watermill").arg(program);
+        }
+        Err(error) => outcome.skipped.push(format!("Watermill: {error:#}")),
+    }
+    let log = cx.workspace.log("bench");
+    if shell::logged(&mut command, &log, |_| {})?.success() {
+        outcome.passed += 1;
+    } else {
+        outcome.failed += 1;
+        shell::show_tail(&log);
+    }
+    Ok(outcome)
 }
 
 /// Other seeds than the Rust tests take, from a build for speed: thousands within two minutes.
