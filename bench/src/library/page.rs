@@ -190,12 +190,10 @@ fn in_the_inbox(page: &mut String, report: &Report) -> std::fmt::Result {
          Postgres has its default settings, so every commit is synced; {} connections work at once.\n",
         report.inbox_connections
     )?;
-    let inbox::Rates { inbox, by_hand } = match report.inbox {
-        Some(rates) => rates,
-        None => {
-            let why = report.inbox_missing.as_deref().unwrap_or("it was left out");
-            return writeln!(page, "Not measured: {why}");
-        }
+    let Some(inbox::Rates { inbox, by_hand }) = report.inbox else {
+        let why = report.inbox_missing.as_deref();
+        let why = why.unwrap_or("it was left out");
+        return writeln!(page, "Not measured: {why}");
     };
     writeln!(
         page,
