@@ -31,7 +31,7 @@ async fn store(
     let sql = "INSERT INTO orders (id) VALUES (?)";
     sqlx::query(sql)
         .bind(placed.order.clone())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(Publish(OrderStored {
         order: placed.order,

@@ -11,6 +11,9 @@ use crate::extract::{self, FromParts};
 use crate::failure::Failed;
 use crate::incoming::Incoming;
 
+/// Why a [`Tx`] always has its transaction.
+const TAKEN: &str = "it is taken by dropping only";
+
 /// Where the transaction is while no handler holds it.
 pub(super) struct Slot<D: Dialect>(Arc<Mutex<Option<Transaction<'static, D>>>>);
 
@@ -57,7 +60,7 @@ impl<D: Dialect> Clone for Slot<D> {
 ///
 /// async fn store(mut tx: Tx<Sqlite>, Msg(placed): Msg<OrderPlaced>) -> Result<(), wharf::Error> {
 ///     let sql = "INSERT INTO orders (id) VALUES (?)";
-///     sqlx::query(sql).bind(placed.order).execute(&mut **tx).await?;
+///     sqlx::query(sql).bind(placed.order).execute(&mut *tx).await?;
 ///     Ok(())
 /// }
 ///
@@ -84,21 +87,24 @@ pub struct Tx<D: Dialect> {
     slot: Slot<D>,
 }
 
+impl<D: Dialect> Tx<D> {
+    /// The transaction itself, for what takes one by type.
+    pub fn transaction(&mut self) -> &mut Transaction<'static, D> {
+        self.transaction.as_mut().expect(TAKEN)
+    }
+}
+
 impl<D: Dialect> Deref for Tx<D> {
-    type Target = Transaction<'static, D>;
+    type Target = D::Connection;
 
     fn deref(&self) -> &Self::Target {
-        self.transaction
-            .as_ref()
-            .expect("it is taken by dropping only")
+        self.transaction.as_ref().expect(TAKEN)
     }
 }
 
 impl<D: Dialect> DerefMut for Tx<D> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        self.transaction
-            .as_mut()
-            .expect("it is taken by dropping only")
+        self.transaction.as_mut().expect(TAKEN)
     }
 }
 

@@ -64,7 +64,7 @@ async fn insert(tx: &mut Tx<Sqlite>, article: &str) -> Result<(), sqlx::Error> {
     let sql = "INSERT INTO stock VALUES (?)";
     sqlx::query(sql)
         .bind(article.to_owned())
-        .execute(&mut ***tx)
+        .execute(&mut **tx)
         .await
         .map(drop)
 }
