@@ -68,7 +68,10 @@ struct Running {
     ready: Notify,
     /// Something is to be looked at again earlier than before.
     held: Notify,
+    /// Turns true when the route ends.
     stop: watch::Receiver<bool>,
+    /// Whether a handler takes several messages at a time.
+    takes_batches: bool,
     hasher: RandomState,
 }
 
@@ -123,9 +126,8 @@ impl Running {
             *singles += 1;
             *singles
         };
-        let batch = self.route.handlers.iter().any(|handler| handler.batch);
         match self.route.settings.concurrency {
-            _ if batch => partition(delivery),
+            _ if self.takes_batches => partition(delivery),
             Concurrency::ByPartition => partition(delivery),
             Concurrency::Free(_) => own(singles),
             Concurrency::ByKey(_) => match &delivery.message.key {
@@ -182,28 +184,31 @@ pub(crate) async fn run(
         clock: bus.clock,
         bus: Bus::of(Arc::clone(&bus)),
     };
+    // The route also ends by itself, when the transport is closed; its workers then end with it.
+    let (halt, halted) = watch::channel(false);
     let running = Arc::new(Running {
+        takes_batches: route.handlers.iter().any(|handler| handler.batch),
         route,
         context: Arc::new(context),
         bus,
         queue: Mutex::default(),
         ready: Notify::new(),
         held: Notify::new(),
-        stop,
+        stop: halted,
         hasher: RandomState::new(),
     });
     let mut workers = JoinSet::new();
     for _ in 0..running.workers() {
         workers.spawn(worker::run(Arc::clone(&running)));
     }
-    let ended = receive(&running, &mut *deliveries).await;
+    let ended = receive(&running, &mut *deliveries, stop).await;
+    halt.send_replace(true);
     // What is neither handled nor settled goes back.
     {
         let mut queue = running.queue();
         queue.lanes.clear();
         queue.held.clear();
     }
-    running.ready.notify_waiters();
     let grace = running.bus.grace;
     let finish = async { while workers.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finish).await.is_err() {
@@ -218,8 +223,11 @@ pub(crate) async fn run(
 }
 
 /// Asks for deliveries until the service stops.
-async fn receive(running: &Arc<Running>, deliveries: &mut dyn Deliveries) -> Result<(), Error> {
-    let mut stop = running.stop.clone();
+async fn receive(
+    running: &Running,
+    deliveries: &mut dyn Deliveries,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
     let mut lost = false;
     loop {
         let due = running.release_due();

@@ -1,17 +1,23 @@
 //! The test kit itself, and the patterns under its faults.
 
+use std::future::IntoFuture as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wharf::testing::{Faults, TestBus};
 use wharf::{
-    BusError, Capabilities, Capability, Correlation, Deadline, Event, Meanwhile, Msg, Reason,
-    Reply, Request, Requests, Retry, Router, Schedule, ServeError, State, To, Unknown, group,
-    header,
+    Bus, BusError, Capabilities, Capability, Clock, Correlation, Deadline, Event, Meanwhile, Msg,
+    Reason, Reply, Request, Requests, Retry, Router, Schedule, ServeError, State, To, Unknown,
+    group, header,
 };
 
-use crate::support::{OrderPlaced, StockReserved, order, text};
+use wharf_message::transport::Transport as _;
+use wharf_message::transport::memory::MemoryTransport;
+
+use crate::support::{OrderPlaced, START, StockReserved, order, text};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[event(type = "shop.reservation.expired", topic = "expiries", key = "order")]
@@ -254,4 +260,22 @@ async fn outputs_that_are_atomic_with_their_input_are_there_once_whatever_crashe
         );
         bus.stop().await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_transport_is_closed_ends_at_once_and_says_so() {
+    let transport = Arc::new(MemoryTransport::new(START));
+    let bus = Bus::with_clock(transport.clone(), "inventory", Clock::starting_at(START));
+    let (tell, ready) = oneshot::channel();
+    let serve = bus.serve(Router::new().topic("orders", group("inventory").on(reserve)));
+    let serving = tokio::spawn(serve.tell_when_ready(tell).into_future());
+    ready.await.unwrap();
+    let since = Instant::now();
+    transport.shutdown().await.unwrap();
+    let ended = serving.await.unwrap();
+    assert!(
+        matches!(ended, Err(ServeError::Transport { .. })),
+        "{ended:?}"
+    );
+    assert!(since.elapsed().is_zero(), "its idle workers end with it");
 }
