@@ -64,6 +64,18 @@ codes! {
     CLAIM_TOO_LARGE = 5214, "The payload is larger than claim checks may carry";
     CLAIM_STORE_UNAVAILABLE = 5215, "The object storage cannot be reached or refused";
     SWEEP_REFUSED = 5216, "The sweep deleted nothing, because it could not read everything that may refer";
+    OUTBOX_NOT_INSTALLED = 5301, "The outbox table is not there";
+    OUTBOX_TABLE_WRONG = 5302, "The outbox table lacks a column, or a column has another type";
+    OUTBOX_SOURCE_UNAVAILABLE = 5303, "The database of an outbox cannot be reached";
+    OUTBOX_ACCESS_REFUSED = 5304, "The database of an outbox refuses the relay's user";
+    OUTBOX_LOG_OFF = 5305, "The database writes no log that a relay can read";
+    OUTBOX_TAKEN = 5306, "Another relay serves this outbox";
+    OUTBOX_SLOT_LOST = 5307, "The replication slot of an outbox is gone or was given up";
+    OUTBOX_OTHER_DATABASE = 5308, "The database is not the one that the relay read before";
+    OUTBOX_ROW_SET_ASIDE = 5309, "A row of the outbox was set aside, since no message can be made of it";
+    OUTBOX_TARGET_UNAVAILABLE = 5310, "The target of an outbox takes no messages";
+    OUTBOX_LOG_RETAINED = 5311, "The database keeps much of its log for an outbox";
+    OUTBOX_HELD_BACK = 5312, "An open transaction holds the outbox back";
 }
 
 impl Code {

@@ -1,0 +1,4 @@
+//! The relay with its sources, routers and targets, against real databases and brokers.
+#![expect(clippy::unwrap_used, reason = "test binary")]
+
+mod relay;
