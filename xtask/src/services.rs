@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use harness::{ApacheKafka, Group, free_port};
+use harness::{ApacheKafka, Group, Port};
 
 use crate::workspace::Workspace;
 use crate::{setup, shell};
@@ -68,6 +68,7 @@ pub(crate) struct Service {
     /// What it says.
     pub(crate) log: PathBuf,
     group: Group,
+    _ports: [Port; 2],
 }
 
 impl Service {
@@ -79,11 +80,13 @@ impl Service {
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
+        let ports = [Port::reserve()?, Port::reserve()?];
         let kafka = ApacheKafka {
             classes: &classes,
             java: JAVA,
             folder,
-            port: free_port()?,
+            port: ports[0].number(),
+            controller: ports[1].number(),
         };
         kafka.configure(include_str!("../services/kafka.properties"), "")?;
         let log = folder.join("server.log");
@@ -94,16 +97,17 @@ impl Service {
             bail!("Kafka could not format its storage");
         }
         let mut serve = kafka.serve();
-        Self::spawn(serve.current_dir(&workspace.root), kafka.port, log)
+        Self::spawn(serve.current_dir(&workspace.root), ports, log)
     }
 
-    fn spawn(command: &mut Command, port: u16, log: PathBuf) -> Result<Self> {
+    fn spawn(command: &mut Command, ports: [Port; 2], log: PathBuf) -> Result<Self> {
         let output = fs::File::create(&log)?;
         command.stdout(output.try_clone()?).stderr(output);
         let mut server = Self {
-            address: format!("127.0.0.1:{port}"),
+            address: format!("127.0.0.1:{}", ports[0].number()),
             log,
             group: Group::spawn(command)?,
+            _ports: ports,
         };
         if let Err(error) = server.wait_until_up() {
             shell::show_tail(&server.log);

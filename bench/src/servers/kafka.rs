@@ -29,6 +29,7 @@ pub(super) fn plan(site: &Site<'_>, tool: &Tool, more: &str) -> Result<Plan> {
         java: JAVA,
         folder: site.folder,
         port: site.port,
+        controller: site.more_ports[0],
     };
     kafka.configure(&fs::read_to_string(template)?, more)?;
     Ok(Plan {

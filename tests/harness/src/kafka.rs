@@ -7,8 +7,6 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::free_port;
-
 /// The id that the storage is formatted with.
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 
@@ -23,6 +21,8 @@ pub struct ApacheKafka<'a> {
     pub folder: &'a Path,
     /// Where clients connect.
     pub port: u16,
+    /// Where the broker talks to itself as its controller.
+    pub controller: u16,
 }
 
 impl ApacheKafka<'_> {
@@ -32,7 +32,7 @@ impl ApacheKafka<'_> {
         if !self.properties().exists() {
             let properties = template
                 .replace("{port}", &self.port.to_string())
-                .replace("{controller}", &free_port()?.to_string())
+                .replace("{controller}", &self.controller.to_string())
                 .replace("{data}", &self.folder.join("data").display().to_string());
             fs::write(self.properties(), properties + "\n" + more)?;
         }

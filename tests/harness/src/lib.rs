@@ -9,22 +9,15 @@ mod database;
 mod group;
 mod kafka;
 mod node;
+mod port;
 mod proxy;
 mod selection;
 pub mod servers;
-
-use std::net::TcpListener;
-
-use anyhow::Result;
 
 pub use database::{Database, DatabaseKind};
 pub use group::{Group, interrupted, kill_groups_on_interrupt};
 pub use kafka::ApacheKafka;
 pub use node::{Launch, Node};
+pub use port::Port;
 pub use proxy::Proxy;
 pub use selection::Selection;
-
-/// A port that was free a moment ago; most servers of others cannot choose one themselves.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}

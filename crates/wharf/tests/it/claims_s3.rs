@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use harness::Group;
+use harness::{Group, Port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wharf::claim::{
@@ -20,21 +20,22 @@ use wharf::{Message, Timestamp};
 struct Moto {
     address: String,
     _group: Group,
+    _port: Port,
 }
 
 impl Moto {
     /// Starts it with a bucket, if the variable says where its program is.
     async fn start() -> Option<Self> {
         let program = PathBuf::from(std::env::var_os("WHARF_MOTO_SERVER")?);
-        let port = harness::free_port().unwrap();
+        let port = Port::reserve().unwrap();
         let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        command.args(["-H", "127.0.0.1", "-p", &port.number().to_string()]);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut group = Group::spawn(&mut command).unwrap();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", port.number());
         let deadline = Instant::now() + Duration::from_secs(60);
         while !request(&address, "PUT /payloads")
             .await
@@ -47,6 +48,7 @@ impl Moto {
         Some(Self {
             address,
             _group: group,
+            _port: port,
         })
     }
 

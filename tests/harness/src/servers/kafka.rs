@@ -23,6 +23,7 @@ pub fn apache(site: &Site<'_>, template: &str) -> Result<Plan> {
         java: JAVA,
         folder: site.folder,
         port: site.port,
+        controller: site.more_ports[0],
     };
     // The last of two properties of one name counts.
     let advertised = format!("advertised.listeners=PLAINTEXT://{}", site.address);

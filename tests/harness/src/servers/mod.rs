@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Group, free_port};
+use crate::{Group, Port};
 
 /// The longest a server may take to answer: one that was killed may have thousands of files to read.
 const UP_WITHIN: Duration = Duration::from_secs(180);
@@ -68,6 +68,8 @@ pub struct Site<'a> {
     pub folder: &'a Path,
     /// Where it listens, on the loopback interface.
     pub port: u16,
+    /// Two more ports of its own, for what else it listens on.
+    pub more_ports: [u16; 2],
     /// Where clients connect: itself, or a proxy before it.
     pub address: &'a str,
 }
@@ -112,7 +114,8 @@ impl From<Command> for Plan {
 pub struct Place {
     protocol: Protocol,
     folder: PathBuf,
-    port: u16,
+    port: Port,
+    more_ports: [Port; 2],
     address: String,
     is_prepared: bool,
 }
@@ -124,19 +127,20 @@ impl Place {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let port = free_port()?;
+        let port = Port::reserve()?;
         Ok(Self {
             protocol,
             folder,
+            address: format!("127.0.0.1:{}", port.number()),
             port,
-            address: format!("127.0.0.1:{port}"),
+            more_ports: [Port::reserve()?, Port::reserve()?],
             is_prepared: false,
         })
     }
 
     /// Where the server will listen: `host:port`.
     pub fn upstream(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// Clients connect to `address`, which leads here: servers that tell clients where they are
@@ -155,14 +159,15 @@ impl Place {
         let plan = plan(&Site {
             program,
             folder: &self.folder,
-            port: self.port,
+            port: self.port.number(),
+            more_ports: self.more_ports.each_ref().map(Port::number),
             address: &self.address,
         })?;
         let log = self.folder.join("server.log");
         if let Some(mut prepare) = plan.prepare.filter(|_| !self.is_prepared) {
             let status = group(&mut prepare, &log)?.wait()?;
             if !status.success() {
-                bail!("preparing it ended with {status}: {}", last_line(&log));
+                bail!("preparing it ended with {status}: {}", complaint(&log));
             }
         }
         self.is_prepared = true;
@@ -173,9 +178,9 @@ impl Place {
         let mut command = plan.command;
         let began = Instant::now();
         let mut group = group(&mut command, &log)?;
-        wait_until_up(self.protocol, self.port, &mut group, &log)?;
+        wait_until_up(self.protocol, self.port.number(), &mut group, &log)?;
         Ok(Running {
-            address: format!("127.0.0.1:{}", self.port),
+            address: self.upstream(),
             started_in: began.elapsed(),
             group,
             _beside: beside,
@@ -236,12 +241,12 @@ fn wait_until_up(protocol: Protocol, port: u16, group: &mut Group, log: &Path) -
     let deadline = Instant::now() + UP_WITHIN;
     while !answers(protocol, port) {
         if let Some(status) = group.ended().context("the server is gone")? {
-            bail!("it ended at once ({status}): {}", last_line(log));
+            bail!("it ended at once ({status}): {}", complaint(log));
         }
         if Instant::now() > deadline {
             bail!(
                 "it does not answer within {UP_WITHIN:?}: {}",
-                last_line(log)
+                complaint(log)
             );
         }
         thread::park_timeout(Duration::from_millis(1));
@@ -262,11 +267,14 @@ fn answers(protocol: Protocol, port: u16) -> bool {
             .is_ok_and(|bytes| bytes > 0 && protocol.is_ready(&answer[..bytes]))
 }
 
-/// The last thing a server said, without the place where it was put.
-fn last_line(log: &Path) -> String {
+/// The last error that a server spoke of, or else the last thing it said, without the place where it
+/// was put.
+fn complaint(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    let is_error = |line: &&str| ["Caused by:", "ERROR", "[error]"].iter().any(|word| line.contains(word));
+    let line = text.lines().rev().find(is_error);
+    let line = line.or_else(|| text.lines().rev().find(|line| !line.trim().is_empty()));
     let folder = log.parent().unwrap_or(log).display().to_string();
     line.unwrap_or("it said nothing")
         .trim()

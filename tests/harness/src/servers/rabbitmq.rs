@@ -6,11 +6,10 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Plan, Site};
-use crate::free_port;
 
 /// `more` is added to the configuration. The program is the server's own start script, not the one on the path, which changes user and folders.
 pub fn plan(site: &Site<'_>, more: &str) -> Result<Plan> {
-    let mapper = free_port()?.to_string();
+    let [mapper, distribution] = site.more_ports.map(|port| port.to_string());
     let (config, plugins) = (site.path("rabbitmq.conf"), site.path("enabled_plugins"));
     // The disk has more free than this; the default depends on the machine's memory.
     fs::write(
@@ -26,7 +25,7 @@ pub fn plan(site: &Site<'_>, more: &str) -> Result<Plan> {
         .env("RABBITMQ_NODENAME", format!("wharf{}@localhost", site.port))
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODE_PORT", site.port.to_string())
-        .env("RABBITMQ_DIST_PORT", free_port()?.to_string())
+        .env("RABBITMQ_DIST_PORT", distribution)
         .env("RABBITMQ_CONFIG_FILE", &config)
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", &plugins)
         .env("RABBITMQ_PID_FILE", site.path("pid"))
