@@ -272,7 +272,11 @@ fn answers(protocol: Protocol, port: u16) -> bool {
 fn complaint(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let is_error = |line: &&str| ["Caused by:", "ERROR", "[error]"].iter().any(|word| line.contains(word));
+    let is_error = |line: &&str| {
+        ["Caused by:", "ERROR", "[error]"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
     let line = text.lines().rev().find(is_error);
     let line = line.or_else(|| text.lines().rev().find(|line| !line.trim().is_empty()));
     let folder = log.parent().unwrap_or(log).display().to_string();
