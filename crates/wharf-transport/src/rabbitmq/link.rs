@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use wharf_message::transport::Error;
 
-/// How long connecting, or opening a channel, may take.
+/// How long the broker may take to answer, and a connection to be made.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a new connection rests after one was lost, in case the broker was restarted: a quorum queue
@@ -55,8 +55,7 @@ impl Link {
             return Err(Error::Closed);
         }
         if let Some(alive) = connection.as_ref().filter(|it| it.status().connected()) {
-            let channel = timeout(ANSWER_WITHIN, alive.create_channel()).await;
-            if let Ok(Ok(channel)) = channel {
+            if let Ok(channel) = answered(alive.create_channel()).await {
                 return Ok(channel);
             }
         }
@@ -67,16 +66,13 @@ impl Link {
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("wharf {}", self.purpose).into());
         let connect = Connection::connect_uri(self.uri.clone(), properties);
-        let made = timeout(ANSWER_WITHIN, connect).await.map_err(too_late)?;
-        let made = made.map_err(|error| refused(&error))?;
+        let made = answered(connect).await?;
         if self.was_lost.swap(false, Ordering::SeqCst) {
             sleep(ELECTIONS_WITHIN).await;
         }
-        let channel = timeout(ANSWER_WITHIN, made.create_channel())
-            .await
-            .map_err(too_late)?;
+        let channel = answered(made.create_channel()).await?;
         *connection = Some(made);
-        channel.map_err(|error| refused(&error))
+        Ok(channel)
     }
 
     /// The most bytes that a message's properties may have: they must fit into one frame.
@@ -105,17 +101,21 @@ impl Link {
         if !connection.status().connected() {
             return Ok(());
         }
-        let close = connection.close(200, "closed".into());
-        let closed = timeout(ANSWER_WITHIN, close).await.map_err(too_late)?;
-        closed.map_err(|error| refused(&error))
+        answered(connection.close(200, "closed".into())).await
     }
 }
 
 /// RabbitMQ's default for the size of a frame.
 const FRAME_BYTES: u32 = 128 << 10;
 
-fn too_late(_elapsed: tokio::time::error::Elapsed) -> Error {
-    Error::Unavailable(format!("no answer within {ANSWER_WITHIN:?}"))
+/// What the broker answers. What is asked just when a connection is lost may never be answered, not even
+/// with an error: the client library leaves it in the queue of a task that has ended. So nothing is waited
+/// for without this.
+pub(super) async fn answered<T>(asked: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
+    let answer = timeout(ANSWER_WITHIN, asked).await;
+    let answer = answer
+        .map_err(|_late| Error::Unavailable(format!("no answer within {ANSWER_WITHIN:?}")))?;
+    answer.map_err(|error| refused(&error))
 }
 
 /// What an error means to a user.

@@ -31,7 +31,7 @@ use wharf_message::transport::{
 use wharf_message::{Message, Timestamp, TopicName};
 
 use self::delay::Delay;
-use self::link::Link;
+use self::link::{Link, answered};
 use self::publisher::{Destination, Publisher, Routed};
 use self::subscription::{Consuming, Plan, Session, SharedDeclared};
 use self::topology::Thing;
@@ -72,7 +72,7 @@ impl RabbitTransport {
         }
         let publishing = Link::new(uri.clone(), "publishes");
         let channel = publishing.channel().await?;
-        channel.close(200, "checked".into()).await.ok();
+        answered(channel.close(200, "checked".into())).await.ok();
         let publisher = Publisher::start(Arc::clone(&publishing));
         Ok(Self {
             publishing,

@@ -20,7 +20,7 @@ use wharf_message::{Message, TopicName};
 
 use super::codec::{self, DELAY_TARGET};
 use super::delay::Delay;
-use super::link::{Link, refused, too_large};
+use super::link::{Link, answered, refused, too_large};
 use super::topology::{Declared, Thing, due_topic, level_exchange};
 use crate::backoff::Backoff;
 use crate::held::{Handed, Handover, now};
@@ -243,8 +243,7 @@ impl Task {
         }
         self.declared.forget();
         let channel = self.link.channel().await?;
-        let confirm = channel.confirm_select(ConfirmSelectOptions::default());
-        confirm.await.map_err(|error| refused(&error))?;
+        answered(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         self.channel = Some(channel.clone());
         Ok(channel)
     }
@@ -274,7 +273,7 @@ impl Task {
             self.declared.declare(&channel, thing.clone()).await?;
         }
         // It ends with its last owner if this fails.
-        channel.close(200, "declared".into()).await.ok();
+        answered(channel.close(200, "declared".into())).await.ok();
         Ok(())
     }
 }

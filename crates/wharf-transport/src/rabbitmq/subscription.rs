@@ -23,7 +23,7 @@ use wharf_message::{GroupName, Message, TopicName, header};
 
 use super::codec;
 use super::delay::Delay;
-use super::link::{Link, refused};
+use super::link::{Link, answered};
 use super::publisher::{Destination, Publisher, Routed};
 use super::topology::{Declared, Thing, group_queue};
 use crate::backoff::Backoff;
@@ -122,12 +122,9 @@ impl Session {
         for thing in plan.queues.iter().flat_map(|queue| &queue.things) {
             declared.declare(&channel, thing.clone()).await?;
         }
-        let session = Self::consume(channel, plan).await;
-        session.map_err(|error| {
-            // Something may have been deleted.
-            declared.forget();
-            refused(&error)
-        })
+        // Something may have been deleted if it fails.
+        let session = answered(Self::consume(channel, plan)).await;
+        session.inspect_err(|_| declared.forget())
     }
 
     async fn consume(channel: Channel, plan: &Plan) -> lapin::Result<Self> {
@@ -301,7 +298,7 @@ impl Consuming {
         &self,
         mut settled: Settled<Acker>,
         work: &mut FuturesUnordered<BoxFuture<'static, ()>>,
-    ) -> lapin::Result<()> {
+    ) -> Result<(), Error> {
         let kept = match settled.take_settlement() {
             Settlement::Accept => None,
             Settlement::Retry { message, after } => {
@@ -320,12 +317,14 @@ impl Consuming {
             }
             // Also whatever comes later: it is delivered again.
             _ => {
-                settled.receipt.nack(requeue()).await?;
+                answered(settled.receipt.nack(requeue())).await?;
                 return Ok(());
             }
         };
         match kept {
-            None => drop(settled.receipt.ack(BasicAckOptions::default()).await?),
+            None => {
+                answered(settled.receipt.ack(BasicAckOptions::default())).await?;
+            }
             Some((destination, message)) => {
                 let publisher = self.publisher.clone();
                 work.push(Box::pin(async move {
@@ -364,9 +363,7 @@ impl Consuming {
         mut work: FuturesUnordered<BoxFuture<'static, ()>>,
     ) -> Result<(), Error> {
         while let Ok(settled) = self.driver.settled.try_recv() {
-            self.settle(settled, &mut work)
-                .await
-                .map_err(|error| refused(&error))?;
+            self.settle(settled, &mut work).await?;
         }
         self.driver.desk.take_waiting();
         while !work.is_empty() && session.channel.status().connected() {
@@ -377,11 +374,12 @@ impl Consuming {
                 let options = QueueDeleteOptions::default();
                 let name = queue.name.as_str().into();
                 // It goes by itself some minutes later otherwise.
-                session.channel.queue_delete(name, options).await.ok();
+                answered(session.channel.queue_delete(name, options))
+                    .await
+                    .ok();
             }
         }
-        let closed = session.channel.close(200, "closed".into()).await;
-        closed.map_err(|error| refused(&error))
+        answered(session.channel.close(200, "closed".into())).await
     }
 }
 
@@ -438,7 +436,7 @@ async fn keep(publisher: Publisher, destination: Destination, message: Message, 
         {
             Ok(Routed::Yes) => {
                 // A lost channel shows at its consumer.
-                acker.ack(BasicAckOptions::default()).await.ok();
+                answered(acker.ack(BasicAckOptions::default())).await.ok();
                 return;
             }
             Ok(Routed::No) => tracing::warn!(

@@ -25,7 +25,7 @@ use wharf_message::{GroupName, TopicName};
 
 use super::codec::{DELAY_TARGET, short};
 use super::delay::{LEVEL_MIN, binding_key};
-use super::link::refused;
+use super::link::answered;
 
 /// The exchange that delivers what has waited.
 const DUE: &str = "wharf.delay.due";
@@ -103,9 +103,7 @@ impl Declared {
     /// Declares it on `channel`, which an error ends.
     pub(super) async fn declare(&mut self, channel: &Channel, thing: Thing) -> Result<(), Error> {
         if !self.has(&thing) {
-            declare(channel, &thing)
-                .await
-                .map_err(|error| refused(&error))?;
+            answered(declare(channel, &thing)).await?;
             self.0.insert(thing);
         }
         Ok(())

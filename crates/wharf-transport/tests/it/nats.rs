@@ -10,7 +10,7 @@ use wharf_message::transport::{Error, Subscription, Transport};
 use wharf_message::{GroupName, Message, TopicName, header};
 use wharf_transport::nats::{NatsTransport, Options};
 
-use crate::support::{Kind, Server, keep, program};
+use crate::support::{Kind, Server, connected, keep, program};
 
 /// The case that NATS cannot keep, since it syncs its consumers' state in the background.
 const FORGOTTEN: &str = "settlements_outlive_a_restart_of_the_broker";
@@ -27,8 +27,8 @@ const NATS: Kind = Kind {
     connect: |address| {
         async move {
             let address = format!("nats://{address}");
-            let transport = NatsTransport::connect_with(&address, OPTIONS).await;
-            Arc::new(transport.unwrap()) as Arc<dyn Transport>
+            let transport = connected(|| NatsTransport::connect_with(&address, OPTIONS)).await;
+            Arc::new(transport) as Arc<dyn Transport>
         }
         .boxed()
     },

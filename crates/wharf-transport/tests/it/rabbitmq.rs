@@ -10,7 +10,7 @@ use wharf_message::transport::{Error, Subscription, Transport};
 use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::rabbitmq::RabbitTransport;
 
-use crate::support::{Kind, Server, keep, program};
+use crate::support::{Kind, Server, connected, keep, program};
 
 /// The largest payload that the server of the tests takes.
 const BYTES_MAX: usize = 4 << 20;
@@ -26,7 +26,8 @@ const RABBITMQ: Kind = Kind {
     plan: |site| rabbitmq::plan(site, &format!("max_message_size = {BYTES_MAX}\n")),
     connect: |address| {
         async move {
-            let transport = RabbitTransport::connect(&uri(&address)).await.unwrap();
+            let address = uri(&address);
+            let transport = connected(|| RabbitTransport::connect(&address)).await;
             Arc::new(transport) as Arc<dyn Transport>
         }
         .boxed()

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use harness::Proxy;
 use harness::servers::{Place, Plan, Protocol, Running, Site};
 use wharf_message::Timestamp;
-use wharf_message::transport::Transport;
 use wharf_message::transport::conformance::Fixture;
+use wharf_message::transport::{Error, Transport};
 
 pub use crate::report::keep;
 
@@ -128,6 +128,25 @@ impl Fixture for Server {
     fn heal_network(&self) -> BoxFuture<'_, Result<(), &'static str>> {
         self.proxy.restore();
         std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// How long a server of the tests may take until a client can connect to it.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Connects, also while the server starts again or the machine is busy.
+pub async fn connected<T, F>(connect: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let deadline = Instant::now() + CONNECTED_WITHIN;
+    loop {
+        match connect().await {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            connected => return connected.unwrap_or_else(|error| panic!("{error}")),
+        }
     }
 }
 

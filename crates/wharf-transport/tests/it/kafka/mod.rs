@@ -18,7 +18,7 @@ use wharf_message::transport::{
 use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::kafka::KafkaTransport;
 
-use crate::support::{Kind, Server, keep, program};
+use crate::support::{Kind, Server, connected, keep, program};
 
 /// The largest message that the transport takes unless it is told otherwise.
 const BYTES_MAX: usize = 1 << 20;
@@ -59,16 +59,9 @@ async fn client(address: String) -> Arc<dyn Transport> {
     Arc::new(connect(&address).await)
 }
 
-/// Connects, also while the broker is being started again.
 async fn connect(address: &str) -> KafkaTransport {
     let address = format!("kafka://{address}");
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match KafkaTransport::connect(&address).await {
-            Err(Error::Unavailable(_)) if Instant::now() < deadline => {}
-            connected => return connected.unwrap(),
-        }
-    }
+    connected(|| KafkaTransport::connect(&address)).await
 }
 
 fn wharf() -> Option<Server> {
