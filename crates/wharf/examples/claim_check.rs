@@ -5,14 +5,13 @@
 
 use std::error::Error;
 use std::io::Write as _;
-use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 use tokio::io::AsyncReadExt;
 use wharf::claim::{Claims, ObjectBlobs, SweepSettings, TopicReferences, sweep};
 use wharf::{Clock, GroupName, Message, Timestamp, TopicName, header};
 use wharf_message::transport::memory::MemoryTransport;
-use wharf_message::transport::{Publish, Subscribe, Subscription};
+use wharf_message::transport::{Publish, Subscribe, Subscription, Transport};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -32,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     broker.publish(&scans, scan).await?;
 
     // The consumer.
-    let subscription = Subscription::group(archive.clone(), vec![scans.clone()]);
+    let subscription = Subscription::group(archive, vec![scans.clone()]);
     let mut deliveries = broker.subscribe(subscription).await?;
     for delivery in deliveries.next(1).await? {
         let blob = claims.open(&delivery.message).await?;
@@ -55,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The operator, in a month: the message is still in its topic, so the payload stays.
     claims.check_in(Message::new("nobody's"), 0).await?;
-    let references = TopicReferences::new(Arc::new(broker), &[scans], &[archive])?;
+    let references = TopicReferences::all(broker.history()?).expecting([scans]);
     let now = Clock::wall().now();
     let in_a_month = Timestamp::from_millis(now.as_millis() + 30 * 86_400_000);
     let report = sweep(

@@ -19,7 +19,8 @@ use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::Mutex as AsyncMutex;
 use wharf_message::transport::{
-    Capabilities, Deliveries, Error, Position, Publish, Subscribe, Subscription, Transport,
+    Capabilities, Deliveries, Error, Position, Publish, Subscribe, Subscription, TopicHistory,
+    Transport,
 };
 use wharf_message::{Message, TopicName};
 use wharf_server::config::Address;
@@ -292,6 +293,10 @@ impl Transport for Embedded {
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.stop())
+    }
+
+    fn history(&self) -> Result<Arc<dyn TopicHistory>, Error> {
+        self.transport.history()
     }
 }
 

@@ -13,13 +13,16 @@ pub mod conformance;
 mod delivery;
 mod error;
 pub mod faults;
+mod history;
 pub mod memory;
 
 pub use capability::{Capabilities, Capability};
 pub use delivery::{Delivery, Position, Settle, Settlement, Token};
 pub use error::Error;
+pub use history::{Extent, TopicHistory};
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
@@ -110,6 +113,19 @@ pub trait Transport: Publish + Subscribe {
 
     /// Ends its connections after what was handed over has been sent.
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// What is kept of its topics, to be read without consuming it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] by a transport whose topics can only be consumed, which is what a transport
+    /// says that does not say otherwise.
+    fn history(&self) -> Result<Arc<dyn TopicHistory>, Error> {
+        Err(Error::Unsupported {
+            transport: self.name(),
+            capability: Capability::History,
+            hint: ": what is in its topics cannot be read without consuming it".to_owned(),
+        })
+    }
 }
 
 /// What to receive.

@@ -10,6 +10,7 @@
 //! the broker before what it promised (an output, a retry, a dead letter) is durable; what is read
 //! ahead, held, or waits for the disk is bounded.
 
+mod history;
 mod outputs;
 mod partitioner;
 mod publish;
@@ -29,7 +30,8 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use wharf_broker::{Broker, Context, CreateTopic, ErrorKind, Topic, TopicRef};
 use wharf_message::transport::{
-    Capabilities, Deliveries, Error, Position, Publish, Subscribe, Subscription, Transport,
+    Capabilities, Deliveries, Error, Position, Publish, Subscribe, Subscription, TopicHistory,
+    Transport,
 };
 use wharf_message::{Message, Principal, Timestamp, TopicName};
 
@@ -261,6 +263,10 @@ impl Transport for EmbeddedTransport {
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.core.shut_down())
+    }
+
+    fn history(&self) -> Result<Arc<dyn TopicHistory>, Error> {
+        Ok(Arc::new(self.clone()))
     }
 }
 

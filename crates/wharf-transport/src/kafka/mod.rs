@@ -7,7 +7,8 @@
 //!
 //! The parts: an idempotent producer for everything that goes out (`outbox`), a thread with a
 //! consumer for each subscription (`reader`, with `state` shared by those who settle), what is
-//! published before a delivery is settled (`errand`), and commits and transactions (`committer`). librdkafka
+//! published before a delivery is settled (`errand`), and commits and transactions (`committer`); what is
+//! kept is read back by a consumer of its own (`history`). librdkafka
 //! blocks in many of its calls, so each of these has a thread of its own and none is called on a task.
 
 mod address;
@@ -17,6 +18,7 @@ mod context;
 mod deliveries;
 mod errand;
 mod error;
+mod history;
 mod outbox;
 mod reader;
 mod record;
@@ -38,12 +40,13 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use wharf_message::transport::{
     Audience, Capabilities, Deliveries, Error, Position, Publish, Subscribe, Subscription,
-    Transport,
+    TopicHistory, Transport,
 };
 use wharf_message::{Message, Timestamp, TopicName};
 
 use admin::{Admin, Form, PATIENCE};
 use deliveries::{Running, Subscribed};
+use history::History;
 use outbox::{Outbox, lock};
 use state::Shared;
 use wiring::Wiring;
@@ -262,6 +265,11 @@ impl Transport for KafkaTransport {
             closed.into_iter().collect()
         }
         .boxed()
+    }
+
+    fn history(&self) -> Result<Arc<dyn TopicHistory>, Error> {
+        self.check_open()?;
+        Ok(Arc::new(History::open(&self.0.wiring.options)?))
     }
 }
 

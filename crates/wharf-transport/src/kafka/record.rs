@@ -65,6 +65,22 @@ pub(super) fn read(record: &BorrowedMessage<'_>) -> Read {
     }
 }
 
+/// The message with those of its headers whose names are text.
+pub(super) fn with_readable(mut message: Message, raw: &OwnedHeaders) -> Message {
+    for index in 0..raw.count() {
+        // See above.
+        let header = catch_unwind(AssertUnwindSafe(|| {
+            let header = raw.get(index);
+            let value = header.value.map(Bytes::copy_from_slice);
+            (header.key.to_owned(), value)
+        }));
+        if let Ok((name, value)) = header {
+            message.headers.push_raw(name, value);
+        }
+    }
+    message
+}
+
 fn headers(raw: &rdkafka::message::BorrowedHeaders) -> Headers {
     let mut headers = Headers::with_capacity(raw.count());
     for Header { key, value } in raw.iter() {

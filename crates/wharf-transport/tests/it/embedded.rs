@@ -24,7 +24,7 @@ use crate::report::keep;
 const BYTES_MAX: usize = 1 << 20;
 
 /// Settings for a node under `data`.
-fn config(data: &TempDir) -> Config {
+pub fn config(data: &TempDir) -> Config {
     let mut config = Config::default();
     config.node.data = data.path().to_owned();
     config.kafka.listen = Address::new("127.0.0.1", 0);

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(all(feature = "embedded", feature = "kafka"))]
+mod history;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "nats")]

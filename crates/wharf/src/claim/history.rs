@@ -1,72 +1,49 @@
-//! Topics as places that refer to payloads: read from what is kept of them to where they ended when the
-//! reading began.
+//! Topics as places that refer to payloads: read from what is kept of them to where they end.
 //!
-//! All ends are taken before anything is read, and a partition whose beginning moved meanwhile counts as
-//! unread. So a message that moves on during the reading (to a retry, to the dead letters, back by a
-//! replay) was either in its old place within these ends, and is read there, or in its new one before.
+//! Messages move while they are read: to a retry, to the dead letters, back by a replay; what they leave
+//! behind is removed by retention or compaction. So everything is read twice over: first all that is kept,
+//! and then, from where the first reading ended, what came meanwhile. A message that was gone from its old
+//! place before it was read there had been copied to its new one by then, which is before the second
+//! reading begins. What came meanwhile is young, and counts as unread if the beginning of its partition moves
+//! past it. What must never happen: a message that is there all the time, in one place or another, is not
+//! visited.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use wharf_message::transport::memory::MemoryTransport;
+use wharf_message::transport::{Error, Extent, TopicHistory};
 use wharf_message::{GroupName, InvalidName, Message, TopicName, dead_letter};
 
 use super::{References, Unread};
 
-/// What is kept of a partition: the offsets from `first` to before `end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// The partition.
-    pub partition: i32,
-    /// The first offset that is kept.
-    pub first: i64,
-    /// The offset after the last one.
-    pub end: i64,
-}
+/// Topics that brokers keep for themselves, in formats of their own: no message of a user is there.
+const BROKERS_OWN: [&str; 4] = [
+    "__cluster_metadata",
+    "__consumer_offsets",
+    "__share_group_state",
+    "__transaction_state",
+];
 
-/// A transport whose topics can be read without consuming them.
-///
-/// # Contract
-/// - `extents` answers `None` for a topic that does not exist, and an error for one that exists and
-///   cannot be read from what is kept of it to its end.
-/// - `read` calls `each` with every committed message of the extent that is there, scheduled ones
-///   included, and fails when it cannot reach the extent's end.
-pub trait TopicHistory: Send + Sync {
-    /// What is kept of a topic now, by partition.
-    fn extents<'a>(
-        &'a self,
-        topic: &'a TopicName,
-    ) -> BoxFuture<'a, Result<Option<Vec<Extent>>, String>>;
-
-    /// Reads one extent.
-    fn read<'a>(
-        &'a self,
-        topic: &'a TopicName,
-        extent: Extent,
-        each: &'a mut (dyn FnMut(&Message) + Send),
-    ) -> BoxFuture<'a, Result<(), String>>;
-}
-
-/// Topics with everything that messages of theirs may move to: `retry.`, `scheduled.` and `dlq.`.
+/// Topics that may refer: all of a broker, or those that are named with everything that messages of
+/// theirs may move to: `retry.`, `scheduled.` and `dlq.`.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use wharf::claim::{Claims, ObjectBlobs, SweepSettings, TopicReferences, sweep};
-/// use wharf_message::transport::Publish;
 /// use wharf_message::transport::memory::MemoryTransport;
-/// use wharf_message::{GroupName, Message, Timestamp, TopicName};
+/// use wharf_message::transport::{Publish, Transport};
+/// use wharf_message::{Message, Timestamp, TopicName};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-/// let (orders, billing) = (TopicName::new("orders")?, GroupName::new("billing")?);
 /// let transport = MemoryTransport::new(Timestamp::ZERO);
-/// transport.create_topic(&orders, 1).await?;
 /// let claims = Claims::new("payloads", ObjectBlobs::memory())?;
-/// transport.publish(&orders, claims.check_in(Message::new("kept"), 0).await?).await?;
+/// let kept = claims.check_in(Message::new("kept"), 0).await?;
+/// transport.publish(&TopicName::new("orders")?, kept).await?;
 /// claims.check_in(Message::new("dropped"), 0).await?;
 ///
-/// let references = TopicReferences::new(Arc::new(transport), &[orders], &[billing])?;
+/// let references = TopicReferences::all(transport.history()?);
 /// let in_ten_thousand_days = Timestamp::from_millis(8_640_000_000 * 1_000);
 /// let settings = SweepSettings::default();
 /// let report = sweep(&claims, &[&references], in_ten_thousand_days, settings).await?;
@@ -79,13 +56,55 @@ pub struct TopicReferences {
     history: Arc<dyn TopicHistory>,
     /// Those that the caller named, and so must exist.
     topics: BTreeSet<TopicName>,
-    /// Those that exist only if a message ever moved there.
-    derived: BTreeSet<TopicName>,
+    /// Those that exist only if a message ever moved there; `None` for all there are.
+    derived: Option<BTreeSet<TopicName>>,
 }
 
 impl TopicReferences {
-    /// The topics, and what the groups made of them. Name every topic whose messages may refer to a payload, and
-    /// every group that reads one of them.
+    /// Every topic that the client may see. Let it describe and read all of them: a broker does not tell of
+    /// those that a client may not describe.
+    pub fn all(history: Arc<dyn TopicHistory>) -> Self {
+        Self {
+            history,
+            topics: BTreeSet::new(),
+            derived: None,
+        }
+    }
+
+    /// The same, and these topics must be among them: a sweep that does not see one of them deletes nothing.
+    ///
+    /// ```
+    /// use wharf::TopicName;
+    /// use wharf::claim::TopicReferences;
+    /// use wharf_message::Timestamp;
+    /// use wharf_message::transport::Transport;
+    /// use wharf_message::transport::memory::MemoryTransport;
+    ///
+    /// let transport = MemoryTransport::new(Timestamp::ZERO);
+    /// let orders = TopicName::new("orders")?;
+    /// let references = TopicReferences::all(transport.history()?).expecting([orders]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn expecting(mut self, topics: impl IntoIterator<Item = TopicName>) -> Self {
+        self.topics.extend(topics);
+        self
+    }
+
+    /// The topics, and what the groups made of them. Name every topic whose messages may refer to a
+    /// payload, and every group that reads one of them.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use wharf::claim::TopicReferences;
+    /// use wharf::{GroupName, Timestamp, TopicName};
+    /// use wharf_message::transport::memory::MemoryTransport;
+    ///
+    /// let transport = Arc::new(MemoryTransport::new(Timestamp::ZERO));
+    /// let (scans, archive) = (TopicName::new("scans")?, GroupName::new("archive")?);
+    /// let references = TopicReferences::new(transport, &[scans], &[archive])?;
+    /// # Ok::<(), wharf_message::InvalidName>(())
+    /// ```
     ///
     /// # Errors
     /// When a derived name is longer than a topic's name may be.
@@ -105,26 +124,84 @@ impl TopicReferences {
         Ok(Self {
             history,
             topics: topics.iter().cloned().collect(),
-            derived,
+            derived: Some(derived),
         })
     }
 
     async fn visit_all(&self, each: &mut (dyn FnMut(&Message) + Send)) -> Result<(), Unread> {
-        let mut all = Vec::new();
-        for topic in self.topics.iter().chain(&self.derived) {
-            match self.extents(topic).await? {
-                Some(extents) => all.extend(extents.into_iter().map(|extent| (topic, extent))),
-                None if self.topics.contains(topic) => {
-                    return Err(unread(topic, "it does not exist".to_owned()));
+        let mut read_to = BTreeMap::new();
+        for (topic, extent) in self.kept().await? {
+            self.read(&topic, extent, each).await?;
+            read_to.insert((topic, extent.partition), extent.end);
+        }
+        let mut added = Vec::new();
+        for (topic, extent) in self.kept().await? {
+            let end = read_to.get(&(topic.clone(), extent.partition));
+            let first = end.map_or(extent.first, |end| *end);
+            if first > extent.end {
+                let why = format!("partition {} was made anew meanwhile", extent.partition);
+                return Err(unread(&topic, why));
+            }
+            let more = Extent { first, ..extent };
+            if first < extent.end {
+                self.read(&topic, more, each).await?;
+                added.push((topic, more));
+            }
+        }
+        self.check_beginnings(&added).await
+    }
+
+    /// What is kept of all topics now. All of it is known before anything is read.
+    async fn kept(&self) -> Result<Vec<(TopicName, Extent)>, Unread> {
+        let mut topics = self.topics.clone();
+        match &self.derived {
+            Some(derived) => topics.extend(derived.iter().cloned()),
+            None => {
+                let listed = self.history.topics().await;
+                let unlisted = |error: Error| Unread {
+                    place: "the list of topics".to_owned(),
+                    why: error.to_string(),
+                };
+                let listed = listed.map_err(unlisted)?.into_iter();
+                topics.extend(listed.filter(|topic| !BROKERS_OWN.contains(&topic.as_str())));
+            }
+        }
+        let mut kept = Vec::new();
+        for topic in topics {
+            match self.extents(&topic).await? {
+                Some(extents) => {
+                    kept.extend(extents.into_iter().map(|extent| (topic.clone(), extent)));
+                }
+                None if self.topics.contains(&topic) => {
+                    return Err(unread(&topic, "it does not exist".to_owned()));
                 }
                 None => {}
             }
         }
-        for (topic, extent) in &all {
-            let read = self.history.read(topic, *extent, each).await;
-            read.map_err(|why| unread(topic, why))?;
+        Ok(kept)
+    }
+
+    async fn extents(&self, topic: &TopicName) -> Result<Option<Vec<Extent>>, Unread> {
+        let extents = self.history.extents(topic).await;
+        extents.map_err(|error| unread(topic, error.to_string()))
+    }
+
+    async fn read(
+        &self,
+        topic: &TopicName,
+        extent: Extent,
+        each: &mut (dyn FnMut(&Message) + Send),
+    ) -> Result<(), Unread> {
+        if extent.first >= extent.end {
+            return Ok(());
         }
-        for (topic, extent) in all {
+        let read = self.history.read(topic, extent, each).await;
+        read.map_err(|error| unread(topic, error.to_string()))
+    }
+
+    /// Whether the beginnings of these extents are still there.
+    async fn check_beginnings(&self, read: &[(TopicName, Extent)]) -> Result<(), Unread> {
+        for (topic, extent) in read {
             let now = self.extents(topic).await?.unwrap_or_default();
             let kept =
                 |one: &Extent| one.partition == extent.partition && one.first <= extent.first;
@@ -137,11 +214,6 @@ impl TopicReferences {
             }
         }
         Ok(())
-    }
-
-    async fn extents(&self, topic: &TopicName) -> Result<Option<Vec<Extent>>, Unread> {
-        let extents = self.history.extents(topic).await;
-        extents.map_err(|why| unread(topic, why))
     }
 }
 
@@ -168,37 +240,5 @@ impl std::fmt::Debug for TopicReferences {
             .field("topics", &self.topics)
             .field("derived", &self.derived)
             .finish_non_exhaustive()
-    }
-}
-
-/// The transport in memory keeps everything: messages it has, and those it will deliver later.
-impl TopicHistory for MemoryTransport {
-    fn extents<'a>(
-        &'a self,
-        topic: &'a TopicName,
-    ) -> BoxFuture<'a, Result<Option<Vec<Extent>>, String>> {
-        let extents = self.topics().contains(topic).then(|| {
-            vec![Extent {
-                partition: 0,
-                first: 0,
-                end: i64::MAX,
-            }]
-        });
-        async { Ok(extents) }.boxed()
-    }
-
-    fn read<'a>(
-        &'a self,
-        topic: &'a TopicName,
-        _: Extent,
-        each: &'a mut (dyn FnMut(&Message) + Send),
-    ) -> BoxFuture<'a, Result<(), String>> {
-        self.messages(topic).iter().for_each(&mut *each);
-        for (_, to, message) in self.scheduled() {
-            if to == *topic {
-                each(&message);
-            }
-        }
-        async { Ok(()) }.boxed()
     }
 }

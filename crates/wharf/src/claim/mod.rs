@@ -45,7 +45,7 @@ mod tests;
 pub use blob::{Blob, BlobReader};
 pub use digest::Digest;
 pub use error::{ClaimError, InvalidClaims, StoreError};
-pub use history::{Extent, TopicHistory, TopicReferences};
+pub use history::TopicReferences;
 pub use layer::{ClaimLayer, ClaimService};
 pub use object::ObjectBlobs;
 pub use reference::Reference;
@@ -53,6 +53,7 @@ pub use reference::Reference;
 pub use s3::S3Settings;
 pub use store::{BlobStore, ByteStream, Listed, Name, Object, Receipt};
 pub use sweep::{References, SweepError, SweepReport, SweepSettings, Unread, sweep};
+pub use wharf_message::transport::{Extent, TopicHistory};
 
 use std::collections::BTreeMap;
 use std::fmt;

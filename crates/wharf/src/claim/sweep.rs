@@ -38,9 +38,10 @@ pub(super) fn mark(prefix: &str, digest: &Digest) -> String {
 /// What a sweep may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweepSettings {
-    /// How long an object is kept whether or not anything refers to it: 7 days; at least one hour. It
+    /// How long an object is kept whether or not anything refers to it: 14 days; at least one hour. It
     /// must be longer than a payload may be stored before its message is published (an outbox that waits
-    /// for its relay, a transaction that is long), and than clocks differ.
+    /// for its relay, a transaction that is long), than the window of an inbox (which publishes kept outputs
+    /// again), and than clocks differ.
     pub grace: Duration,
     /// Only say what would be deleted.
     pub dry_run: bool,
@@ -49,7 +50,7 @@ pub struct SweepSettings {
 impl Default for SweepSettings {
     fn default() -> Self {
         Self {
-            grace: Duration::from_secs(7 * 24 * 60 * 60),
+            grace: Duration::from_secs(14 * 24 * 60 * 60),
             dry_run: false,
         }
     }
@@ -105,8 +106,8 @@ pub struct Unread {
 /// rows of an outbox.
 ///
 /// # Contract
-/// `visit` calls `each` with every message that is there when it begins and returns `Ok` only if it
-/// did. A message that moves from one of its places to another meanwhile is visited in one of them.
+/// `visit` calls `each` with every message that is there from its beginning to its end and returns `Ok`
+/// only if it did. A message that moves from one of its places to another meanwhile is visited in one of them.
 pub trait References: Send + Sync {
     /// Visits every message.
     fn visit<'a>(
@@ -116,7 +117,8 @@ pub trait References: Send + Sync {
 }
 
 /// Removes the payloads of `claims` (its own store and tenant) that nothing in `references` refers to and
-/// that are older than the grace at the time `now`.
+/// that are older than the grace at the time `now`. `references` are visited in their order: name the
+/// places that messages come from (an outbox) before those that they go to (its topics).
 ///
 /// ```
 /// use futures_util::FutureExt;

@@ -6,6 +6,8 @@
 mod claims;
 #[cfg(feature = "s3")]
 mod claims_s3;
+#[cfg(all(feature = "claim-check", feature = "embedded", feature = "kafka"))]
+mod claims_sweep;
 mod examples;
 #[cfg(feature = "sqlite")]
 mod inbox;

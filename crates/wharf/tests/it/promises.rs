@@ -259,3 +259,13 @@ async fn a_reply_after_its_requester_gave_up_is_counted_and_does_no_harm() {
     assert_eq!(bus.bus().late_replies(), 1);
     bus.stop().await.unwrap();
 }
+
+#[test]
+fn a_transport_whose_topics_can_only_be_consumed_says_so_by_name() {
+    let slow = Slow {
+        memory: Arc::new(MemoryTransport::new(START)),
+        may_acknowledge: Arc::new(Semaphore::new(0)),
+    };
+    let refused = slow.history().err().expect("it has none").to_string();
+    assert!(refused.starts_with("slow has no history"), "{refused}");
+}

@@ -21,7 +21,8 @@ pub use self::plan::{FAULTS, Fault, Faults};
 use self::deliveries::FaultyDeliveries;
 use self::plan::{Loss, Plan};
 use super::{
-    Capabilities, Deliveries, Error, Position, Publish, Subscribe, Subscription, Transport,
+    Capabilities, Deliveries, Error, Position, Publish, Subscribe, Subscription, TopicHistory,
+    Transport,
 };
 use crate::{Message, TopicName};
 
@@ -135,5 +136,9 @@ impl Transport for Faulty {
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.shared.inner.shutdown()
+    }
+
+    fn history(&self) -> Result<Arc<dyn TopicHistory>, Error> {
+        self.shared.inner.history()
     }
 }

@@ -6,6 +6,7 @@
 //! until somebody says that its time has come ([`MemoryTransport::advance_to`]).
 
 mod flights;
+mod history;
 mod reading;
 mod state;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use futures_util::future::BoxFuture;
 use self::state::{MemberId, State};
 use super::{
     Capabilities, Deliveries, Delivery, Error, Position, Publish, Settle, Settlement, Subscribe,
-    Subscription, Token, Transport,
+    Subscription, Token, TopicHistory, Transport,
 };
 use crate::{GroupName, Message, Timestamp, TopicName};
 
@@ -397,6 +398,10 @@ impl Transport for MemoryTransport {
     fn shutdown(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.broker.state().shut_down(self.client);
         Box::pin(ready(Ok(())))
+    }
+
+    fn history(&self) -> Result<Arc<dyn TopicHistory>, Error> {
+        Ok(Arc::new(self.client()))
     }
 }
 

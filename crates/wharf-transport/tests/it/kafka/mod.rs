@@ -1,6 +1,6 @@
 //! Kafka: Wharf itself and Apache Kafka, each as a process of its own.
 
-mod raw;
+pub mod raw;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -200,7 +200,7 @@ async fn an_unreadable_name(server: &Server) {
         .unwrap();
     let address = server.address();
     tokio::task::spawn_blocking(move || {
-        raw::produce(&address, "orders", b"bad", (&[0xff, 0xfe], b"value"));
+        raw::produce(&address, "orders", b"bad", &[(&[0xff, 0xfe], b"value")]);
     })
     .await
     .unwrap();

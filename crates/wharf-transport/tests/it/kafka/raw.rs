@@ -3,14 +3,16 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-/// Appends a record with a header whose name may be any bytes to partition 0.
-pub fn produce(address: &str, topic: &str, payload: &[u8], header: (&[u8], &[u8])) {
+/// Appends a record with headers whose names may be any bytes to partition 0.
+pub fn produce(address: &str, topic: &str, payload: &[u8], headers: &[(&[u8], &[u8])]) {
     let mut record = vec![0, 0, 0]; // attributes, timestamp delta, offset delta
     varint(&mut record, -1); // no key
     bytes(&mut record, payload);
-    varint(&mut record, 1);
-    bytes(&mut record, header.0);
-    bytes(&mut record, header.1);
+    varint(&mut record, headers.len() as i64);
+    for (name, value) in headers {
+        bytes(&mut record, name);
+        bytes(&mut record, value);
+    }
     let mut records = Vec::new();
     bytes(&mut records, &record);
 

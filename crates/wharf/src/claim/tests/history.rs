@@ -1,46 +1,65 @@
-//! Topics as places that refer: all that derives from them is read, and what cannot be read is told.
+//! Topics as places that refer: all of them are read, also while messages move between them, and what
+//! cannot be read is told.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
+use wharf_message::transport::Error;
 use wharf_message::{GroupName, TopicName};
 
 use super::*;
 
-/// Topics of one partition each, whose beginning may move when something is read.
-#[derive(Default)]
+/// What is kept of topics of one partition each: the first offset, and the payloads from there on.
+type Kept = BTreeMap<String, (i64, Vec<String>)>;
+/// What happens before a topic is read for the n-th time.
+type Meanwhile = fn(&mut Kept, &str, u32);
+
+/// Topics that change while they are read.
 struct Topics {
-    kept: Mutex<BTreeMap<String, (i64, Vec<Message>)>>,
-    /// Reading this topic cuts the beginning of the other one.
-    cuts: Option<(&'static str, &'static str)>,
+    kept: Mutex<(Kept, BTreeMap<String, u32>)>,
+    meanwhile: Meanwhile,
 }
 
 impl Topics {
     fn of(topics: &[(&str, &str)]) -> Self {
-        let topic = |(name, payload): &(&str, &str)| {
-            let message = Message::new((*payload).to_owned());
-            ((*name).to_owned(), (0, vec![message]))
-        };
+        let topic =
+            |(name, payload): &(&str, &str)| ((*name).to_owned(), (0, vec![(*payload).to_owned()]));
         Self {
-            kept: Mutex::new(topics.iter().map(topic).collect()),
-            cuts: None,
+            kept: Mutex::new((topics.iter().map(topic).collect(), BTreeMap::new())),
+            meanwhile: |_, _, _| {},
         }
     }
 }
 
+/// Copies everything of a topic to another one and removes it where it was.
+fn move_all(kept: &mut Kept, from: &str, to: &str) {
+    let (first, payloads) = kept.get_mut(from).expect("it is there");
+    *first += payloads.len() as i64;
+    let payloads = std::mem::take(payloads);
+    kept.entry(to.to_owned()).or_default().1.extend(payloads);
+}
+
 impl TopicHistory for Topics {
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<TopicName>, Error>> {
+        Box::pin(async {
+            let kept = self.kept.lock().expect("no panic");
+            let names = kept.0.keys().map(|name| TopicName::new(name));
+            Ok(names.collect::<Result<_, _>>().expect("valid"))
+        })
+    }
+
     fn extents<'a>(
         &'a self,
         topic: &'a TopicName,
-    ) -> BoxFuture<'a, Result<Option<Vec<Extent>>, String>> {
+    ) -> BoxFuture<'a, Result<Option<Vec<Extent>>, Error>> {
         Box::pin(async move {
             if topic.as_str() == "denied" {
-                return Err("access denied".to_owned());
+                return Err(Error::Denied("no access".to_owned()));
             }
             let kept = self.kept.lock().expect("no panic");
-            Ok(kept.get(topic.as_str()).map(|(first, messages)| {
-                let end = first + messages.len() as i64;
+            Ok(kept.0.get(topic.as_str()).map(|(first, payloads)| {
+                let end = first + payloads.len() as i64;
                 vec![Extent {
                     partition: 0,
                     first: *first,
@@ -53,33 +72,27 @@ impl TopicHistory for Topics {
     fn read<'a>(
         &'a self,
         topic: &'a TopicName,
-        _: Extent,
+        extent: Extent,
         each: &'a mut (dyn FnMut(&Message) + Send),
-    ) -> BoxFuture<'a, Result<(), String>> {
+    ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let mut kept = self.kept.lock().expect("no panic");
-            if let Some((_, messages)) = kept.get(topic.as_str()) {
-                messages.iter().for_each(each);
-            }
-            if let Some((read, cut)) = self.cuts
-                && read == topic.as_str()
-                && let Some((first, messages)) = kept.get_mut(cut)
-            {
-                *first += messages.len() as i64;
-                messages.clear();
+            let (kept, reads) = &mut *kept;
+            let reads = reads.entry(topic.to_string()).or_default();
+            *reads += 1;
+            (self.meanwhile)(kept, topic.as_str(), *reads);
+            if let Some((first, payloads)) = kept.get(topic.as_str()) {
+                let payloads = payloads.iter().zip(*first..);
+                payloads
+                    .filter(|(_, at)| (extent.first..extent.end).contains(at))
+                    .for_each(|(payload, _)| each(&Message::new(payload.clone())));
             }
             Ok(())
         })
     }
 }
 
-async fn visit(topics: Topics, named: &[&str]) -> Result<Vec<String>, Unread> {
-    let names: Vec<_> = named
-        .iter()
-        .map(|name| TopicName::new(name).expect("valid"))
-        .collect();
-    let groups = [GroupName::new("billing").expect("valid")];
-    let references = TopicReferences::new(Arc::new(topics), &names, &groups).expect("short");
+async fn visit(references: TopicReferences) -> Result<Vec<String>, Unread> {
     let mut seen = Vec::new();
     let mut each = |message: &Message| {
         let payload = message.payload.as_deref().unwrap_or_default();
@@ -88,6 +101,15 @@ async fn visit(topics: Topics, named: &[&str]) -> Result<Vec<String>, Unread> {
     references.visit(&mut each).await?;
     seen.sort();
     Ok(seen)
+}
+
+async fn visit_named(topics: Topics, named: &[&str]) -> Result<Vec<String>, Unread> {
+    let names: Vec<_> = named
+        .iter()
+        .map(|name| TopicName::new(name).expect("valid"))
+        .collect();
+    let groups = [GroupName::new("billing").expect("valid")];
+    visit(TopicReferences::new(Arc::new(topics), &names, &groups).expect("short")).await
 }
 
 #[tokio::test]
@@ -99,35 +121,100 @@ async fn retries_schedules_and_dead_letters_of_a_topic_are_read_with_it() {
         ("dlq.orders.billing", "letter"),
         ("dlq.orders.other", "not ours"),
     ]);
-    let seen = visit(topics, &["orders"]).await.expect("readable");
+    let seen = visit_named(topics, &["orders"]).await.expect("readable");
     assert_eq!(seen, ["letter", "message", "retry", "scheduled"]);
+}
+
+#[tokio::test]
+async fn all_topics_are_read_but_for_the_brokers_own() {
+    let topics = || {
+        Topics::of(&[
+            ("orders", "message"),
+            ("dlq.orders.other", "letter"),
+            ("__consumer_offsets", "not a message"),
+        ])
+    };
+    let all = || TopicReferences::all(Arc::new(topics()));
+    assert_eq!(visit(all()).await.expect("readable"), ["letter", "message"]);
+    let expecting = all().expecting([TopicName::new("hidden").expect("valid")]);
+    let error = visit(expecting).await.expect_err("it is not seen");
+    assert_eq!(error.place, "the topic hidden");
 }
 
 #[tokio::test]
 async fn a_topic_that_was_named_and_is_not_there_or_not_readable_is_told() {
     let topics = || Topics::of(&[("orders", "message")]);
     assert_eq!(
-        visit(topics(), &["orders"]).await.expect("readable"),
+        visit_named(topics(), &["orders"]).await.expect("readable"),
         ["message"]
     );
-    let error = visit(topics(), &["orders", "misspelt"])
+    let error = visit_named(topics(), &["orders", "misspelt"])
         .await
         .expect_err("not there");
     assert_eq!(error.place, "the topic misspelt");
-    let error = visit(topics(), &["denied", "orders"])
+    let error = visit_named(topics(), &["denied", "orders"])
         .await
         .expect_err("not readable");
-    assert_eq!(error.why, "access denied");
+    assert!(error.why.contains("no access"), "{error}");
 }
 
 #[tokio::test]
-async fn a_topic_that_lost_its_beginning_before_it_was_read_is_told() {
-    for read in ["dlq.orders.billing", "orders"] {
+async fn a_message_that_moves_to_a_topic_that_was_read_already_is_visited_there() {
+    // The dead letters are read before the orders.
+    let meanwhile: [(Meanwhile, &[&str]); 2] = [
+        (
+            |kept, topic, time| {
+                if (topic, time) == ("orders", 1) {
+                    move_all(kept, "orders", "dlq.orders.billing");
+                }
+            },
+            &["letter", "message"],
+        ),
+        (
+            |kept, topic, time| {
+                if (topic, time) == ("orders", 1) {
+                    move_all(kept, "orders", "brand.new");
+                }
+            },
+            &["letter", "message"],
+        ),
+    ];
+    for (meanwhile, expected) in meanwhile {
         let topics = Topics {
-            cuts: Some((read, "orders")),
+            meanwhile,
             ..Topics::of(&[("orders", "message"), ("dlq.orders.billing", "letter")])
         };
-        let error = visit(topics, &["orders"]).await.expect_err("cut");
-        assert!(error.why.contains("beginning"), "{error}");
+        let all = TopicReferences::all(Arc::new(topics));
+        assert_eq!(visit(all).await.expect("readable"), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_came_meanwhile_and_went_before_it_was_read_is_told() {
+    let meanwhile: [(Meanwhile, &str); 2] = [
+        (
+            |kept, topic, time| match (topic, time) {
+                ("orders", 1) => move_all(kept, "orders", "dlq.orders.billing"),
+                ("dlq.orders.billing", 2) => move_all(kept, topic, "archive"),
+                _ => {}
+            },
+            "the beginning of partition 0 went meanwhile",
+        ),
+        (
+            |kept, topic, time| {
+                if (topic, time) == ("orders", 1) {
+                    kept.insert(topic.to_owned(), (0, Vec::new()));
+                }
+            },
+            "partition 0 was made anew meanwhile",
+        ),
+    ];
+    for (meanwhile, expected) in meanwhile {
+        let topics = Topics {
+            meanwhile,
+            ..Topics::of(&[("orders", "message"), ("dlq.orders.billing", "letter")])
+        };
+        let all = TopicReferences::all(Arc::new(topics));
+        assert_eq!(visit(all).await.expect_err("gone").why, expected);
     }
 }
