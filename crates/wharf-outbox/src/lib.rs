@@ -61,6 +61,7 @@
 
 mod dialect;
 mod error;
+pub mod hint;
 mod inbox;
 mod outputs;
 mod window;
