@@ -70,6 +70,7 @@ pub struct Feed {
     room: Arc<Semaphore>,
     room_max: u32,
     confirmed: watch::Receiver<u64>,
+    keeps_checkpoints: bool,
     status: Arc<Status>,
 }
 
@@ -81,8 +82,12 @@ pub(crate) struct Intake {
 }
 
 impl Feed {
-    /// A feed that holds at most `bytes_max` bytes of rows.
-    pub(crate) fn new(bytes_max: u32, status: Arc<Status>) -> (Self, Intake) {
+    /// A feed that holds at most `bytes_max` bytes of rows, to a target that keeps checkpoints or not.
+    pub(crate) fn new(
+        bytes_max: u32,
+        keeps_checkpoints: bool,
+        status: Arc<Status>,
+    ) -> (Self, Intake) {
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         let (confirm, confirmed) = watch::channel(0);
         let feed = Self {
@@ -90,6 +95,7 @@ impl Feed {
             room: Arc::new(Semaphore::new(bytes_max as usize)),
             room_max: bytes_max,
             confirmed,
+            keeps_checkpoints,
             status,
         };
         let intake = Intake {
@@ -130,6 +136,12 @@ impl Feed {
     pub async fn confirmed_beyond(&mut self, seen: u64) -> Result<u64, FeedClosed> {
         let confirmed = self.confirmed.wait_for(|&confirmed| confirmed > seen).await;
         confirmed.map(|now| *now).map_err(|_closed| FeedClosed)
+    }
+
+    /// Whether the target keeps the checkpoints with the messages. If not, the source keeps the last
+    /// one that is durable in its database.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.keeps_checkpoints
     }
 
     /// Where a source tells what is left to do and how it stands.

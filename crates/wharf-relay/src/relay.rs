@@ -135,7 +135,8 @@ impl Relay {
         };
         let status = Arc::clone(&self.status);
         status.change(|view| view.connects += 1);
-        let (feed, intake) = Feed::new(self.settings.bytes_max, status);
+        let keeps = self.target.keeps_checkpoints();
+        let (feed, intake) = Feed::new(self.settings.bytes_max, keeps, status);
         tokio::select! {
             biased;
             trouble = self.pump(intake, opened.sink) => trouble,
