@@ -10,6 +10,7 @@ pub mod idempotency;
 pub mod ledger;
 mod message;
 mod name;
+pub mod partitioner;
 mod principal;
 mod time;
 pub mod transport;

@@ -24,7 +24,10 @@ mod trouble;
 
 pub use feed::{Batch, Checkpoint, Feed, FeedClosed, Source};
 pub use relay::{Relay, Settings};
-pub use route::{Routed, Router, Unroutable};
+pub use route::{
+    EmptyArrays, InvalidSetting, Missing, NullFields, OutboxRouter, OutboxSettings, Placement,
+    Routed, Router, Unroutable, Where, dead_letter_topic,
+};
 pub use row::{Column, Columns, Kind, Place, Row};
 pub use status::{Lag, State, Status, StatusView};
 pub use target::{Opened, Sink, Target};

@@ -21,7 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::{Header, OwnedHeaders};
 use serde::Serialize;
-use wharf_message::Code;
+use wharf_message::{Code, partitioner};
 use wharf_server::Problem;
 
 use self::input::{Input, Row};
@@ -326,40 +326,12 @@ fn lock(tracker: &Mutex<Tracker>) -> std::sync::MutexGuard<'_, Tracker> {
 
 /// Where a row goes: by its key, as Kafka's own clients hash it, or in turn. Always the same.
 fn partition_of(row: &Row, partitions: u32) -> i32 {
+    let count = u64::from(partitions.max(1));
     let turn = match &row.key {
-        Some(key) => u64::from(murmur2(key) & 0x7fff_ffff),
-        None => row.number,
+        Some(key) => partitioner::partition(key, partitions as usize) as u64,
+        None => row.number % count,
     };
-    i32::try_from(turn % u64::from(partitions.max(1))).unwrap_or(0)
-}
-
-/// MurmurHash2 with Kafka's seed (`org.apache.kafka.common.utils.Utils.murmur2`), so that a key
-/// lands where the Java client would put it.
-fn murmur2(data: &[u8]) -> u32 {
-    const M: u32 = 0x5bd1_e995;
-    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let mut hash = 0x9747_b28c ^ length;
-    let mut words = data.chunks_exact(4);
-    for word in &mut words {
-        let mut mixed = word
-            .iter()
-            .rev()
-            .fold(0, |acc, byte| acc << 8 | u32::from(*byte));
-        mixed = mixed.wrapping_mul(M);
-        mixed ^= mixed >> 24;
-        hash = hash.wrapping_mul(M) ^ mixed.wrapping_mul(M);
-    }
-    let rest = words.remainder();
-    if !rest.is_empty() {
-        hash ^= rest
-            .iter()
-            .rev()
-            .fold(0, |acc, byte| acc << 8 | u32::from(*byte));
-        hash = hash.wrapping_mul(M);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(M);
-    hash ^ (hash >> 15)
+    i32::try_from(turn).unwrap_or(0)
 }
 
 fn unreadable(file: &Path, invalid: &input::Invalid) -> anyhow::Error {
@@ -381,27 +353,4 @@ fn progress_bar(total: u64, done: u64) -> anyhow::Result<ProgressBar> {
     bar.set_position(done);
     bar.reset_eta();
     Ok(bar)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_lands_where_kafkas_java_client_would_put_it() {
-        // The values of Kafka's own UtilsTest.
-        for (text, hash) in [
-            ("21", -973_932_308),
-            ("foobar", -790_332_482),
-            ("a-little-bit-long-string", -985_981_536),
-            ("a-little-bit-longer-string", -1_486_304_829),
-            (
-                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
-            ("abc", 479_470_107),
-        ] {
-            assert_eq!(murmur2(text.as_bytes()).cast_signed(), hash, "{text}");
-        }
-    }
 }

@@ -12,7 +12,6 @@
 
 mod history;
 mod outputs;
-mod partitioner;
 mod publish;
 mod record;
 mod subscribe;

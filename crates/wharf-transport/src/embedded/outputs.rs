@@ -6,9 +6,9 @@ use std::sync::Arc;
 use wharf_broker::records::{self, Record};
 use wharf_broker::{Produce, Topic, TopicRef};
 use wharf_message::transport::{Error, deliver_at};
-use wharf_message::{Message, TopicName};
+use wharf_message::{Message, TopicName, partitioner};
 
-use super::{Core, message_bytes_max, partitioner, record, scheduled};
+use super::{Core, message_bytes_max, record, scheduled};
 
 /// A message to be appended.
 #[derive(Clone, Debug)]

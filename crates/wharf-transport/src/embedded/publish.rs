@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 use wharf_broker::records::{self, Record};
 use wharf_broker::{Error as BrokerError, ErrorKind, Produce, Produced, Topic, TopicRef};
 use wharf_message::transport::{Error, Position, deliver_at};
-use wharf_message::{Message, TopicName};
+use wharf_message::{Message, TopicName, partitioner};
 
-use super::{Core, lock, message_bytes_max, partitioner, read, record, write};
+use super::{Core, lock, message_bytes_max, read, record, write};
 
 /// How many batches of a partition are on their way at once: one is being synced, the next one
 /// waits for its turn.

@@ -1,12 +1,17 @@
-//! Which partition a key belongs to: murmur2, as Kafka's clients have it, so that they agree.
+//! Which partition a key belongs to: murmur2, as Kafka's clients have it, so that all agree.
 
-use bytes::Bytes;
-
-/// The partition of a key among `count`, which is at least 1.
-pub(super) fn partition(key: &Bytes, count: usize) -> usize {
+/// The partition of a key among `count`; 0 when there are none.
+///
+/// ```
+/// use wharf_message::partitioner::partition;
+///
+/// assert_eq!(partition(b"foobar", 7), 1_357_151_166 % 7);
+/// assert_eq!(partition(b"foobar", 1), 0);
+/// ```
+pub fn partition(key: &[u8], count: usize) -> usize {
     // Kafka clears the sign bit instead of taking the absolute value.
     let hash = murmur2(key) & 0x7fff_ffff;
-    hash as usize % count
+    hash as usize % count.max(1)
 }
 
 /// MurmurHash2 with 32 bits and Kafka's seed.
@@ -54,7 +59,7 @@ mod tests {
         ];
         for (key, hash) in known {
             assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");
-            let place = partition(&Bytes::from_static(key.as_bytes()), 7);
+            let place = partition(key.as_bytes(), 7);
             assert_eq!(place, (hash & 0x7fff_ffff) as usize % 7);
         }
     }

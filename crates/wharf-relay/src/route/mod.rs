@@ -1,4 +1,22 @@
 //! Which message a row becomes, and where it goes.
+//!
+//! [`OutboxRouter`] does it as the Outbox Event Router of Debezium does, and adds CloudEvents.
+
+mod aside;
+mod json;
+mod outbox;
+mod settings;
+mod span;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use aside::dead_letter_topic;
+pub(crate) use aside::too_large;
+pub use outbox::OutboxRouter;
+pub use settings::{
+    EmptyArrays, InvalidSetting, Missing, NullFields, OutboxSettings, Placement, Where,
+};
 
 use wharf_message::{Message, TopicName};
 
