@@ -30,5 +30,7 @@ pub use route::{
 };
 pub use row::{Column, Columns, Kind, Place, Row};
 pub use status::{Lag, State, Status, StatusView};
-pub use target::{Opened, Sink, Target};
+pub use target::{
+    Delivered, LedgerSettings, LedgerTarget, Opened, Sink, Target, TopicForm, Topics,
+};
 pub use trouble::{Trouble, TroubleKind};

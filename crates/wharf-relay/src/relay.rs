@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use wharf_message::{Code, Timestamp};
 
 use crate::feed::{Intake, Sent};
+use crate::target::Delivered;
 use crate::{Feed, Routed, Router, Row, Sink, Source, State, Status, Target, Trouble, TroubleKind};
 
 /// How a relay works.
@@ -57,7 +58,7 @@ impl std::fmt::Debug for Relay {
 
 /// A delivery under way: what it comes to, and what is known of its rows.
 struct UnderWay {
-    result: Result<(), Trouble>,
+    result: Result<Delivered, Trouble>,
     counts: Counts,
     /// Given back when the rows are durable.
     _room: OwnedSemaphorePermit,
@@ -68,6 +69,14 @@ struct Counts {
     rows: u64,
     set_aside: u64,
     last_commit: Option<Timestamp>,
+}
+
+impl Counts {
+    /// So many messages were made, and then refused by their topics.
+    fn refused(&mut self, count: u64) {
+        self.rows = self.rows.saturating_sub(count);
+        self.set_aside += count;
+    }
 }
 
 impl Relay {
@@ -151,9 +160,10 @@ impl Relay {
             tokio::select! {
                 biased;
                 Some(done) = under_way.next() => {
-                    let UnderWay { result, counts, _room } = done;
-                    if let Err(trouble) = result {
-                        return trouble;
+                    let UnderWay { result, mut counts, _room } = done;
+                    match result {
+                        Ok(Delivered { set_aside }) => counts.refused(set_aside),
+                        Err(trouble) => return trouble,
                     }
                     self.count(counts);
                     intake.confirmed.send_modify(|confirmed| *confirmed += 1);

@@ -54,35 +54,29 @@ pub(super) fn row(
     letter(source, message, reason, now)
 }
 
-/// The dead letter of a message that its topic does not take, since it is larger than `bytes_max`.
-/// Bytes and headers are kept, unless they are more than `keep_max`: then the payload stays in the
-/// table only.
-pub(crate) fn too_large(
+/// The dead letter of a message that its topic does not take, with the reason. Bytes and headers are
+/// kept, unless they are more than `keep_max`: then the payload stays in the table only.
+pub(crate) fn refused(
     source: &str,
-    routed: Routed,
-    bytes_max: usize,
+    message: Message,
+    mut reason: String,
     keep_max: usize,
     now: Timestamp,
 ) -> Routed {
-    let Routed {
-        topic, mut message, ..
-    } = routed;
-    let bytes = message.size();
-    let mut reason = format!(
-        "the message of {bytes} bytes is larger than the {bytes_max} that {topic} takes; \
-         raise its max.message.bytes, or keep the payload elsewhere and send a claim check"
-    );
-    if bytes > keep_max {
+    let mut kept = message;
+    if kept.size() > keep_max {
         reason.push_str(
             "\nit is too large for the dead-letter topic, too: its payload is in the table",
         );
-        let id = message.headers.get("id").cloned();
-        message = Message::new("");
-        message
+        let id = kept
             .headers
-            .push_raw("id", id.filter(|id| id.len() < 1_000));
+            .get("id")
+            .filter(|id| id.len() < 1_000)
+            .cloned();
+        kept = Message::new("");
+        kept.headers.push_raw("id", id);
     }
-    letter(source, message, reason, now)
+    letter(source, kept, reason, now)
 }
 
 fn letter(source: &str, message: Message, error: String, now: Timestamp) -> Routed {

@@ -12,7 +12,7 @@ mod template;
 mod tests;
 
 pub use aside::dead_letter_topic;
-pub(crate) use aside::too_large;
+pub(crate) use aside::refused;
 pub use outbox::OutboxRouter;
 pub use settings::{
     EmptyArrays, InvalidSetting, Missing, NullFields, OutboxSettings, Placement, Where,

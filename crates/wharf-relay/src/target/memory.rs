@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use wharf_message::Code;
 
-use super::{Opened, Sink, Target};
+use super::{Delivered, Opened, Sink, Target};
 use crate::{Checkpoint, Routed, Trouble};
 
 /// A target in memory. Cheap to clone; the clones are the same.
@@ -88,7 +88,7 @@ impl Sink for MemorySink {
         &mut self,
         messages: Vec<Routed>,
         checkpoint: Checkpoint,
-    ) -> BoxFuture<'static, Result<(), Trouble>> {
+    ) -> BoxFuture<'static, Result<Delivered, Trouble>> {
         let (done, next) = watch::channel(false);
         let mut before = std::mem::replace(&mut self.last, next);
         let (target, epoch) = (self.target.clone(), self.epoch);
@@ -112,7 +112,7 @@ impl Sink for MemorySink {
             kept.history.push(checkpoint.bytes);
             drop(kept);
             done.send_replace(true);
-            Ok(())
+            Ok(Delivered::default())
         }
         .boxed()
     }

@@ -1,6 +1,9 @@
 //! Where messages go: the seam between the relay and what makes them durable.
 
+mod ledger;
 pub mod memory;
+
+pub use ledger::{LedgerSettings, LedgerTarget, TopicForm, Topics};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -38,6 +41,14 @@ impl std::fmt::Debug for Opened {
     }
 }
 
+/// What became of messages that are durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// How many of them their topics did not take, so that they are in the dead-letter topic of the
+    /// source instead.
+    pub set_aside: u64,
+}
+
 /// Takes the messages of one source.
 pub trait Sink: Send {
     /// Takes messages and the checkpoint behind them. The future ends when both, and all those of the
@@ -47,5 +58,5 @@ pub trait Sink: Send {
         &mut self,
         messages: Vec<Routed>,
         checkpoint: Checkpoint,
-    ) -> BoxFuture<'static, Result<(), Trouble>>;
+    ) -> BoxFuture<'static, Result<Delivered, Trouble>>;
 }

@@ -1,4 +1,5 @@
 //! The relay with its sources, routers and targets, against real databases and brokers.
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+mod ledger;
 mod relay;
