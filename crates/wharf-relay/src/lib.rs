@@ -15,6 +15,8 @@
 //! is set aside durably before its batch counts as done, and never stops the rows behind it.
 
 mod feed;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub mod polling;
 mod relay;
 mod route;
 mod row;

@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod ledger;
+mod polling;
 mod relay;

@@ -1,0 +1,4 @@
+//! Polling sources against real databases.
+
+mod databases;
+mod table;
