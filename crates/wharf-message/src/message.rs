@@ -162,6 +162,26 @@ impl Headers {
         found.and_then(|(_, value)| value.as_ref())
     }
 
+    /// The values of the last headers of these names, as [`get`](Self::get) of each, found in one pass.
+    ///
+    /// ```
+    /// use wharf_message::{Headers, header};
+    ///
+    /// let mut headers = Headers::default();
+    /// headers.push(header::CE_TYPE, "shop.order.placed");
+    /// let [kind, expires_at] = headers.get_all([header::CE_TYPE, header::EXPIRES_AT]);
+    /// assert_eq!((kind.map(|kind| kind.len()), expires_at), (Some(17), None));
+    /// ```
+    pub fn get_all<const N: usize>(&self, names: [&str; N]) -> [Option<&Bytes>; N] {
+        let mut found = [None; N];
+        for (name, value) in &self.0 {
+            if let Some(at) = names.iter().position(|wanted| wanted == name) {
+                found[at] = value.as_ref();
+            }
+        }
+        found
+    }
+
     /// Whether there is a header of that name, with or without a value.
     pub fn contains(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
@@ -237,5 +257,9 @@ mod tests {
         assert!(headers.text("hop").is_err());
         assert!(headers.contains("none"));
         assert_eq!(headers.text("none"), Ok(None));
+        let all = headers.get_all(["none", "hop", "other"]);
+        assert_eq!(all, ["none", "hop", "other"].map(|name| headers.get(name)));
+        headers.push_raw("hop", None);
+        assert_eq!(headers.get_all(["hop"]), [headers.get("hop")]);
     }
 }

@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::sync::Arc;
 
 use wharf_message::transport::Position;
-use wharf_message::{GroupName, Message, Timestamp, TopicName};
+use wharf_message::{GroupName, Message, TopicName};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
@@ -197,15 +197,4 @@ impl std::fmt::Debug for Extensions {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{} extensions", self.0.len())
     }
-}
-
-/// A message's time of expiry has passed.
-pub(crate) fn is_expired(message: &Message, now: Timestamp) -> bool {
-    let at = message
-        .headers
-        .text(wharf_message::header::EXPIRES_AT)
-        .ok()
-        .flatten();
-    at.and_then(Timestamp::parse_rfc3339)
-        .is_some_and(|at| at < now)
 }

@@ -570,16 +570,15 @@ pub(crate) enum Handling {
 }
 
 impl BoundRoute {
-    /// The handler for a message of this type.
-    pub(crate) fn handler(&self, kind: Option<&str>) -> Option<usize> {
+    /// The handler for a message of this type (`ce_type`).
+    pub(crate) fn handler(&self, kind: Option<&[u8]>) -> Option<usize> {
         let takes = |wanted: Takes| {
             self.handlers
                 .iter()
                 .position(|handler| handler.takes == wanted)
         };
-        let typed = |kind: &str| {
-            let same =
-                |handler: &BoundHandler| matches!(handler.takes, Takes::Type(own) if own == kind);
+        let typed = |kind: &[u8]| {
+            let same = |handler: &BoundHandler| matches!(handler.takes, Takes::Type(own) if own.as_bytes() == kind);
             self.handlers.iter().position(same)
         };
         kind.and_then(typed).or_else(|| takes(Takes::Any))

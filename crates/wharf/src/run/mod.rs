@@ -21,7 +21,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wharf_message::transport::{Audience, Deliveries, Delivery, Error, Subscription};
@@ -47,6 +49,8 @@ pub(crate) struct Work {
     /// Conflicts since the last failed attempt.
     conflicts: u32,
     first_failed_at: Option<Timestamp>,
+    /// Not to be handled after this time.
+    expires_at: Option<Timestamp>,
     /// Handled alone although its handler takes batches.
     alone: bool,
 }
@@ -64,8 +68,10 @@ struct Running {
     context: Arc<Context>,
     bus: Arc<Shared>,
     queue: Mutex<Queue>,
-    /// Something became ready.
-    ready: Notify,
+    /// As many permits as workers are woken; closed when the route ends.
+    woken: Semaphore,
+    /// How many workers can run at the same instant.
+    threads: usize,
     /// Something is to be looked at again earlier than before.
     held: Notify,
     /// Turns true when the route ends.
@@ -79,9 +85,13 @@ struct Running {
 struct Queue {
     lanes: Lanes<Work>,
     /// What waits for its next attempt, by time. Its lane waits with it.
-    held: BTreeMap<(Instant, u64), (Lane, Work)>,
-    /// Counts what has no lane to share.
-    singles: u64,
+    held: BTreeMap<(Instant, u64), (Option<Lane>, Work)>,
+    /// Counts what was held, so that no two have the same place.
+    holds: u64,
+    /// How many workers were woken and have not looked yet.
+    woken: usize,
+    /// The route has ended: what comes back now is given back.
+    has_ended: bool,
 }
 
 impl Running {
@@ -89,52 +99,56 @@ impl Running {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
-    }
-
     /// Queues new deliveries.
     fn take_in(&self, deliveries: Vec<Delivery>) {
+        // Read before the lock is taken: the workers wait for it.
+        let works = deliveries.into_iter().map(|delivery| self.work(delivery));
+        let works: Vec<(Option<Lane>, Work)> = works.collect();
         let mut queue = self.queue();
-        for delivery in deliveries {
-            let headers = &delivery.message.headers;
-            let kind = headers.text(header::CE_TYPE).ok().flatten();
-            let handler = self.route.handler(kind);
-            let first = headers.text(header::FIRST_FAILED_AT).ok().flatten();
-            let first_failed_at = first.and_then(Timestamp::parse_rfc3339);
-            let lane = self.lane(&delivery, &mut queue.singles);
-            let work = Work {
-                delivery,
-                handler,
-                failed: 0,
-                conflicts: 0,
-                first_failed_at,
-                alone: false,
-            };
-            if queue.lanes.push(lane, work) {
-                self.ready.notify_one();
-            }
+        for (lane, work) in works {
+            queue.lanes.push(lane, work);
         }
+        self.wake(&mut queue, self.threads);
     }
 
-    fn lane(&self, delivery: &Delivery, singles: &mut u64) -> Lane {
-        let partition = |delivery: &Delivery| {
-            let partition = delivery.position.map(|position| position.partition);
-            self.hasher.hash_one((delivery.topic.as_str(), partition))
+    fn work(&self, delivery: Delivery) -> (Option<Lane>, Work) {
+        let headers = &delivery.message.headers;
+        let [kind, first_failed_at, expires_at] =
+            headers.get_all([header::CE_TYPE, header::FIRST_FAILED_AT, header::EXPIRES_AT]);
+        let time = |text: &Bytes| Timestamp::parse_rfc3339(std::str::from_utf8(text).ok()?);
+        let work = Work {
+            handler: self.route.handler(kind.map(|kind| &**kind)),
+            failed: 0,
+            conflicts: 0,
+            first_failed_at: first_failed_at.and_then(time),
+            expires_at: expires_at.and_then(time),
+            alone: false,
+            delivery,
         };
-        let own = |singles: &mut u64| {
-            *singles += 1;
-            *singles
-        };
+        (self.lane(&work.delivery), work)
+    }
+
+    fn lane(&self, delivery: &Delivery) -> Option<Lane> {
         match self.route.settings.concurrency {
-            _ if self.takes_batches => partition(delivery),
-            Concurrency::ByPartition => partition(delivery),
-            Concurrency::Free(_) => own(singles),
-            Concurrency::ByKey(_) => match &delivery.message.key {
-                Some(key) => self.hasher.hash_one(key),
-                None => own(singles),
-            },
+            _ if self.takes_batches => {}
+            Concurrency::ByPartition => {}
+            Concurrency::Free(_) => return None,
+            Concurrency::ByKey(_) => {
+                let key = delivery.message.key.as_ref();
+                return key.map(|key| self.hasher.hash_one(key));
+            }
         }
+        let partition = delivery.position.map(|position| position.partition);
+        Some(self.hasher.hash_one((delivery.topic.as_str(), partition)))
+    }
+
+    /// Wakes workers for what is ready, unless so many are woken already. Waking one costs more than
+    /// most handlers do, so there are never more than could begin at once; each that begins wakes the
+    /// next if it leaves something. While none waits for anything, those at work take what is ready.
+    fn wake(&self, queue: &mut Queue, most: usize) {
+        let missing = queue.lanes.ready().min(most).saturating_sub(queue.woken);
+        queue.woken += missing;
+        self.woken.add_permits(missing);
     }
 
     /// Puts what is due back to the front of its lane; says when the next one is.
@@ -147,7 +161,7 @@ impl Running {
             }
             let (lane, work) = first.remove();
             queue.lanes.put_back(lane, [work].into_iter());
-            self.ready.notify_one();
+            self.wake(&mut queue, self.threads);
         }
         None
     }
@@ -192,7 +206,8 @@ pub(crate) async fn run(
         context: Arc::new(context),
         bus,
         queue: Mutex::default(),
-        ready: Notify::new(),
+        woken: Semaphore::new(0),
+        threads: Handle::current().metrics().num_workers(),
         held: Notify::new(),
         stop: halted,
         hasher: RandomState::new(),
@@ -206,9 +221,11 @@ pub(crate) async fn run(
     // What is neither handled nor settled goes back.
     {
         let mut queue = running.queue();
+        queue.has_ended = true;
         queue.lanes.clear();
         queue.held.clear();
     }
+    running.woken.close();
     let grace = running.bus.grace;
     let finish = async { while workers.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finish).await.is_err() {

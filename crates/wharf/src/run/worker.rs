@@ -4,16 +4,17 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use wharf_message::dead_letter::{Failure, Reason};
 use wharf_message::header;
 
 use super::attempt::attempt;
 use super::lanes::Lane;
-use super::{Running, Work};
+use super::{Queue, Running, Work};
 use crate::envelope::Cause;
 use crate::failure::{Disposition, Failed};
-use crate::incoming::{Incoming, Received, is_expired};
+use crate::incoming::{Incoming, Received};
 use crate::outcome::{Effects, Outcome};
 use crate::retry::{Meanwhile, Next};
 use crate::router::Unknown;
@@ -38,33 +39,17 @@ enum Step {
     Hold(Work, Duration),
 }
 
-/// Works until the route stops.
+/// Works until the route ends.
 pub(super) async fn run(running: Arc<Running>) {
-    let mut stop = running.stop.clone();
-    loop {
-        if running.is_stopping() {
-            return;
-        }
-        let Some((lane, works)) = take(&running) else {
-            tokio::select! {
-                () = running.ready.notified() => {}
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-            continue;
-        };
-        let step = handle(&running, works).await;
-        let mut queue = running.queue();
-        match step {
-            Step::Ended => {
-                queue.lanes.done(lane);
-            }
-            Step::Again(works) => queue.lanes.put_back(lane, works.into_iter()),
-            Step::Hold(work, delay) => {
-                queue.singles += 1;
-                let at = (Instant::now() + delay, queue.singles);
-                queue.held.insert(at, (lane, work));
-                running.held.notify_one();
-            }
+    let mut loan = Loan::default();
+    while let Ok(woken) = running.woken.acquire().await {
+        woken.forget();
+        let mut next = begin(&running);
+        while let Some((lane, works)) = next {
+            let step = handle(&running, &mut loan, works).await;
+            next = go_on(&running, lane, step);
+            // Handlers that never wait would keep all other tasks of this thread waiting.
+            consume_budget().await;
         }
     }
 }
@@ -75,30 +60,91 @@ enum Works {
     Many(Vec<Work>),
 }
 
-fn take(running: &Running) -> Option<(Lane, Works)> {
+/// This worker was woken.
+fn begin(running: &Running) -> Option<(Option<Lane>, Works)> {
     let mut queue = running.queue();
+    queue.woken -= 1;
+    take(running, &mut queue)
+}
+
+/// What this worker had in hand has come so far; it goes on with what is next.
+fn go_on(running: &Running, lane: Option<Lane>, step: Step) -> Option<(Option<Lane>, Works)> {
+    let mut queue = running.queue();
+    if queue.has_ended {
+        // Not given back under the lock: what a transport does then is its own.
+        drop(queue);
+        drop(step);
+        return None;
+    }
+    match step {
+        Step::Ended => queue.lanes.done(lane),
+        Step::Again(works) => queue.lanes.put_back(lane, works.into_iter()),
+        Step::Hold(work, delay) => {
+            queue.holds += 1;
+            let at = (Instant::now() + delay, queue.holds);
+            queue.held.insert(at, (lane, work));
+            running.held.notify_one();
+        }
+    }
+    take(running, &mut queue)
+}
+
+/// What is ready next; if more is, another worker is woken for it.
+fn take(running: &Running, queue: &mut Queue) -> Option<(Option<Lane>, Works)> {
     let (lane, work) = queue.lanes.take()?;
     let batch = work
         .handler
         .is_some_and(|at| running.route.handlers[at].batch);
-    if !batch || work.alone {
-        return Some((lane, Works::One(work)));
-    }
-    let max = running.route.settings.batch_max.saturating_sub(1);
-    let fits = |other: &Work| other.handler == work.handler && !other.alone;
-    let mut works = queue.lanes.take_more(lane, max, fits);
-    works.insert(0, work);
-    Some((lane, Works::Many(works)))
+    let works = if !batch || work.alone {
+        Works::One(work)
+    } else {
+        let max = running.route.settings.batch_max.saturating_sub(1);
+        let fits = |other: &Work| other.handler == work.handler && !other.alone;
+        let mut works = queue.lanes.take_more(lane, max, fits);
+        works.insert(0, work);
+        Works::Many(works)
+    };
+    running.wake(queue, 1);
+    Some((lane, works))
 }
 
-async fn handle(running: &Running, works: Works) -> Step {
+/// Where a worker puts the message that it lends to a handler. The place is used again unless a
+/// handler has kept it.
+#[derive(Default)]
+struct Loan(Option<Arc<[Received]>>);
+
+impl Loan {
+    /// Moves the message out of its delivery, to be lent.
+    fn lend(&mut self, work: &mut Work) -> Arc<[Received]> {
+        let received = received(work);
+        if let Some(mut place) = self.0.take()
+            && let Some([free]) = Arc::get_mut(&mut place)
+        {
+            *free = received;
+            return place;
+        }
+        Arc::new([received])
+    }
+
+    /// Puts the message back into its delivery; without a copy, unless the handler kept it.
+    fn give_back(&mut self, work: &mut Work, mut lent: Arc<[Received]>) {
+        match Arc::get_mut(&mut lent) {
+            Some([only]) => {
+                work.delivery.message = mem::take(&mut only.message);
+                self.0 = Some(lent);
+            }
+            _ => work.delivery.message = lent[0].message.clone(),
+        }
+    }
+}
+
+async fn handle(running: &Running, loan: &mut Loan, works: Works) -> Step {
     match works {
-        Works::One(work) => one(running, work).await,
+        Works::One(work) => one(running, loan, work).await,
         Works::Many(works) => {
-            let now = running.bus.clock.now();
             let mut live = Vec::with_capacity(works.len());
             for work in works {
-                if is_expired(&work.delivery.message, now) {
+                if is_expired(running, &work) {
                     expire(running, work);
                 } else {
                     live.push(work);
@@ -107,6 +153,11 @@ async fn handle(running: &Running, works: Works) -> Step {
             many(running, live).await
         }
     }
+}
+
+fn is_expired(running: &Running, work: &Work) -> bool {
+    work.expires_at
+        .is_some_and(|at| at < running.bus.clock.now())
 }
 
 fn expire(running: &Running, work: Work) {
@@ -119,8 +170,8 @@ fn expire(running: &Running, work: Work) {
 }
 
 /// Handles one message.
-async fn one(running: &Running, mut work: Work) -> Step {
-    if is_expired(&work.delivery.message, running.bus.clock.now()) {
+async fn one(running: &Running, loan: &mut Loan, mut work: Work) -> Step {
+    if is_expired(running, &work) {
         expire(running, work);
         return Step::Ended;
     }
@@ -128,8 +179,7 @@ async fn one(running: &Running, mut work: Work) -> Step {
         return unknown(running, work);
     };
     let handler = &running.route.handlers[at];
-    let received = received(&mut work);
-    let received: Arc<[Received]> = Arc::new([received]);
+    let received = loan.lend(&mut work);
     let incoming = Incoming::new(Arc::clone(&received), Arc::clone(&running.context));
     let span = running
         .bus
@@ -142,7 +192,7 @@ async fn one(running: &Running, mut work: Work) -> Step {
             running.route.settings.timeout,
         ))
         .await;
-    give_back(&mut work, received);
+    loan.give_back(&mut work, received);
     let failed = match outcome {
         Outcome::Done(effects) => match span.within(finish(running, work, effects)).await {
             Ok(_) => return Step::Ended,
@@ -223,14 +273,6 @@ fn received(work: &mut Work) -> Received {
         attempt: work.attempt(),
         message: mem::take(&mut work.delivery.message),
     }
-}
-
-/// Puts the message back into its delivery; without a copy, unless the handler kept it.
-fn give_back(work: &mut Work, mut received: Arc<[Received]>) {
-    work.delivery.message = match Arc::get_mut(&mut received) {
-        Some([only]) => mem::take(&mut only.message),
-        _ => received[0].message.clone(),
-    };
 }
 
 /// Where a message is after its handler succeeded.
