@@ -175,7 +175,8 @@ impl Headers {
     pub fn get_all<const N: usize>(&self, names: [&str; N]) -> [Option<&Bytes>; N] {
         let mut found = [None; N];
         for (name, value) in &self.0 {
-            if let Some(at) = names.iter().position(|wanted| wanted == name) {
+            let name: &str = name;
+            if let Some(at) = names.iter().position(|wanted| *wanted == name) {
                 found[at] = value.as_ref();
             }
         }

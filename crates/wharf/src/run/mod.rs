@@ -62,6 +62,14 @@ impl Work {
     }
 }
 
+/// What is to be known of a delivery when it comes in.
+struct Read {
+    lane: Option<Lane>,
+    handler: Option<usize>,
+    first_failed_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
 /// A route that runs.
 struct Running {
     route: BoundRoute,
@@ -102,30 +110,36 @@ impl Running {
     /// Queues new deliveries.
     fn take_in(&self, deliveries: Vec<Delivery>) {
         // Read before the lock is taken: the workers wait for it.
-        let works = deliveries.into_iter().map(|delivery| self.work(delivery));
-        let works: Vec<(Option<Lane>, Work)> = works.collect();
+        let read: Vec<Read> = deliveries.iter().map(|one| self.read(one)).collect();
         let mut queue = self.queue();
-        for (lane, work) in works {
-            queue.lanes.push(lane, work);
+        for (delivery, read) in deliveries.into_iter().zip(read) {
+            let work = Work {
+                delivery,
+                handler: read.handler,
+                failed: 0,
+                conflicts: 0,
+                first_failed_at: read.first_failed_at,
+                expires_at: read.expires_at,
+                alone: false,
+            };
+            queue.lanes.push(read.lane, work);
         }
         self.wake(&mut queue, self.threads);
     }
 
-    fn work(&self, delivery: Delivery) -> (Option<Lane>, Work) {
-        let headers = &delivery.message.headers;
-        let [kind, first_failed_at, expires_at] =
-            headers.get_all([header::CE_TYPE, header::FIRST_FAILED_AT, header::EXPIRES_AT]);
+    fn read(&self, delivery: &Delivery) -> Read {
+        let [kind, first_failed_at, expires_at] = delivery.message.headers.get_all([
+            header::CE_TYPE,
+            header::FIRST_FAILED_AT,
+            header::EXPIRES_AT,
+        ]);
         let time = |text: &Bytes| Timestamp::parse_rfc3339(std::str::from_utf8(text).ok()?);
-        let work = Work {
+        Read {
+            lane: self.lane(delivery),
             handler: self.route.handler(kind.map(|kind| &**kind)),
-            failed: 0,
-            conflicts: 0,
             first_failed_at: first_failed_at.and_then(time),
             expires_at: expires_at.and_then(time),
-            alone: false,
-            delivery,
-        };
-        (self.lane(&work.delivery), work)
+        }
     }
 
     fn lane(&self, delivery: &Delivery) -> Option<Lane> {

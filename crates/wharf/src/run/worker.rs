@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use wharf_message::dead_letter::{Failure, Reason};
-use wharf_message::header;
+use wharf_message::{Message, TopicName, header};
 
 use super::attempt::attempt;
 use super::lanes::Lane;
@@ -25,190 +25,179 @@ const CONFLICTS_MAX: u32 = 100;
 /// The longest pause between two conflicts.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What to do with a message after an attempt.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once, and a box would be allocated for every retry"
-)]
+/// What is to be done with what a worker still has in hand.
+#[derive(Clone, Copy)]
 enum Step {
-    /// It has ended, its lane goes on.
+    /// Nothing: it has ended, its lane goes on.
     Ended,
     /// Again, at once.
-    Again(Vec<Work>),
+    Again,
     /// Again, later; its lane waits.
-    Hold(Work, Duration),
+    Hold(Duration),
+}
+
+/// What a worker has in hand. One for all that it handles, because messages are large and moving or
+/// allocating them costs more than all else that is done with them.
+#[derive(Default)]
+struct Hand {
+    lane: Option<Lane>,
+    /// One message, or those of a batch; without those that have ended.
+    works: Vec<Work>,
+    /// Where the message is that is lent to a handler; used again unless a handler has kept it.
+    place: Option<Arc<[Received]>>,
 }
 
 /// Works until the route ends.
 pub(super) async fn run(running: Arc<Running>) {
-    let mut loan = Loan::default();
+    let mut hand = Hand::default();
     while let Ok(woken) = running.woken.acquire().await {
         woken.forget();
-        let mut next = begin(&running);
-        while let Some((lane, works)) = next {
-            let step = handle(&running, &mut loan, works).await;
-            next = go_on(&running, lane, step);
-            // Handlers that never wait would keep all other tasks of this thread waiting.
+        let mut is_busy = begin(&running, &mut hand);
+        while is_busy {
+            let step = handle(&running, &mut hand).await;
+            is_busy = go_on(&running, &mut hand, step);
+            // Handlers that never wait would keep the other tasks of this thread waiting.
             consume_budget().await;
         }
     }
 }
 
-/// One message, or those of a batch.
-enum Works {
-    One(Work),
-    Many(Vec<Work>),
-}
-
-/// This worker was woken.
-fn begin(running: &Running) -> Option<(Option<Lane>, Works)> {
+/// This worker was woken. Returns whether there is something to do.
+fn begin(running: &Running, hand: &mut Hand) -> bool {
     let mut queue = running.queue();
     queue.woken -= 1;
-    take(running, &mut queue)
+    take(running, &mut queue, hand)
 }
 
-/// What this worker had in hand has come so far; it goes on with what is next.
-fn go_on(running: &Running, lane: Option<Lane>, step: Step) -> Option<(Option<Lane>, Works)> {
+/// This worker has come so far, and goes on with what is next. Returns whether there is something.
+fn go_on(running: &Running, hand: &mut Hand, step: Step) -> bool {
     let mut queue = running.queue();
     if queue.has_ended {
         // Not given back under the lock: what a transport does then is its own.
         drop(queue);
-        drop(step);
-        return None;
+        hand.works.clear();
+        return false;
     }
     match step {
-        Step::Ended => queue.lanes.done(lane),
-        Step::Again(works) => queue.lanes.put_back(lane, works.into_iter()),
-        Step::Hold(work, delay) => {
-            queue.holds += 1;
-            let at = (Instant::now() + delay, queue.holds);
-            queue.held.insert(at, (lane, work));
+        Step::Ended => queue.lanes.done(hand.lane),
+        Step::Again => queue.lanes.put_back(hand.lane, hand.works.drain(..)),
+        Step::Hold(delay) => {
+            let due = Instant::now() + delay;
+            for work in hand.works.drain(..) {
+                queue.holds += 1;
+                let at = (due, queue.holds);
+                queue.held.insert(at, (hand.lane, work));
+            }
             running.held.notify_one();
         }
     }
-    take(running, &mut queue)
+    take(running, &mut queue, hand)
 }
 
-/// What is ready next; if more is, another worker is woken for it.
-fn take(running: &Running, queue: &mut Queue) -> Option<(Option<Lane>, Works)> {
-    let (lane, work) = queue.lanes.take()?;
-    let batch = work
-        .handler
-        .is_some_and(|at| running.route.handlers[at].batch);
-    let works = if !batch || work.alone {
-        Works::One(work)
-    } else {
-        let max = running.route.settings.batch_max.saturating_sub(1);
-        let fits = |other: &Work| other.handler == work.handler && !other.alone;
-        let mut works = queue.lanes.take_more(lane, max, fits);
-        works.insert(0, work);
-        Works::Many(works)
+/// Takes what is ready next; if more is, another worker is woken for it.
+fn take(running: &Running, queue: &mut Queue, hand: &mut Hand) -> bool {
+    let Some((lane, work)) = queue.lanes.take() else {
+        return false;
     };
+    hand.lane = lane;
+    let rest = match is_batch(running, &work) {
+        true => {
+            let max = running.route.settings.batch_max.saturating_sub(1);
+            let fits = |other: &Work| other.handler == work.handler && !other.alone;
+            queue.lanes.take_more(lane, max, fits)
+        }
+        false => Vec::new(),
+    };
+    hand.works.push(work);
+    hand.works.extend(rest);
     running.wake(queue, 1);
-    Some((lane, works))
+    true
 }
 
-/// Where a worker puts the message that it lends to a handler. The place is used again unless a
-/// handler has kept it.
-#[derive(Default)]
-struct Loan(Option<Arc<[Received]>>);
+/// Whether its handler gets it together with others.
+fn is_batch(running: &Running, work: &Work) -> bool {
+    let handler = work.handler.map(|at| &running.route.handlers[at]);
+    handler.is_some_and(|handler| handler.batch) && !work.alone
+}
 
-impl Loan {
-    /// Moves the message out of its delivery, to be lent.
-    fn lend(&mut self, work: &mut Work) -> Arc<[Received]> {
+async fn handle(running: &Running, hand: &mut Hand) -> Step {
+    let expired = |work: &mut Work| {
+        let at = work.expires_at;
+        at.is_some_and(|at| at < running.bus.clock.now())
+    };
+    for work in hand.works.extract_if(.., expired) {
+        tracing::debug!(topic = %work.delivery.topic, "a message has expired and is passed over");
+        end(running, &work, End::Expired);
+        work.delivery.accept();
+    }
+    match hand.works.first() {
+        Some(work) if is_batch(running, work) => many(running, &mut hand.works).await,
+        Some(_) => one(running, hand).await,
+        None => Step::Ended,
+    }
+}
+
+/// Handles one message.
+async fn one(running: &Running, hand: &mut Hand) -> Step {
+    let Some((at, received)) = hand.lend() else {
+        return unknown(running, &mut hand.works);
+    };
+    let handler = &running.route.handlers[at];
+    let incoming = Incoming::new(Arc::clone(&received), Arc::clone(&running.context));
+    let span = running
+        .bus
+        .telemetry
+        .process(&running.context.group, handler.name, &received);
+    let limit = running.route.settings.timeout;
+    let outcome = span
+        .within(attempt(&handler.service, incoming, limit))
+        .await;
+    hand.give_back(received);
+    let failed = match outcome {
+        Outcome::Done(effects) => {
+            match span.within(finish(running, &mut hand.works, effects)).await {
+                Ok(()) => return Step::Ended,
+                Err(failed) => failed,
+            }
+        }
+        Outcome::Failed(failed) => failed,
+    };
+    span.failed(&failed);
+    after_failure(running, &mut hand.works, &failed)
+}
+
+impl Hand {
+    /// Moves the message out of its delivery, to be lent to its handler, if there is one.
+    fn lend(&mut self) -> Option<(usize, Arc<[Received]>)> {
+        let work = self.works.first_mut()?;
+        let at = work.handler?;
         let received = received(work);
-        if let Some(mut place) = self.0.take()
+        if let Some(mut place) = self.place.take()
             && let Some([free]) = Arc::get_mut(&mut place)
         {
             *free = received;
-            return place;
+            return Some((at, place));
         }
-        Arc::new([received])
+        Some((at, Arc::new([received])))
     }
 
     /// Puts the message back into its delivery; without a copy, unless the handler kept it.
-    fn give_back(&mut self, work: &mut Work, mut lent: Arc<[Received]>) {
+    fn give_back(&mut self, mut lent: Arc<[Received]>) {
+        let Some(work) = self.works.first_mut() else {
+            return;
+        };
         match Arc::get_mut(&mut lent) {
             Some([only]) => {
                 work.delivery.message = mem::take(&mut only.message);
-                self.0 = Some(lent);
+                self.place = Some(lent);
             }
             _ => work.delivery.message = lent[0].message.clone(),
         }
     }
 }
 
-async fn handle(running: &Running, loan: &mut Loan, works: Works) -> Step {
-    match works {
-        Works::One(work) => one(running, loan, work).await,
-        Works::Many(works) => {
-            let mut live = Vec::with_capacity(works.len());
-            for work in works {
-                if is_expired(running, &work) {
-                    expire(running, work);
-                } else {
-                    live.push(work);
-                }
-            }
-            many(running, live).await
-        }
-    }
-}
-
-fn is_expired(running: &Running, work: &Work) -> bool {
-    work.expires_at
-        .is_some_and(|at| at < running.bus.clock.now())
-}
-
-fn expire(running: &Running, work: Work) {
-    running
-        .bus
-        .telemetry
-        .ended(&running.context.group, &work.delivery.topic, End::Expired);
-    tracing::debug!(topic = %work.delivery.topic, "a message has expired and is passed over");
-    work.delivery.accept();
-}
-
-/// Handles one message.
-async fn one(running: &Running, loan: &mut Loan, mut work: Work) -> Step {
-    if is_expired(running, &work) {
-        expire(running, work);
-        return Step::Ended;
-    }
-    let Some(at) = work.handler else {
-        return unknown(running, work);
-    };
-    let handler = &running.route.handlers[at];
-    let received = loan.lend(&mut work);
-    let incoming = Incoming::new(Arc::clone(&received), Arc::clone(&running.context));
-    let span = running
-        .bus
-        .telemetry
-        .process(&running.context.group, handler.name, &received);
-    let outcome = span
-        .within(attempt(
-            &handler.service,
-            incoming,
-            running.route.settings.timeout,
-        ))
-        .await;
-    loan.give_back(&mut work, received);
-    let failed = match outcome {
-        Outcome::Done(effects) => match span.within(finish(running, work, effects)).await {
-            Ok(_) => return Step::Ended,
-            Err((unfinished, failed)) => {
-                work = unfinished;
-                failed
-            }
-        },
-        Outcome::Failed(failed) => failed,
-    };
-    span.failed(&failed);
-    after_failure(running, work, failed)
-}
-
 /// Handles a batch: together, and after a failure each alone.
-async fn many(running: &Running, mut works: Vec<Work>) -> Step {
+async fn many(running: &Running, works: &mut Vec<Work>) -> Step {
     let Some(at) = works.first().and_then(|work| work.handler) else {
         return Step::Ended;
     };
@@ -219,50 +208,23 @@ async fn many(running: &Running, mut works: Vec<Work>) -> Step {
         .bus
         .telemetry
         .process(&running.context.group, handler.name, &received);
+    let limit = running.route.settings.timeout;
     let outcome = span
-        .within(attempt(
-            &handler.service,
-            incoming,
-            running.route.settings.timeout,
-        ))
+        .within(attempt(&handler.service, incoming, limit))
         .await;
     for (work, received) in works.iter_mut().zip(&*received) {
         work.delivery.message = received.message.clone();
     }
-    match outcome {
-        Outcome::Done(effects) => {
-            let Some(last) = works.pop() else {
-                return Step::Ended;
-            };
-            // Everything comes of the last message; those before it are accepted after it.
-            match span.within(finish(running, last, effects)).await {
-                Ok(Finished::Accepted) => {
-                    for work in works {
-                        end(running, &work, End::Accepted);
-                        work.delivery.accept();
-                    }
-                    Step::Ended
-                }
-                Ok(Finished::Released) => Step::Ended,
-                Err((last, failed)) => {
-                    span.failed(&failed);
-                    works.push(last);
-                    alone(works)
-                }
-            }
-        }
-        Outcome::Failed(failed) => {
-            span.failed(&failed);
-            alone(works)
-        }
-    }
-}
-
-fn alone(mut works: Vec<Work>) -> Step {
-    for work in &mut works {
-        work.alone = true;
-    }
-    Step::Again(works)
+    let failed = match outcome {
+        Outcome::Done(effects) => match span.within(finish(running, works, effects)).await {
+            Ok(()) => return Step::Ended,
+            Err(failed) => failed,
+        },
+        Outcome::Failed(failed) => failed,
+    };
+    span.failed(&failed);
+    works.iter_mut().for_each(|work| work.alone = true);
+    Step::Again
 }
 
 /// Moves the message out of the delivery, so that it can be lent to the handler.
@@ -275,98 +237,87 @@ fn received(work: &mut Work) -> Received {
     }
 }
 
-/// Where a message is after its handler succeeded.
-enum Finished {
-    /// Done.
-    Accepted,
-    /// It goes back, and is delivered again.
-    Released,
-}
-
-/// Publishes what came of a message, and accepts it.
-async fn finish(
-    running: &Running,
-    work: Work,
-    effects: Effects,
-) -> Result<Finished, (Work, Failed)> {
-    if effects.is_empty() && !running.route.settings.atomic {
-        end(running, &work, End::Accepted);
-        work.delivery.accept();
-        return Ok(Finished::Accepted);
-    }
-    let delivery = &work.delivery;
-    let headers = &delivery.message.headers;
-    let group = running.context.group.as_str();
-    let cause = Cause::of(headers, &delivery.topic, delivery.position, group);
-    let outputs = match running.bus.outputs(effects, headers, &cause) {
-        Ok(outputs) => outputs,
-        Err(failed) => return Err((work, failed)),
-    };
-    if running.route.settings.atomic {
-        let topic = work.delivery.topic.clone();
-        return match work.delivery.accept_with(outputs).await {
-            Ok(()) => {
-                running
-                    .bus
-                    .telemetry
-                    .ended(&running.context.group, &topic, End::Accepted);
-                Ok(Finished::Accepted)
+/// Publishes what came of messages that were handled together, and accepts them. Nothing of them is
+/// left then. What is published is taken to come of the last one.
+async fn finish(running: &Running, works: &mut Vec<Work>, effects: Effects) -> Result<(), Failed> {
+    let is_atomic = running.route.settings.atomic;
+    if let Some(last) = works.last()
+        && (is_atomic || !effects.is_empty())
+    {
+        let delivery = &last.delivery;
+        let headers = &delivery.message.headers;
+        let group = running.context.group.as_str();
+        let cause = Cause::of(headers, &delivery.topic, delivery.position, group);
+        let outputs = running.bus.outputs(effects, headers, &cause)?;
+        if is_atomic {
+            // There is only one: a route of batches cannot be atomic.
+            if let Some(work) = works.pop() {
+                accept_with(running, work, outputs).await;
             }
-            Err(error) => {
-                tracing::warn!(%topic, %error, "outputs were not committed; the message is delivered again");
-                Ok(Finished::Released)
+        } else {
+            let published = running.bus.publish_all(outputs, &running.stop).await;
+            if !published.map_err(|error| Failed::for_ever(Reason::Rejected, error))? {
+                // The service stops; they go back, and their repeat publishes the same ids.
+                works.clear();
             }
-        };
-    }
-    match running.bus.publish_all(outputs, &running.stop).await {
-        Ok(true) => {
-            end(running, &work, End::Accepted);
-            work.delivery.accept();
-            Ok(Finished::Accepted)
         }
-        // The service stops; the message goes back, and its repeat publishes the same ids.
-        Ok(false) => Ok(Finished::Released),
-        Err(error) => Err((work, Failed::for_ever(Reason::Rejected, error))),
+    }
+    accept(running, works, End::Accepted);
+    Ok(())
+}
+
+/// Publishes and accepts in one step; if that fails, the message is delivered again.
+async fn accept_with(running: &Running, work: Work, outputs: Vec<(TopicName, Message)>) {
+    let topic = work.delivery.topic.clone();
+    match work.delivery.accept_with(outputs).await {
+        Ok(()) => {
+            let telemetry = &running.bus.telemetry;
+            telemetry.ended(&running.context.group, &topic, End::Accepted);
+        }
+        Err(error) => {
+            tracing::warn!(%topic, %error, "outputs were not committed; the message is delivered again");
+        }
     }
 }
 
-fn unknown(running: &Running, work: Work) -> Step {
+/// The message in hand has no handler.
+fn unknown(running: &Running, works: &mut Vec<Work>) -> Step {
     match running.route.settings.unknown {
-        Unknown::Skip => {
-            end(running, &work, End::Skipped);
-            work.delivery.accept();
-        }
+        Unknown::Skip => accept(running, works, End::Skipped),
         Unknown::DeadLetter => {
-            let kind = work.delivery.message.headers.get(header::CE_TYPE);
+            let work = works.last();
+            let kind = work.and_then(|work| work.delivery.message.headers.get(header::CE_TYPE));
             let text = match kind.map(|kind| String::from_utf8_lossy(kind)) {
                 Some(kind) => format!("no handler of the group takes messages of type {kind}"),
                 None => "the message has no type (ce_type), and no handler takes every message"
                     .to_owned(),
             };
-            reject(running, work, Failed::for_ever(Reason::UnknownType, text));
+            reject(running, works, &Failed::for_ever(Reason::UnknownType, text));
         }
     }
     Step::Ended
 }
 
-/// What follows a failed attempt.
-fn after_failure(running: &Running, mut work: Work, failed: Failed) -> Step {
+/// What follows a failed attempt at the one message in hand.
+fn after_failure(running: &Running, works: &mut Vec<Work>, failed: &Failed) -> Step {
+    let Some(work) = works.last_mut() else {
+        return Step::Ended;
+    };
     let backoff = match &failed.disposition {
         Disposition::Skip => {
-            end(running, &work, End::Skipped);
-            work.delivery.accept();
+            accept(running, works, End::Skipped);
             return Step::Ended;
         }
         Disposition::DeadLetter => {
-            reject(running, work, failed);
+            reject(running, works, failed);
             return Step::Ended;
         }
-        Disposition::Postpone(delay) => return Step::Hold(work, *delay),
+        Disposition::Postpone(delay) => return Step::Hold(*delay),
         Disposition::Conflict if work.conflicts < CONFLICTS_MAX => {
             work.conflicts += 1;
             let pause = CONFLICT_PAUSE.mul_f64(running.bus.chance());
             let longest = Duration::from_millis(u64::from(work.conflicts));
-            return Step::Hold(work, pause.min(longest));
+            return Step::Hold(pause.min(longest));
         }
         Disposition::RetryWith(backoff) => Some(backoff),
         Disposition::Conflict | Disposition::Retry => None,
@@ -386,35 +337,47 @@ fn after_failure(running: &Running, mut work: Work, failed: Failed) -> Step {
     );
     match next {
         Next::GiveUp => {
-            reject(running, work, failed);
+            reject(running, works, failed);
             Step::Ended
         }
         Next::Now => {
             work.failed += 1;
             work.conflicts = 0;
-            Step::Again(vec![work])
+            Step::Again
         }
         Next::Wait(delay) if retry.meanwhile == Meanwhile::LetPass => {
-            end(running, &work, End::Retried);
             work.delivery.attempt = number;
             if let Some(first) = work.first_failed_at {
-                work.delivery
-                    .message
-                    .headers
-                    .set(header::FIRST_FAILED_AT, first.to_rfc3339());
+                let headers = &mut work.delivery.message.headers;
+                headers.set(header::FIRST_FAILED_AT, first.to_rfc3339());
             }
-            work.delivery.retry(delay);
+            for work in works.drain(..) {
+                end(running, &work, End::Retried);
+                work.delivery.retry(delay);
+            }
             Step::Ended
         }
         Next::Wait(delay) => {
             work.failed += 1;
             work.conflicts = 0;
-            Step::Hold(work, delay)
+            Step::Hold(delay)
         }
     }
 }
 
-fn reject(running: &Running, work: Work, failed: Failed) {
+/// They are done.
+fn accept(running: &Running, works: &mut Vec<Work>, how: End) {
+    for work in works.drain(..) {
+        end(running, &work, how);
+        work.delivery.accept();
+    }
+}
+
+/// The one message in hand is set aside.
+fn reject(running: &Running, works: &mut Vec<Work>, failed: &Failed) {
+    let Some(work) = works.pop() else {
+        return;
+    };
     end(running, &work, End::DeadLettered(failed.reason));
     let now = running.bus.clock.now();
     let handler = work
@@ -427,7 +390,7 @@ fn reject(running: &Running, work: Work, failed: Failed) {
     );
     let failure = Failure {
         reason: failed.reason,
-        error: failed.error,
+        error: failed.error.clone(),
         attempts: work.attempt(),
         first_failed_at: work.first_failed_at,
         failed_at: now,
