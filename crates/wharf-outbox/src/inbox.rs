@@ -10,11 +10,12 @@ use std::fmt;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use sqlx::{Pool, Transaction};
+use sqlx::error::DatabaseError;
+use sqlx::{Pool, SqlStr, Transaction};
 use wharf_message::idempotency::Key;
 use wharf_message::{Code, Message, TopicName};
 
-use crate::dialect::{Dialect, Value};
+use crate::dialect::{Dialect, Refusal, Value};
 use crate::{Class, Error, OUTPUTS_BYTES_MAX, classify, decode_outputs, encode_outputs};
 
 /// A text longer than this many bytes is stored as its hash.
@@ -104,14 +105,22 @@ impl Inbox {
         let mut connection = pool.acquire().await.map_err(of::<D>)?;
         let sql = D::STATEMENTS;
         let nobody = [Value::Text(""), Value::Text(""), Value::Text("")];
-        let found = match D::find(&mut connection, sql.find, &nobody).await {
-            Ok(_) => D::last_sequence(&mut connection, sql.last_sequence, &nobody)
-                .await
-                .map(drop),
+        let found = match D::find(&mut connection, SqlStr::from_static(sql.find), &nobody).await {
+            Ok(_) => D::last_sequence(
+                &mut connection,
+                SqlStr::from_static(sql.last_sequence),
+                &nobody,
+            )
+            .await
+            .map(drop),
             Err(error) => Err(error),
         };
         match found.map_err(of::<D>) {
-            Err(Error::NotInstalled(_)) => D::install(&mut connection).await.map_err(of::<D>),
+            Err(Error::NotInstalled(_)) => {
+                D::install(&mut connection, SqlStr::from_static(sql.schema))
+                    .await
+                    .map_err(of::<D>)
+            }
             other => other,
         }
     }
@@ -123,8 +132,7 @@ impl Inbox {
     /// println!("{}", wharf_outbox::Inbox::schema::<sqlx::Sqlite>());
     /// ```
     pub fn schema<D: Dialect>() -> String {
-        let statements = D::STATEMENTS.schema.iter();
-        statements.map(|sql| format!("{sql};\n")).collect()
+        D::STATEMENTS.schema.to_owned()
     }
 
     /// Claims the message for this transaction, whose first statement it should be: if another
@@ -145,13 +153,18 @@ impl Inbox {
             Value::Text(&id),
             Value::Bytes(&payload.0),
         ];
-        match D::execute(transaction, D::STATEMENTS.claim, &row).await {
+        match D::execute(transaction, SqlStr::from_static(D::STATEMENTS.claim), &row).await {
             Ok(0) => {}
             Ok(_) => return Ok(Once::First),
             Err(error) if is_unique_violation(&error) => {}
             Err(error) => return Err(of::<D>(error)),
         }
-        let found = D::find(transaction, D::STATEMENTS.find, &row[..3]).await;
+        let found = D::find(
+            transaction,
+            SqlStr::from_static(D::STATEMENTS.find),
+            &row[..3],
+        )
+        .await;
         // It was purged, or its transaction was rolled back, in between.
         let (hash, outputs) = found.map_err(of::<D>)?.ok_or(Error::Conflict(None))?;
         let same_payload = hash == payload.0;
@@ -191,7 +204,13 @@ impl Inbox {
             Value::Text(&source),
             Value::Text(&id),
         ];
-        match D::execute(transaction, D::STATEMENTS.record_outputs, &values).await {
+        match D::execute(
+            transaction,
+            SqlStr::from_static(D::STATEMENTS.record_outputs),
+            &values,
+        )
+        .await
+        {
             Ok(1) => Ok(()),
             Ok(_) => Err(Error::NotFirst),
             Err(error) => Err(of::<D>(error)),
@@ -219,18 +238,28 @@ impl Inbox {
             Value::Text(&key),
             Value::Integer(sequence),
         ];
-        let advanced = D::execute(transaction, D::STATEMENTS.advance, &values).await;
+        let advanced = D::execute(
+            transaction,
+            SqlStr::from_static(D::STATEMENTS.advance),
+            &values,
+        )
+        .await;
         if advanced.map_err(of::<D>)? > 0 {
             return Ok(Advance::Accepted);
         }
         if let Some(first) = D::STATEMENTS.first_sequence {
-            match D::execute(transaction, first, &values[1..]).await {
+            match D::execute(transaction, SqlStr::from_static(first), &values[1..]).await {
                 Ok(_) => return Ok(Advance::Accepted),
                 Err(error) if is_unique_violation(&error) => {}
                 Err(error) => return Err(of::<D>(error)),
             }
         }
-        let last = D::last_sequence(transaction, D::STATEMENTS.last_sequence, &values[1..4]).await;
+        let last = D::last_sequence(
+            transaction,
+            SqlStr::from_static(D::STATEMENTS.last_sequence),
+            &values[1..4],
+        )
+        .await;
         match last.map_err(of::<D>)? {
             Some((last, outputs)) if last >= sequence => Ok(Advance::Behind {
                 last,
@@ -266,7 +295,7 @@ impl Inbox {
             Value::Integer(sequence),
         ];
         let sql = D::STATEMENTS.record_sequence_outputs;
-        match D::execute(transaction, sql, &values).await {
+        match D::execute(transaction, SqlStr::from_static(sql), &values).await {
             Ok(1) => Ok(()),
             Ok(_) => Err(Error::NotFirst),
             Err(error) => Err(of::<D>(error)),
@@ -300,13 +329,18 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
 /// A database error as the inbox tells it.
 pub(crate) fn of<D: Dialect>(error: sqlx::Error) -> Error {
     match &error {
-        sqlx::Error::Database(inner) if D::is_missing_table(&**inner) => Error::NotInstalled(error),
+        sqlx::Error::Database(inner) if is_missing::<D>(&**inner) => Error::NotInstalled(error),
         _ => match classify(&error) {
             Class::Conflict => Error::Conflict(Some(error)),
             Class::Unavailable => Error::Unavailable(error),
             Class::Other => Error::Database(error),
         },
     }
+}
+
+/// Whether one of the inbox's own tables is not there.
+fn is_missing<D: Dialect>(error: &dyn DatabaseError) -> bool {
+    D::refusal(error) == Some(Refusal::NoTable) && error.message().contains("wharf_inbox")
 }
 
 /// A text as it is stored: itself, or its hash where it is too long, is no text, or holds what one of

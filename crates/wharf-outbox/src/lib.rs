@@ -1,5 +1,8 @@
-//! Usable alone, with heavy dependencies: the inbox, rows in the user's own database, in the user's
-//! own transaction, by which a message has its effects once however often it is delivered.
+//! Usable alone, with heavy dependencies: rows in the user's own database, in the user's own
+//! transaction. The [`Outbox`] holds messages that are sent exactly when their transaction is
+//! committed; the inbox lets a message have its effects once, however often it is delivered.
+//!
+//! # Inbox
 //!
 //! A consumer begins a transaction, asks the [`Inbox`] whether the message is the [first](Once::First),
 //! handles it, keeps what it is about to publish ([`Inbox::record_outputs`]), commits, publishes, and
@@ -63,11 +66,18 @@ mod dialect;
 mod error;
 pub mod hint;
 mod inbox;
+mod outbox;
 mod outputs;
 mod window;
 
 pub use dialect::Dialect;
 pub use error::{Class, Error, classify, classify_chain};
 pub use inbox::{Advance, Inbox, Once, PayloadHash};
+pub use outbox::{
+    Confirmed, InvalidTableName, Maintained, Outbox, OutboxError, PAYLOAD_BYTES_MAX, TABLE,
+    TableName,
+};
+#[cfg(feature = "postgres")]
+pub use outbox::{EMIT_PREFIX, Horizon, emit};
 pub use outputs::{Damaged, OUTPUTS_BYTES_MAX, decode_outputs, encode_outputs};
 pub use window::{Purged, WindowTooShort, check_window};

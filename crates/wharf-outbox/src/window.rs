@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use sqlx::Pool;
+use sqlx::{Pool, SqlStr};
 use wharf_message::Code;
 
 use crate::dialect::{Dialect, Value};
@@ -48,11 +48,15 @@ impl Inbox {
         let micros = i64::try_from(keep.min(KEEP_MAX).as_micros()).unwrap_or(i64::MAX);
         let values = [Value::Integer(micros), Value::Integer(i64::from(rows_max))];
         if let Some(before) = D::STATEMENTS.before_purge {
-            D::execute(&mut connection, before, &[])
+            D::execute(&mut connection, SqlStr::from_static(before), &[])
                 .await
                 .map_err(of::<D>)?;
         }
-        let rows = D::execute(&mut connection, D::STATEMENTS.purge, &values);
+        let rows = D::execute(
+            &mut connection,
+            SqlStr::from_static(D::STATEMENTS.purge),
+            &values,
+        );
         let rows = rows.await.map_err(of::<D>)?;
         Ok(Purged {
             rows,

@@ -1,4 +1,4 @@
--- The outbox of Wharf on Postgres 13 and newer, and the cursors of relays that poll it.
+-- The outbox of Wharf on Postgres 13 and newer.
 -- Rows are inserted in the transaction of the business change and are never updated.
 -- Running this again changes nothing. docs/specs/outbox-table.md explains the columns.
 
@@ -39,12 +39,3 @@ END $$;
 
 -- An insert never fails for want of a partition.
 CREATE TABLE IF NOT EXISTS wharf_outbox_default PARTITION OF wharf_outbox DEFAULT;
-
--- Which relay polls the outbox, and how far it is. Every update says WHERE source = ? AND epoch = ?.
-CREATE TABLE IF NOT EXISTS wharf_outbox_cursor (
-    source text COLLATE "C" PRIMARY KEY,
-    holder text,
-    epoch bigint NOT NULL DEFAULT 0,
-    expires_at timestamptz, -- By the clock of this database.
-    checkpoint bytea
-);

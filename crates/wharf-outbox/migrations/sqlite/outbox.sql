@@ -1,4 +1,4 @@
--- The outbox of Wharf on SQLite 3.35 and newer, and the cursors of relays that poll it.
+-- The outbox of Wharf on SQLite 3.35 and newer.
 -- Rows are inserted in the transaction of the business change and are never updated.
 -- Running this again changes nothing. docs/specs/outbox-table.md explains the columns.
 
@@ -13,13 +13,4 @@ CREATE TABLE IF NOT EXISTS wharf_outbox (
     payload BLOB, -- NULL is a tombstone.
     headers TEXT, -- A JSON object of texts, or NULL for none.
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')) -- RFC 3339, in UTC.
-);
-
--- Which relay polls the outbox, and how far it is. Every update says WHERE source = ? AND epoch = ?.
-CREATE TABLE IF NOT EXISTS wharf_outbox_cursor (
-    source TEXT NOT NULL PRIMARY KEY,
-    holder TEXT,
-    epoch INTEGER NOT NULL DEFAULT 0,
-    expires_at TEXT, -- RFC 3339, in UTC, by the clock of this database.
-    checkpoint BLOB
 );

@@ -7,33 +7,16 @@
 
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
-use sqlx::{MySql, MySqlConnection};
+use std::time::Duration;
 
-use super::{Dialect, Sealed, Statements};
-use crate::Class;
+use sqlx::{MySql, MySqlConnection, SqlStr};
+
+use super::{Dialect, OutboxDialect, Refusal, Sealed, Statements};
+use crate::outbox::{Confirmed, Maintained, TableName, chunks};
+use crate::{Class, OutboxError};
 
 const STATEMENTS: &Statements = &Statements {
-    schema: &[
-        "CREATE TABLE IF NOT EXISTS wharf_inbox (
-    consumer VARBINARY(255) NOT NULL,
-    source VARBINARY(255) NOT NULL,
-    message_id VARBINARY(255) NOT NULL,
-    seen_at DATETIME(6) NOT NULL,
-    payload_hash BINARY(32) NOT NULL,
-    outputs MEDIUMBLOB,
-    PRIMARY KEY (consumer, source, message_id),
-    INDEX wharf_inbox_seen_at (seen_at)
-) ENGINE = InnoDB",
-        "CREATE TABLE IF NOT EXISTS wharf_inbox_high_water (
-    consumer VARBINARY(255) NOT NULL,
-    source VARBINARY(255) NOT NULL,
-    message_key VARBINARY(255) NOT NULL,
-    last_sequence BIGINT NOT NULL,
-    seen_at DATETIME(6) NOT NULL,
-    outputs MEDIUMBLOB,
-    PRIMARY KEY (consumer, source, message_key)
-) ENGINE = InnoDB",
-    ],
+    schema: include_str!("../../migrations/mysql/inbox.sql"),
     // INSERT IGNORE would hide other errors, and the number of rows that ON DUPLICATE KEY UPDATE
     // touches does not tell: a duplicate is an error that ends the statement, not the transaction.
     claim: "INSERT INTO wharf_inbox (consumer, source, message_id, payload_hash, seen_at)
@@ -69,22 +52,44 @@ impl Sealed for MySql {}
 
 super::bind_values!(MySql, str::as_bytes);
 
+const OUTBOX: &OutboxDialect = &OutboxDialect {
+    schema: include_str!("../../migrations/mysql/outbox.sql"),
+    cursor: include_str!("../../migrations/mysql/cursor.sql"),
+    quote: '`',
+    row: super::plain_row,
+};
+
 impl Dialect for MySql {
     const STATEMENTS: &'static Statements = STATEMENTS;
+    const OUTBOX: &'static OutboxDialect = OUTBOX;
 
     super::run_statements!();
 
     /// The server's locks on names make `IF NOT EXISTS` safe here; it has no transactions for these.
-    async fn install(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-        for sql in STATEMENTS.schema {
-            sqlx::query(*sql).execute(&mut *connection).await?;
-        }
-        Ok(())
+    async fn install(connection: &mut MySqlConnection, script: SqlStr) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(script).execute(connection).await.map(drop)
     }
 
-    fn is_missing_table(error: &dyn DatabaseError) -> bool {
-        let ours = error.try_downcast_ref::<MySqlDatabaseError>();
-        ours.is_some_and(|error| error.number() == 1146 && error.message().contains("wharf_inbox"))
+    async fn maintain(
+        connection: &mut MySqlConnection,
+        table: &TableName,
+        confirmed: Confirmed,
+        keep: Duration,
+    ) -> Result<Maintained, OutboxError> {
+        let old = "created_at < CURRENT_TIMESTAMP(6) - INTERVAL ? MICROSECOND";
+        chunks::maintain::<MySql>(connection, table, confirmed, keep, old).await
+    }
+
+    fn refusal(error: &dyn DatabaseError) -> Option<Refusal> {
+        let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
+        Some(match error.number() {
+            1146 | 1049 => Refusal::NoTable,
+            // A column is not there, or does not take such a value.
+            1054 | 1366 => Refusal::OtherTable,
+            // The database, the table, the column, the user.
+            1044 | 1142 | 1143 | 1045 => Refusal::Denied,
+            _ => return None,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Postgres 12 and newer.
+//! Postgres 12 and newer; the outbox needs 13.
 //!
 //! Texts compare byte by byte (`COLLATE "C"`), whatever the database's collation. A second claim waits
 //! for the end of the first one's transaction; under `REPEATABLE READ` and `SERIALIZABLE` it is told a
@@ -6,37 +6,20 @@
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{Connection as _, PgConnection, Postgres};
+use std::time::Duration;
 
-use super::{Dialect, Sealed, Statements};
-use crate::Class;
+use sqlx::{Connection as _, PgConnection, Postgres, SqlStr};
+
+use super::{Dialect, OutboxDialect, Refusal, Sealed, Statements};
+use crate::outbox::{Confirmed, Maintained, TableName, partitions};
+use crate::{Class, OutboxError};
 
 /// What an instance locks while it creates the tables: `CREATE TABLE IF NOT EXISTS` alone fails when
 /// two run at once.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(8241904117326210377)";
 
 const STATEMENTS: &Statements = &Statements {
-    schema: &[
-        r#"CREATE TABLE IF NOT EXISTS wharf_inbox (
-    consumer text COLLATE "C" NOT NULL,
-    source text COLLATE "C" NOT NULL,
-    message_id text COLLATE "C" NOT NULL,
-    seen_at timestamptz NOT NULL DEFAULT now(),
-    payload_hash bytea NOT NULL,
-    outputs bytea,
-    PRIMARY KEY (consumer, source, message_id)
-)"#,
-        "CREATE INDEX IF NOT EXISTS wharf_inbox_seen_at ON wharf_inbox (seen_at)",
-        r#"CREATE TABLE IF NOT EXISTS wharf_inbox_high_water (
-    consumer text COLLATE "C" NOT NULL,
-    source text COLLATE "C" NOT NULL,
-    message_key text COLLATE "C" NOT NULL,
-    last_sequence bigint NOT NULL,
-    seen_at timestamptz NOT NULL DEFAULT now(),
-    outputs bytea,
-    PRIMARY KEY (consumer, source, message_key)
-)"#,
-    ],
+    schema: include_str!("../../migrations/postgres/inbox.sql"),
     claim: "INSERT INTO wharf_inbox (consumer, source, message_id, payload_hash)
         VALUES ($1, $2, $3, $4) ON CONFLICT (consumer, source, message_id) DO NOTHING",
     record_outputs: "UPDATE wharf_inbox SET outputs = $1
@@ -63,22 +46,55 @@ impl Sealed for Postgres {}
 
 super::bind_values!(Postgres, |text| text);
 
+const OUTBOX: &OutboxDialect = &OutboxDialect {
+    schema: include_str!("../../migrations/postgres/outbox.sql"),
+    cursor: include_str!("../../migrations/postgres/cursor.sql"),
+    quote: '"',
+    row: |first| {
+        let at = |column| first + column;
+        format!(
+            "(${}::text::uuid, ${}, ${}, ${}, ${}, ${}::text::jsonb)",
+            first,
+            at(1),
+            at(2),
+            at(3),
+            at(4),
+            at(5)
+        )
+    },
+};
+
 impl Dialect for Postgres {
     const STATEMENTS: &'static Statements = STATEMENTS;
+    const OUTBOX: &'static OutboxDialect = OUTBOX;
 
     super::run_statements!();
 
-    async fn install(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn install(connection: &mut PgConnection, script: SqlStr) -> Result<(), sqlx::Error> {
         let mut transaction = connection.begin().await?;
         sqlx::query(LOCK).execute(&mut *transaction).await?;
-        for sql in STATEMENTS.schema {
-            sqlx::query(*sql).execute(&mut *transaction).await?;
-        }
+        sqlx::raw_sql(script).execute(&mut *transaction).await?;
         transaction.commit().await
     }
 
-    fn is_missing_table(error: &dyn DatabaseError) -> bool {
-        error.code().is_some_and(|code| code == "42P01") && error.message().contains("wharf_inbox")
+    async fn maintain(
+        connection: &mut PgConnection,
+        table: &TableName,
+        confirmed: Confirmed,
+        keep: Duration,
+    ) -> Result<Maintained, OutboxError> {
+        partitions::maintain(connection, table, confirmed, keep).await
+    }
+
+    fn refusal(error: &dyn DatabaseError) -> Option<Refusal> {
+        Some(match &*error.code()? {
+            // The table, or the schema, is not there.
+            "42P01" | "3F000" => Refusal::NoTable,
+            // A column is not there, or has another type.
+            "42703" | "42804" | "42846" => Refusal::OtherTable,
+            "42501" => Refusal::Denied,
+            _ => return None,
+        })
     }
 }
 

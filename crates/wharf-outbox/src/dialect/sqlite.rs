@@ -7,33 +7,16 @@
 
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteError;
-use sqlx::{Connection as _, Sqlite, SqliteConnection};
+use std::time::Duration;
 
-use super::{Dialect, Sealed, Statements};
-use crate::Class;
+use sqlx::{Connection as _, SqlStr, Sqlite, SqliteConnection};
+
+use super::{Dialect, OutboxDialect, Refusal, Sealed, Statements};
+use crate::outbox::{Confirmed, Maintained, TableName, chunks};
+use crate::{Class, OutboxError};
 
 const STATEMENTS: &Statements = &Statements {
-    schema: &[
-        "CREATE TABLE IF NOT EXISTS wharf_inbox (
-    consumer TEXT NOT NULL,
-    source TEXT NOT NULL,
-    message_id TEXT NOT NULL,
-    seen_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
-    payload_hash BLOB NOT NULL,
-    outputs BLOB,
-    PRIMARY KEY (consumer, source, message_id)
-)",
-        "CREATE INDEX IF NOT EXISTS wharf_inbox_seen_at ON wharf_inbox (seen_at)",
-        "CREATE TABLE IF NOT EXISTS wharf_inbox_high_water (
-    consumer TEXT NOT NULL,
-    source TEXT NOT NULL,
-    message_key TEXT NOT NULL,
-    last_sequence INTEGER NOT NULL,
-    seen_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
-    outputs BLOB,
-    PRIMARY KEY (consumer, source, message_key)
-) WITHOUT ROWID",
-    ],
+    schema: include_str!("../../migrations/sqlite/inbox.sql"),
     claim: "INSERT INTO wharf_inbox (consumer, source, message_id, payload_hash)
         VALUES (?, ?, ?, ?) ON CONFLICT (consumer, source, message_id) DO NOTHING",
     record_outputs: "UPDATE wharf_inbox SET outputs = ?
@@ -60,21 +43,46 @@ impl Sealed for Sqlite {}
 
 super::bind_values!(Sqlite, |text| text);
 
+const OUTBOX: &OutboxDialect = &OutboxDialect {
+    schema: include_str!("../../migrations/sqlite/outbox.sql"),
+    cursor: include_str!("../../migrations/sqlite/cursor.sql"),
+    quote: '"',
+    row: super::plain_row,
+};
+
 impl Dialect for Sqlite {
     const STATEMENTS: &'static Statements = STATEMENTS;
+    const OUTBOX: &'static OutboxDialect = OUTBOX;
 
     super::run_statements!();
 
-    async fn install(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    async fn install(connection: &mut SqliteConnection, script: SqlStr) -> Result<(), sqlx::Error> {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        for sql in STATEMENTS.schema {
-            sqlx::query(*sql).execute(&mut *transaction).await?;
-        }
+        sqlx::raw_sql(script).execute(&mut *transaction).await?;
         transaction.commit().await
     }
 
-    fn is_missing_table(error: &dyn DatabaseError) -> bool {
-        error.message().starts_with("no such table: wharf_inbox")
+    async fn maintain(
+        connection: &mut SqliteConnection,
+        table: &TableName,
+        confirmed: Confirmed,
+        keep: Duration,
+    ) -> Result<Maintained, OutboxError> {
+        // A time that is none is never old.
+        let old = "julianday(created_at) < julianday('now') - ? / 86400000000.0";
+        chunks::maintain::<Sqlite>(connection, table, confirmed, keep, old).await
+    }
+
+    fn refusal(error: &dyn DatabaseError) -> Option<Refusal> {
+        let error = error.try_downcast_ref::<SqliteError>()?;
+        let said = error.message();
+        if said.starts_with("no such table") || said.starts_with("unknown database") {
+            Some(Refusal::NoTable)
+        } else if said.contains("has no column named") || said.starts_with("no such column") {
+            Some(Refusal::OtherTable)
+        } else {
+            None
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod classes;
 mod crashes;
 mod high_water;
 mod once;
+mod outbox;
 mod races;
 mod support;
 mod tables;
