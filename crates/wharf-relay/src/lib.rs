@@ -33,6 +33,7 @@ pub use route::{
 pub use row::{Column, Columns, Kind, Place, Row};
 pub use status::{Lag, State, Status, StatusView};
 pub use target::{
-    Delivered, LedgerSettings, LedgerTarget, Opened, Sink, Target, TopicForm, Topics,
+    Connect, Delivered, LedgerSettings, LedgerTarget, Opened, PublishTarget, Sink, Target,
+    TopicForm, Topics,
 };
 pub use trouble::{Trouble, TroubleKind};

@@ -1,6 +1,7 @@
 //! How a relay stands: what operators and metrics are told.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wharf_message::Timestamp;
 
@@ -67,10 +68,29 @@ pub struct StatusView {
     pub last_commit: Option<Timestamp>,
     /// What is left to do.
     pub lag: Lag,
+    /// How often that was looked at.
+    pub lag_measured: u64,
     /// The last trouble, and when it came; kept after it is over.
     pub trouble: Option<(Timestamp, Trouble)>,
     /// How often it connected.
     pub connects: u64,
+}
+
+impl StatusView {
+    /// Whether nothing was left to do when that was last looked at.
+    pub fn is_drained(&self) -> bool {
+        let left = self.lag.rows.or(self.lag.bytes);
+        matches!(self.state, State::Running | State::Degraded) && left == Some(0)
+    }
+
+    /// How far it is behind at `now`, by the time of the last row that is durable: zero when nothing
+    /// is left, and `None` when nothing is known.
+    pub fn behind(&self, now: Timestamp) -> Option<Duration> {
+        if self.lag.rows.or(self.lag.bytes) == Some(0) {
+            return Some(Duration::ZERO);
+        }
+        self.last_commit.map(|last| now.since(last))
+    }
 }
 
 /// How a relay stands, shared by those who know and those who ask.
@@ -85,7 +105,9 @@ impl Status {
 
     /// A source tells what is left to do.
     pub fn set_lag(&self, lag: Lag) {
-        self.lock().lag = lag;
+        let mut view = self.lock();
+        view.lag = lag;
+        view.lag_measured += 1;
     }
 
     /// A source tells that it has begun to read: as it should, or from the table since the log cannot

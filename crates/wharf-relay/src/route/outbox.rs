@@ -5,6 +5,7 @@
 //! expanded or put into an envelope is passed on byte by byte.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -65,7 +66,7 @@ impl OutboxRouter {
         let invalid = |setting, reason| InvalidSetting { setting, reason };
         let pattern = settings.pattern.as_ref().map(|pattern| {
             let whole = Regex::new(&format!("^(?:{pattern})$"));
-            whole.map_err(|error| invalid("pattern", error.to_string()))
+            whole.map_err(|error| invalid("topic-pattern", error.to_string()))
         });
         let pattern = pattern.transpose()?;
         let template = match &settings.topic {
@@ -84,8 +85,8 @@ impl OutboxRouter {
             }
         }
         let required = [
-            ("id", &settings.id),
-            ("payload", &settings.payload),
+            ("id-column", &settings.id),
+            ("payload-column", &settings.payload),
             ("route-by", &settings.route_by),
         ];
         if let Some((setting, _)) = required.into_iter().find(|(_, name)| name.is_empty()) {
@@ -99,6 +100,30 @@ impl OutboxRouter {
             pattern,
             now,
         })
+    }
+
+    /// The columns without which no message can be made of a row.
+    pub fn columns(&self) -> Vec<String> {
+        let settings = &self.settings;
+        let mut columns = vec![
+            settings.id.clone(),
+            settings.route_by.clone(),
+            settings.key.clone(),
+            settings.payload.clone(),
+        ];
+        let of_topic = self.template.0.iter().filter_map(|part| match part {
+            Part::Column(name) => Some(name),
+            Part::Text(_) | Part::Group(_) => None,
+        });
+        columns.extend(of_topic.cloned());
+        columns.extend(settings.timestamp.clone());
+        if settings.missing == Missing::Error {
+            let additional = settings.additional.iter();
+            columns.extend(additional.map(|placement| placement.column.clone()));
+        }
+        let mut seen = HashSet::new();
+        columns.retain(|name| !name.is_empty() && seen.insert(name.clone()));
+        columns
     }
 
     fn topic(&self, row: &Row) -> Result<TopicName, Unroutable> {

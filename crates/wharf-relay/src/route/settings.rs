@@ -163,7 +163,7 @@ pub enum EmptyArrays {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {reason}")]
 pub struct InvalidSetting {
-    /// Which field of [`OutboxSettings`].
+    /// Which one, by its name in `wharf.toml`.
     pub setting: &'static str,
     /// What is wrong with it.
     pub reason: String,

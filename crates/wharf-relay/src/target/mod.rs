@@ -2,8 +2,10 @@
 
 mod ledger;
 pub mod memory;
+mod publish;
 
 pub use ledger::{LedgerSettings, LedgerTarget, TopicForm, Topics};
+pub use publish::{Connect, PublishTarget};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

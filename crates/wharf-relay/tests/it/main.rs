@@ -3,4 +3,5 @@
 
 mod ledger;
 mod polling;
+mod publish;
 mod relay;
