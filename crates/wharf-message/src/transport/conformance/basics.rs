@@ -12,10 +12,7 @@ use crate::{Message, Timestamp, header};
 /// Sends messages through a topic and gives back what arrives, in the order they were sent in. Each
 /// is told from the others by a header of its own.
 async fn through(world: &World<'_>, messages: &[Message]) -> Vec<Message> {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let mut arrived: Vec<Option<Message>> = vec![None; messages.len()];
     for (number, message) in messages.iter().enumerate() {
         let message = message.clone().with_header("number", number.to_string());
@@ -282,10 +279,7 @@ pub(super) async fn what_comes_before_the_first_question_is_kept(world: &World<'
 }
 
 pub(super) async fn creating_a_topic_again_changes_nothing(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     world
         .publish(&*client, &topic, Message::new("before"))
         .await;
@@ -301,10 +295,7 @@ pub(super) async fn creating_a_topic_again_changes_nothing(world: &World<'_>) ->
 }
 
 pub(super) async fn a_delivery_knows_its_position(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let mut positions = Vec::new();
     for message in keyed(20, 4) {
         positions.push(world.publish(&*client, &topic, message).await);
@@ -397,10 +388,7 @@ fn assert_unsupported(client: &dyn Transport, refused: Result<(), Error>, wanted
 }
 
 pub(super) async fn a_publish_that_nobody_waits_for_arrives(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     for payload in ["never polled", "polled once"] {
         let publish = client.publish(&topic, Message::new(payload));
         match payload {

@@ -9,10 +9,7 @@ use crate::Message;
 use crate::transport::Subscription;
 
 pub(super) async fn an_accepted_message_does_not_come_again(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(20, 4)).await;
     let mut seen = Seen::default();
     world.accept_until(&mut *deliveries, &mut seen, 20).await;
@@ -27,10 +24,7 @@ pub(super) async fn an_accepted_message_does_not_come_again(world: &World<'_>) -
 pub(super) async fn a_retried_message_comes_again_with_the_next_attempt(
     world: &World<'_>,
 ) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     let message = Message::new("p").with_key("k").with_header("h", "v");
     world.publish(&*client, &topic, message.clone()).await;
     let mut position = None;
@@ -66,10 +60,7 @@ pub(super) async fn a_retried_message_comes_again_with_the_next_attempt(
 }
 
 pub(super) async fn a_dropped_delivery_comes_again(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     world.publish(&*client, &topic, Message::new("p")).await;
     for _ in 0..3 {
         drop(world.take_until(&mut *deliveries, "p").await);
@@ -79,10 +70,7 @@ pub(super) async fn a_dropped_delivery_comes_again(world: &World<'_>) -> Outcome
 }
 
 pub(super) async fn what_a_crashed_consumer_left_comes_again(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(20, 4)).await;
     let mut held = Vec::new();
     while held.len() < 5 {
@@ -101,10 +89,7 @@ pub(super) async fn what_a_crashed_consumer_left_comes_again(world: &World<'_>) 
 pub(super) async fn what_was_settled_before_a_close_does_not_come_again(
     world: &World<'_>,
 ) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(10, 2)).await;
     let mut held = Vec::new();
     let mut accepted = Seen::default();
@@ -137,10 +122,7 @@ pub(super) async fn what_was_settled_before_a_close_does_not_come_again(
 }
 
 pub(super) async fn a_settlement_that_comes_too_late_harms_nobody(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     for payload in ["accepted", "retried", "rejected"] {
         world.publish(&*client, &topic, Message::new(payload)).await;
     }
@@ -203,10 +185,7 @@ pub(super) async fn no_more_than_the_limit_is_unsettled(world: &World<'_>) -> Ou
 }
 
 pub(super) async fn no_more_is_given_than_asked_for(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(30, 4)).await;
     let mut seen = Seen::default();
     for max in (1..=4).cycle() {
@@ -223,10 +202,7 @@ pub(super) async fn no_more_is_given_than_asked_for(world: &World<'_>) -> Outcom
 }
 
 pub(super) async fn a_consumer_that_does_not_ask_keeps_what_it_has(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(4, 1)).await;
     let mut held = Vec::new();
     while held.len() < 2 {
@@ -250,10 +226,7 @@ pub(super) async fn a_consumer_that_does_not_ask_keeps_what_it_has(world: &World
 }
 
 pub(super) async fn a_question_that_is_dropped_loses_nothing(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let mut seen = Seen::default();
     for (number, message) in keyed(20, 4).into_iter().enumerate() {
         for _ in 0..3 {
@@ -298,10 +271,7 @@ pub(super) async fn attempts_are_counted_over_a_restart_of_the_consumer(
 }
 
 pub(super) async fn the_attempt_number_never_goes_back(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     world.publish(&*client, &topic, Message::new("p")).await;
     let mut before = 1;
     for round in 0..6 {

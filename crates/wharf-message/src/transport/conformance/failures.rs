@@ -9,10 +9,7 @@ use crate::transport::{Capability, Deliveries, Delivery, Position, Transport};
 use crate::{GroupName, Message, TopicName, dead_letter, header};
 
 pub(super) async fn a_delayed_retry_does_not_come_before_its_time(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     let message = Message::new("p").with_key("k").with_header("h", "v");
     world.publish(&*client, &topic, message.clone()).await;
     for attempt in [1, 3] {
@@ -38,10 +35,7 @@ pub(super) async fn a_delayed_retry_does_not_come_before_its_time(world: &World<
 }
 
 pub(super) async fn a_delayed_retry_blocks_no_other_key(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let failing = Message::new("failing").with_key("failing");
     world.publish(&*client, &topic, failing).await;
     let delivery = world.take_until(&mut *deliveries, "failing").await;
@@ -67,10 +61,7 @@ pub(super) async fn a_delayed_retry_blocks_no_other_key(world: &World<'_>) -> Ou
 pub(super) async fn retries_with_different_delays_come_each_in_its_time(
     world: &World<'_>,
 ) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     // The longest delay first: it must not hold up the shorter ones.
     let factors = [("long", 3), ("middle", 2), ("short", 1)];
     let mut due = Vec::new();
@@ -92,10 +83,7 @@ pub(super) async fn retries_with_different_delays_come_each_in_its_time(
 }
 
 pub(super) async fn a_delayed_retry_outlives_its_consumer(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish(&*client, &topic, Message::new("p")).await;
     let delivery = world.take_one(&mut *deliveries).await;
     let due = world.fixture.now().after(world.fixture.delay());
@@ -112,10 +100,7 @@ pub(super) async fn a_delayed_retry_outlives_its_consumer(world: &World<'_>) -> 
 }
 
 pub(super) async fn a_delayed_retry_outlives_a_restart_of_the_broker(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish(&*client, &topic, Message::new("p")).await;
     let delivery = world.take_one(&mut *deliveries).await;
     let due = world.fixture.now().after(world.fixture.delay());
@@ -262,10 +247,7 @@ pub(super) async fn a_rejected_retry_tells_where_it_came_from(world: &World<'_>)
 }
 
 pub(super) async fn a_rejected_message_does_not_come_again(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     for payload in ["rejected", "behind it"] {
         let message = Message::new(payload).with_key("k");
         world.publish(&*client, &topic, message).await;

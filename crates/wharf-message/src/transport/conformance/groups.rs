@@ -145,10 +145,7 @@ pub(super) async fn a_member_that_crashes_halfway_loses_nothing(world: &World<'_
 }
 
 pub(super) async fn a_restart_of_the_broker_loses_nothing(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let messages = keyed(60, 6);
     let mut seen = Seen::default();
     // At a third and at two thirds of the way.
@@ -167,10 +164,7 @@ pub(super) async fn a_restart_of_the_broker_loses_nothing(world: &World<'_>) -> 
 }
 
 pub(super) async fn settlements_outlive_a_restart_of_the_broker(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(20, 4)).await;
     let mut seen = Seen::default();
     world.accept_until(&mut *deliveries, &mut seen, 20).await;
@@ -194,10 +188,7 @@ pub(super) async fn settlements_outlive_a_restart_of_the_broker(world: &World<'_
 }
 
 pub(super) async fn an_outage_loses_nothing_and_is_told_once(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     world
         .publish(&*client, &topic, Message::new("before"))
         .await;
@@ -235,10 +226,7 @@ pub(super) async fn an_outage_loses_nothing_and_is_told_once(world: &World<'_>) 
 }
 
 pub(super) async fn a_settlement_during_an_outage_loses_nothing(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     for payload in ["accepted", "retried", "dropped"] {
         world.publish(&*client, &topic, Message::new(payload)).await;
     }

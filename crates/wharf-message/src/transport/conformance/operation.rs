@@ -7,10 +7,7 @@ use crate::Message;
 use crate::transport::{Error, Subscription};
 
 pub(super) async fn after_a_shutdown_everything_says_closed(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     let ended = world.within("shutting down", client.shutdown()).await;
     assert_eq!(ended, Ok(()));
     let next = world
@@ -29,10 +26,7 @@ pub(super) async fn after_a_shutdown_everything_says_closed(world: &World<'_>) -
 }
 
 pub(super) async fn a_question_that_waits_ends_with_the_shutdown(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, _, _, mut deliveries) = world.member().await;
     let mut next = deliveries.next(1);
     assert!(
         (&mut next).now_or_never().is_none(),
@@ -46,10 +40,7 @@ pub(super) async fn a_question_that_waits_ends_with_the_shutdown(world: &World<'
 }
 
 pub(super) async fn a_shutdown_keeps_what_was_settled(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(20, 4)).await;
     let mut seen = Seen::default();
     world.accept_until(&mut *deliveries, &mut seen, 20).await;

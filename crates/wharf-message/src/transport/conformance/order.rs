@@ -11,10 +11,7 @@ use crate::transport::{Deliveries, Delivery, Subscription};
 const KEYS: usize = 16;
 
 pub(super) async fn messages_of_a_key_come_in_order(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let many = world.fixture.many();
     world.publish_all(&*client, &topic, keyed(many, KEYS)).await;
     let mut seen = Seen::default();
@@ -133,10 +130,7 @@ async fn assert_all_come(world: &World<'_>, deliveries: &mut dyn Deliveries, acc
 pub(super) async fn what_is_settled_out_of_order_is_not_lost_by_a_crash(
     world: &World<'_>,
 ) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(40, 4)).await;
     let (accepted, open) = settle_out_of_order(world, &mut *deliveries).await;
     drop(deliveries);
@@ -150,10 +144,7 @@ pub(super) async fn what_is_settled_out_of_order_is_not_lost_by_a_crash(
 pub(super) async fn what_is_settled_out_of_order_is_not_lost_by_a_close(
     world: &World<'_>,
 ) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, group, mut deliveries) = world.member().await;
     world.publish_all(&*client, &topic, keyed(40, 4)).await;
     let (accepted, open) = settle_out_of_order(world, &mut *deliveries).await;
     world.close(deliveries).await;

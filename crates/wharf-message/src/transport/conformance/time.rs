@@ -11,10 +11,7 @@ fn at(time: Timestamp, payload: impl Into<String>) -> Message {
 }
 
 pub(super) async fn a_scheduled_message_comes_not_before_its_time(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let due = world.fixture.now().after(world.fixture.delay() * 2);
     let later = at(due, "later").with_key("k").with_header("h", "v");
     world.publish(&*client, &topic, later).await;
@@ -36,10 +33,7 @@ pub(super) async fn a_scheduled_message_comes_not_before_its_time(world: &World<
 }
 
 pub(super) async fn a_time_that_has_passed_is_no_schedule(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let before = Timestamp::from_millis(world.fixture.now().as_millis() - 60_000);
     let messages = keyed(10, 2).into_iter();
     let messages =
@@ -84,10 +78,7 @@ pub(super) async fn a_scheduled_message_reaches_every_group(world: &World<'_>) -
 pub(super) async fn scheduled_messages_come_in_the_order_of_their_times(
     world: &World<'_>,
 ) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let now = world.fixture.now();
     // Far enough apart for transports that look at their schedule now and then.
     let step = world.fixture.delay();
@@ -108,10 +99,7 @@ pub(super) async fn scheduled_messages_come_in_the_order_of_their_times(
 }
 
 pub(super) async fn a_schedule_outlives_a_restart_of_the_broker(world: &World<'_>) -> Outcome {
-    let client = world.connect().await;
-    let topic = world.topic(&*client).await;
-    let group = world.group();
-    let mut deliveries = world.join(&*client, &group, &[&topic]).await;
+    let (client, topic, _, mut deliveries) = world.member().await;
     let due = world.fixture.now().after(world.fixture.delay());
     world.publish(&*client, &topic, at(due, "later")).await;
     world.restart_broker().await?;

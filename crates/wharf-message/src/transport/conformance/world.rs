@@ -149,6 +149,22 @@ impl<'a> World<'a> {
             .await
     }
 
+    /// What most cases begin with: a new client that reads a new topic for a new group.
+    pub(super) async fn member(
+        &self,
+    ) -> (
+        Arc<dyn Transport>,
+        TopicName,
+        GroupName,
+        Box<dyn Deliveries>,
+    ) {
+        let client = self.connect().await;
+        let topic = self.topic(&*client).await;
+        let group = self.group();
+        let deliveries = self.join(&*client, &group, &[&topic]).await;
+        (client, topic, group, deliveries)
+    }
+
     /// A subscription for everyone.
     pub(super) async fn listen(
         &self,
