@@ -1,10 +1,12 @@
 //! What kind of trouble the databases' own errors are told to be. The errors are real ones, raised in
 //! the database by their code where the trouble itself is hard to make.
 
-use sqlx::{MySql, Postgres, Sqlite};
-use wharf_outbox::{Class, classify, classify_chain};
+use sqlx::{MySql, Pool, Postgres, Sqlite};
+use wharf_outbox::{Class, Error, Once, classify, classify_chain};
 
-use crate::support::{Server, case, files, sqlite_options};
+use crate::support::{
+    Server, case, duplicate, files, fresh, handle, hash, inbox, key, sqlite_options,
+};
 
 async fn class_of<D: Server>(connection: &mut D::Connection, sql: String) -> Class {
     let error = D::run(connection, sql.clone()).await.expect_err(&sql);
@@ -60,24 +62,22 @@ fn the_errors_of_mysql_are_told_by_their_number() {
     });
 }
 
+/// Claims a message in a transaction whose snapshot is older than the end of another one that handled
+/// it.
+async fn claim_after_another<D: Server>(pool: Pool<D>, begin: &'static str) -> Result<Once, Error> {
+    let mut late = pool.begin_with(begin).await.unwrap();
+    let looks = "SELECT COUNT(*) FROM effects".to_owned();
+    D::number(&mut late, looks).await.unwrap();
+    assert_eq!(handle(&pool, "a").await.unwrap(), Once::First);
+    inbox().once(&mut late, &key("a"), &hash("a")).await
+}
+
 #[test]
 fn a_transaction_over_an_old_snapshot_is_told_a_conflict_by_postgres() {
     case(async {
-        let pool = crate::support::fresh::<Postgres>().await;
-        let mut late = pool
-            .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
-            .await
-            .unwrap();
-        Postgres::number(&mut late, "SELECT COUNT(*) FROM effects".to_owned())
-            .await
-            .unwrap();
-        let first = crate::support::handle(&pool, "a").await;
-        assert_eq!(first.unwrap(), wharf_outbox::Once::First);
-        let (key, hash) = (crate::support::key("a"), crate::support::hash("a"));
-        let error = crate::support::inbox()
-            .once(&mut late, &key, &hash)
-            .await
-            .unwrap_err();
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+        let claimed = claim_after_another(fresh::<Postgres>().await, begin).await;
+        let error = claimed.unwrap_err();
         assert_eq!(error.class(), Class::Conflict, "{error:?}");
     });
 }
@@ -85,17 +85,8 @@ fn a_transaction_over_an_old_snapshot_is_told_a_conflict_by_postgres() {
 #[test]
 fn a_transaction_over_an_old_snapshot_sees_the_row_on_mysql() {
     case(async {
-        let pool = crate::support::fresh::<MySql>().await;
-        let mut late = pool.begin().await.unwrap();
-        MySql::number(&mut late, "SELECT COUNT(*) FROM effects".to_owned())
-            .await
-            .unwrap();
-        let first = crate::support::handle(&pool, "a").await;
-        assert_eq!(first.unwrap(), wharf_outbox::Once::First);
-        let (key, hash) = (crate::support::key("a"), crate::support::hash("a"));
-        let once = crate::support::inbox().once(&mut late, &key, &hash).await;
-        match once {
-            Ok(once) => assert_eq!(once, crate::support::duplicate("a")),
+        match claim_after_another(fresh::<MySql>().await, "BEGIN").await {
+            Ok(once) => assert_eq!(once, duplicate("a")),
             // Newer versions of MariaDB refuse instead.
             Err(error) => assert_eq!(error.class(), Class::Conflict, "{error:?}"),
         }
@@ -105,18 +96,8 @@ fn a_transaction_over_an_old_snapshot_sees_the_row_on_mysql() {
 #[test]
 fn a_transaction_over_an_old_snapshot_is_told_a_conflict_by_sqlite() {
     case(async {
-        let pool = crate::support::fresh::<Sqlite>().await;
-        let mut late = pool.begin().await.unwrap();
-        Sqlite::number(&mut late, "SELECT COUNT(*) FROM effects".to_owned())
-            .await
-            .unwrap();
-        let first = crate::support::handle(&pool, "a").await;
-        assert_eq!(first.unwrap(), wharf_outbox::Once::First);
-        let (key, hash) = (crate::support::key("a"), crate::support::hash("a"));
-        let error = crate::support::inbox()
-            .once(&mut late, &key, &hash)
-            .await
-            .unwrap_err();
+        let claimed = claim_after_another(fresh::<Sqlite>().await, "BEGIN").await;
+        let error = claimed.unwrap_err();
         assert_eq!(error.class(), Class::Conflict, "{error:?}");
     });
 }
