@@ -85,11 +85,13 @@ pub struct TestBus {
 ///     .service("accounts")
 ///     .capabilities(Capabilities::all().without(Capability::Schedule))
 ///     .faults(Faults::none().duplicate_every(1))
+///     .telemetry()
+///     .message("t", Message::new("before"))
 ///     .start(Router::new().topic("t", group("g").on(async |_: Raw| ())))
 ///     .await;
 /// bus.publish_raw("t", Message::new("x")).await;
 /// bus.settle().await;
-/// assert_eq!(bus.bus().ends().accepted, 2);
+/// assert_eq!(bus.bus().ends().accepted, 4);
 /// # });
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -98,6 +100,8 @@ pub struct TestBusBuilder {
     faults: Faults,
     capabilities: Capabilities,
     service: String,
+    telemetry: bool,
+    before: Vec<(String, Message)>,
 }
 
 impl TestBusBuilder {
@@ -146,10 +150,26 @@ impl TestBusBuilder {
         }
     }
 
+    /// With OpenTelemetry, as [`Bus::with_telemetry`].
+    #[must_use]
+    pub fn telemetry(self) -> Self {
+        Self {
+            telemetry: true,
+            ..self
+        }
+    }
+
+    /// A message that is in its topic before the service begins, after those set before.
+    #[must_use]
+    pub fn message(mut self, topic: &str, message: Message) -> Self {
+        self.before.push((topic.to_owned(), message));
+        self
+    }
+
     /// Starts the service; when it returns, every route is subscribed.
     ///
     /// # Panics
-    /// When the router cannot be served: it says why.
+    /// When the router cannot be served or a message not be published: it says why.
     pub async fn start(self, router: Router) -> TestBus {
         let memory = MemoryTransport::new(START).with_capabilities(self.capabilities);
         let memory = Arc::new(memory);
@@ -163,6 +183,12 @@ impl TestBusBuilder {
             stop: None,
             serving: None,
         };
+        if self.telemetry {
+            bus.bus = bus.bus.with_telemetry();
+        }
+        for (topic, message) in self.before {
+            bus.publish_raw(&topic, message).await;
+        }
         bus.serve(router).await;
         bus
     }
@@ -194,6 +220,8 @@ impl TestBus {
             faults: Faults::none(),
             capabilities: Capabilities::all(),
             service: "test".to_owned(),
+            telemetry: false,
+            before: Vec::new(),
         }
     }
 

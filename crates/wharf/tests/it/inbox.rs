@@ -8,12 +8,13 @@ use std::time::Duration;
 use sqlx::Sqlite;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tower::util::MapRequestLayer;
+use wharf::testing::TestBus;
 use wharf::{
-    Attempt, Batch, Incoming, InvalidRoute, Message, Msg, Publish, Retry, Router, ServeError,
+    Attempt, Batch, Bus, Incoming, InvalidRoute, Message, Msg, Publish, Retry, Router, ServeError,
     SqlInbox, Tx, group, header,
 };
 
-use crate::support::{OrderPlaced, StockReserved, World, order, text, verdict};
+use crate::support::{OrderPlaced, StockReserved, order, placed, serve, serve_over, text, verdict};
 
 struct Shop {
     pool: SqlitePool,
@@ -85,55 +86,54 @@ async fn reserve(
 }
 
 /// Serves for real: a database answers in its own time.
-async fn settle(world: &World) {
-    tokio::time::timeout(Duration::from_secs(30), world.settle())
+async fn settle(bus: &TestBus) {
+    tokio::time::timeout(Duration::from_secs(30), bus.settle())
         .await
         .unwrap();
 }
 
 #[tokio::test]
 async fn a_message_delivered_again_has_its_effects_once_and_publishes_the_same_again() {
-    let (shop, mut world) = (Shop::open().await, World::new());
+    let shop = Shop::open().await;
     let route = group("inventory").on(reserve).inbox(shop.inbox().await);
-    world.serve(Router::new().topic("orders", route)).await;
-    world.bus.publish(&order("o-1", 1)).await.unwrap();
-    settle(&world).await;
-    let copy = world.transport.messages("orders")[0].clone();
-    world.publish("orders", copy.clone()).await;
-    settle(&world).await;
+    let bus = serve(Router::new().topic("orders", route)).await;
+    bus.publish(order("o-1", 1)).await;
+    settle(&bus).await;
+    let copy = bus.messages("orders")[0].clone();
+    bus.publish_raw("orders", copy.clone()).await;
+    settle(&bus).await;
     let mut other = copy;
     other.payload = Some(r#"{"order":"o-2","quantity":1}"#.into());
-    world.publish("orders", other).await;
-    settle(&world).await;
-    world.stop().await;
+    bus.publish_raw("orders", other).await;
+    settle(&bus).await;
     assert_eq!(shop.rows().await, ["o-1"]);
-    let reserved = world.transport.messages("stock");
+    let reserved = bus.messages("stock");
     assert_eq!(reserved.len(), 2);
     assert_eq!(
         text(&reserved[0], header::CE_ID),
         text(&reserved[1], header::CE_ID)
     );
-    let letters = world.transport.messages("dlq.orders.inventory");
+    let letters = bus.messages("dlq.orders.inventory");
     assert_eq!(
         letters.len(),
         1,
         "another payload under the same id is told to somebody"
     );
     assert_eq!(verdict(&letters[0]).0, "rejected");
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_failed_attempt_leaves_nothing_and_the_next_one_has_a_fresh_transaction() {
-    let (shop, mut world) = (Shop::open().await, World::new());
+    let shop = Shop::open().await;
     let route = group("inventory").on(reserve).inbox(shop.inbox().await);
-    world.serve(Router::new().topic("orders", route)).await;
+    let bus = serve(Router::new().topic("orders", route)).await;
     for name in ["late", "boom", "fine"] {
-        world.bus.publish(&order(name, 1)).await.unwrap();
+        bus.publish(order(name, 1)).await;
     }
-    settle(&world).await;
-    world.stop().await;
+    settle(&bus).await;
     assert_eq!(shop.rows().await, ["fine", "late"]);
-    let letters = world.transport.messages("dlq.orders.inventory");
+    let letters = bus.messages("dlq.orders.inventory");
     assert_eq!(
         letters
             .iter()
@@ -141,49 +141,48 @@ async fn a_failed_attempt_leaves_nothing_and_the_next_one_has_a_fresh_transactio
             .collect::<Vec<_>>(),
         ["panicked"]
     );
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_batch_with_a_message_that_was_handled_before_handles_the_others() {
-    let (shop, mut world) = (Shop::open().await, World::new());
+    let shop = Shop::open().await;
     let handle = async |mut tx: Tx<Sqlite>, Batch(placed): Batch<OrderPlaced>| {
         for placed in placed {
             insert(&mut tx, &placed.order).await?;
         }
         Ok::<(), wharf::Error>(())
     };
-    for name in ["a", "b"] {
-        world.bus.publish(&order(name, 1)).await.unwrap();
-    }
-    let again = world.transport.messages("orders")[0].clone();
-    world.publish("orders", again).await;
-    world.bus.publish(&order("c", 1)).await.unwrap();
+    let known = |name: &str| {
+        let placed = placed(name).with_header(header::CE_SOURCE, "shop");
+        placed.with_header(header::CE_ID, name.to_owned())
+    };
     let route = group("inventory").on(handle).inbox(shop.inbox().await);
-    world.serve(Router::new().topic("orders", route)).await;
-    settle(&world).await;
-    world.stop().await;
+    let orders = ["a", "b", "a", "c"].map(known).to_vec();
+    let bus = serve_over(orders, Router::new().topic("orders", route)).await;
+    settle(&bus).await;
     assert_eq!(shop.rows().await, ["a", "b", "c"]);
-    assert!(world.transport.messages("dlq.orders.inventory").is_empty());
+    assert!(bus.messages("dlq.orders.inventory").is_empty());
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_sequence_that_is_behind_has_no_effects() {
-    let (shop, mut world) = (Shop::open().await, World::new());
+    let shop = Shop::open().await;
     let inbox = shop.inbox().await.by_sequence("version");
     let route = group("inventory").on(reserve).inbox(inbox);
-    world.serve(Router::new().topic("orders", route)).await;
+    let bus = serve(Router::new().topic("orders", route)).await;
     for (version, name) in [("1", "one"), ("3", "three"), ("2", "two"), ("none", "none")] {
         let payload = format!(r#"{{"order":"{name}","quantity":1}}"#);
         let message = Message::new(payload)
             .with_key("k")
             .with_header(header::CE_TYPE, "shop.order.placed")
             .with_header("version", version);
-        world.publish("orders", message).await;
+        bus.publish_raw("orders", message).await;
     }
-    settle(&world).await;
-    world.stop().await;
+    settle(&bus).await;
     assert_eq!(shop.rows().await, ["one", "three"]);
-    let letters = world.transport.messages("dlq.orders.inventory");
+    let letters = bus.messages("dlq.orders.inventory");
     assert_eq!(
         letters
             .iter()
@@ -191,11 +190,12 @@ async fn a_sequence_that_is_behind_has_no_effects() {
             .collect::<Vec<_>>(),
         ["undecodable"]
     );
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_database_that_is_down_costs_no_attempt() {
-    let (shop, mut world) = (Shop::open().await, World::new());
+    let shop = Shop::open().await;
     shop.inbox().await;
     shop.pool.close().await;
     let file = shop.folder.path().join("shop.db");
@@ -213,8 +213,8 @@ async fn a_database_that_is_down_costs_no_attempt() {
         .inbox(SqlInbox::new(pool.clone(), "inventory"))
         .layer(count)
         .retry(Retry::never());
-    world.serve(Router::new().topic("orders", route)).await;
-    world.bus.publish(&order("o-1", 1)).await.unwrap();
+    let bus = serve(Router::new().topic("orders", route)).await;
+    bus.publish(order("o-1", 1)).await;
     let tried_twice = async {
         while tries.load(Ordering::SeqCst) < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -224,18 +224,17 @@ async fn a_database_that_is_down_costs_no_attempt() {
         .await
         .unwrap();
     std::fs::rename(&away, &file).unwrap();
-    settle(&world).await;
-    world.stop().await;
+    settle(&bus).await;
     let shop = Shop { pool, ..shop };
     assert_eq!(shop.rows().await, ["o-1"]);
-    assert!(world.transport.messages("dlq.orders.inventory").is_empty());
+    assert!(bus.messages("dlq.orders.inventory").is_empty());
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_handler_with_a_transaction_and_no_inbox_is_refused_at_start() {
-    let world = World::new();
-    let refused = world
-        .bus
+    let bus = Bus::connect("memory:", "inventory").await.unwrap();
+    let refused = bus
         .serve(Router::new().topic("orders", group("inventory").on(reserve)))
         .await;
     assert!(

@@ -20,7 +20,7 @@ use wharf::policy::{
 };
 use wharf::{GroupName, Msg, Router, State, group};
 
-use crate::support::{OrderPlaced, World, order, topic};
+use crate::support::{OrderPlaced, order, serve, topic};
 
 /// An HTTP server that answers with this status; 0 means that it does not answer.
 struct Server {
@@ -271,7 +271,7 @@ async fn charge(
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_pauses_consumption_and_burns_no_attempts() {
-    let (downstream, mut world) = (Downstream::default(), World::new());
+    let downstream = Downstream::default();
     let breaker = Breaker::new(
         "payments",
         BreakerSettings {
@@ -287,20 +287,16 @@ async fn an_open_breaker_pauses_consumption_and_burns_no_attempts() {
     let router = Router::new()
         .topic("orders", billing)
         .with_state(downstream.clone());
-    world.serve(router).await;
+    let bus = serve(router).await;
     for number in 0..200 {
-        world
-            .bus
-            .publish(&order(&format!("o-{number}"), 1))
-            .await
-            .unwrap();
+        bus.publish(order(&format!("o-{number}"), 1)).await;
     }
     // Ten times as long as all attempts of a message would take without the breaker.
     tokio::time::sleep(Duration::from_secs(1_000)).await;
     let calls = downstream.calls.load(Ordering::SeqCst);
     let (group, orders) = (GroupName::new("billing").unwrap(), topic("orders"));
     assert_eq!(
-        world.transport.lag(&group, &orders),
+        bus.transport().lag(&group, &orders),
         Some(200),
         "nothing was lost or settled"
     );
@@ -308,13 +304,13 @@ async fn an_open_breaker_pauses_consumption_and_burns_no_attempts() {
         calls < 40,
         "{calls} calls: those until it opened, and trial calls"
     );
-    assert!(world.transport.messages("dlq.orders.billing").is_empty());
+    assert!(bus.messages("dlq.orders.billing").is_empty());
 
     downstream.works.store(true, Ordering::SeqCst);
     breaker.wait_until_calls_are_permitted().await;
-    world.settle().await;
-    world.stop().await;
+    bus.settle().await;
     assert_eq!(breaker.state(), BreakerState::Closed);
-    assert_eq!(world.transport.lag(&group, &orders), Some(0));
-    assert!(world.transport.messages("dlq.orders.billing").is_empty());
+    assert_eq!(bus.transport().lag(&group, &orders), Some(0));
+    assert!(bus.messages("dlq.orders.billing").is_empty());
+    bus.stop().await.unwrap();
 }

@@ -10,7 +10,7 @@ use wharf::{
     Unknown, group, header,
 };
 
-use crate::support::{OrderPlaced, StockReserved, World, order, text, verdict};
+use crate::support::{OrderPlaced, StockReserved, order, placed, serve, serve_over, text, verdict};
 
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<String>>>);
@@ -37,17 +37,16 @@ async fn reserve(
 
 #[tokio::test(start_paused = true)]
 async fn what_a_handler_returns_is_published_with_the_envelope_of_what_it_handled() {
-    let (seen, mut world) = (Seen::default(), World::new());
+    let seen = Seen::default();
     let router = Router::new()
         .topic("orders", group("inventory").on(reserve))
         .with_state(seen.clone());
-    world.serve(router).await;
-    world.bus.publish(&order("o-1", 1)).await.unwrap();
-    world.settle().await;
-    world.stop().await;
+    let bus = serve(router).await;
+    bus.publish(order("o-1", 1)).await;
+    bus.settle().await;
     assert_eq!(seen.all(), ["o-1"]);
-    let placed = &world.transport.messages("orders")[0];
-    let [reserved] = &world.transport.messages("stock")[..] else {
+    let placed = &bus.messages("orders")[0];
+    let [reserved] = &bus.messages("stock")[..] else {
         panic!("one message")
     };
     assert_eq!(reserved.key.as_deref(), Some(&b"o-1"[..]));
@@ -61,6 +60,7 @@ async fn what_a_handler_returns_is_published_with_the_envelope_of_what_it_handle
     assert_eq!(text(reserved, header::CE_TYPE), "shop.stock.reserved");
     assert_eq!(text(reserved, header::CE_SOURCE), "inventory");
     assert_eq!(text(reserved, header::CE_SPECVERSION), "1.0");
+    bus.stop().await.unwrap();
 }
 
 #[derive(Debug, thiserror::Error, Failure)]
@@ -84,7 +84,7 @@ enum Fails {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_decides_whether_its_message_is_tried_again_set_aside_or_passed_over() {
-    let (seen, mut world) = (Seen::default(), World::new());
+    let seen = Seen::default();
     let handle = |State(seen): State<Seen>,
                   Attempt(attempt): Attempt,
                   Msg(placed): Msg<OrderPlaced>| async move {
@@ -102,12 +102,11 @@ async fn an_error_decides_whether_its_message_is_tried_again_set_aside_or_passed
         .immediate(1)
         .delayed(Duration::from_secs(1), 2);
     let router = Router::new().topic("orders", group("inventory").on(handle).retry(retry));
-    world.serve(router.with_state(seen.clone())).await;
+    let bus = serve(router.with_state(seen.clone())).await;
     for name in ["down", "unknown", "nothing", "conflict", "slow", "fine"] {
-        world.bus.publish(&order(name, 1)).await.unwrap();
+        bus.publish(order(name, 1)).await;
     }
-    world.settle().await;
-    world.stop().await;
+    bus.settle().await;
     let count = |name: &str| {
         seen.all()
             .iter()
@@ -117,7 +116,7 @@ async fn an_error_decides_whether_its_message_is_tried_again_set_aside_or_passed
     let counts = ["down", "unknown", "nothing", "slow", "fine"].map(count);
     assert_eq!(counts, [4, 1, 1, 4, 1]);
     assert!(count("conflict") > 20 && seen.all().iter().all(|seen| seen != "conflict 2"));
-    let letters = world.transport.messages("dlq.orders.inventory");
+    let letters = bus.messages("dlq.orders.inventory");
     let mut verdicts: Vec<_> = letters.iter().map(verdict).collect();
     verdicts.sort_unstable();
     let expected = [
@@ -126,11 +125,12 @@ async fn an_error_decides_whether_its_message_is_tried_again_set_aside_or_passed
         ("retries-exhausted", "4", "the database is down"),
     ];
     assert_eq!(verdicts, expected);
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn poison_is_set_aside_with_its_bytes_and_stops_nobody() {
-    let (seen, mut world) = (Seen::default(), World::new());
+    let seen = Seen::default();
     let panics = |Msg(placed): Msg<StockReserved>| async move {
         assert_ne!(placed.order, "o-1", "boom");
     };
@@ -141,21 +141,20 @@ async fn poison_is_set_aside_with_its_bytes_and_stops_nobody() {
         .timeout(Duration::from_secs(5))
         .retry(Retry::never());
     let router = Router::new().topic("orders", route).topic("slow", slow);
-    world.serve(router.with_state(seen.clone())).await;
+    let bus = serve(router.with_state(seen.clone())).await;
     let broken = Message::new(vec![0xff, 0x00]).with_header(header::CE_TYPE, "shop.order.placed");
     let untyped = Message::new("x").with_header("mine", vec![0xff]);
     let not_text = Message::new("x").with_header(header::CE_TYPE, vec![0xff]);
     let boom =
         Message::new(r#"{"order":"o-1"}"#).with_header(header::CE_TYPE, "shop.stock.reserved");
     for message in [broken.clone(), untyped.clone(), not_text, boom] {
-        world.publish("orders", message).await;
+        bus.publish_raw("orders", message).await;
     }
-    world.publish("slow", Message::new("x")).await;
-    world.bus.publish(&order("fine", 1)).await.unwrap();
-    world.settle().await;
-    world.stop().await;
+    bus.publish_raw("slow", Message::new("x")).await;
+    bus.publish(order("fine", 1)).await;
+    bus.settle().await;
     assert_eq!(seen.all(), ["fine"]);
-    let letters = world.transport.messages("dlq.orders.inventory");
+    let letters = bus.messages("dlq.orders.inventory");
     let mut reasons: Vec<_> = letters.iter().map(|letter| verdict(letter).0).collect();
     reasons.sort_unstable();
     assert_eq!(
@@ -172,15 +171,13 @@ async fn poison_is_set_aside_with_its_bytes_and_stops_nobody() {
         .find(|letter| letter.headers.contains("mine"))
         .unwrap();
     assert_eq!(kept.headers.get("mine"), Some(&Bytes::from_static(&[0xff])));
-    assert_eq!(
-        verdict(&world.transport.messages("dlq.slow.slow")[0]).0,
-        "timed-out"
-    );
+    assert_eq!(verdict(&bus.messages("dlq.slow.slow")[0]).0, "timed-out");
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_waits_for_its_next_attempt_keeps_its_order_and_holds_up_no_other() {
-    let (seen, mut world) = (Seen::default(), World::new());
+    let seen = Seen::default();
     let handle = |State(seen): State<Seen>,
                   Attempt(attempt): Attempt,
                   Msg(placed): Msg<OrderPlaced>| async move {
@@ -191,20 +188,20 @@ async fn a_key_that_waits_for_its_next_attempt_keeps_its_order_and_holds_up_no_o
         Ok(())
     };
     let router = Router::new().topic("orders", group("inventory").on(handle));
-    world.serve(router.with_state(seen.clone())).await;
+    let bus = serve(router.with_state(seen.clone())).await;
     for quantity in 0..3 {
         for name in ["a", "b"] {
-            world.bus.publish(&order(name, quantity)).await.unwrap();
+            bus.publish(order(name, quantity)).await;
         }
     }
-    world.settle().await;
-    world.stop().await;
+    bus.settle().await;
     assert_eq!(seen.all(), ["b0", "b1", "b2", "a0", "a1", "a2"]);
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_fails_is_handled_one_by_one_so_that_only_the_bad_one_is_set_aside() {
-    let (seen, mut world) = (Seen::default(), World::new());
+    let seen = Seen::default();
     let handle = |State(seen): State<Seen>, Batch(placed): Batch<OrderPlaced>| async move {
         seen.add(placed.len().to_string());
         if placed.iter().any(|placed| placed.order == "bad") {
@@ -212,13 +209,10 @@ async fn a_batch_that_fails_is_handled_one_by_one_so_that_only_the_bad_one_is_se
         }
         Ok(())
     };
-    for name in ["a", "b", "bad", "c"] {
-        world.bus.publish(&order(name, 1)).await.unwrap();
-    }
     let router = Router::new().topic("orders", group("inventory").on(handle));
-    world.serve(router.with_state(seen.clone())).await;
-    world.settle().await;
-    world.stop().await;
+    let orders = ["a", "b", "bad", "c"].map(placed).to_vec();
+    let bus = serve_over(orders, router.with_state(seen.clone())).await;
+    bus.settle().await;
     assert_eq!(
         seen.all()
             .iter()
@@ -226,7 +220,7 @@ async fn a_batch_that_fails_is_handled_one_by_one_so_that_only_the_bad_one_is_se
             .max(),
         Some(4)
     );
-    let letters = world.transport.messages("dlq.orders.inventory");
+    let letters = bus.messages("dlq.orders.inventory");
     assert_eq!(letters.len(), 1);
     assert!(
         letters[0]
@@ -235,6 +229,7 @@ async fn a_batch_that_fails_is_handled_one_by_one_so_that_only_the_bad_one_is_se
             .unwrap()
             .starts_with(br#"{"order":"bad""#)
     );
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,23 +240,17 @@ async fn what_has_expired_is_passed_over_and_what_nobody_takes_may_be_skipped() 
         counted.fetch_add(1, Ordering::Relaxed);
         async {}
     };
-    let mut world = World::new();
-    let old = Message::new(r#"{"order":"o","quantity":1}"#)
-        .with_header(header::CE_TYPE, "shop.order.placed")
-        .with_header(header::EXPIRES_AT, "2020-01-01T00:00:00Z");
-    world.publish("orders", old).await;
-    world
-        .publish(
-            "orders",
-            Message::new("x").with_header(header::CE_TYPE, "other"),
-        )
-        .await;
     let route = group("inventory").on(handle).unknown(Unknown::Skip);
-    world.serve(Router::new().topic("orders", route)).await;
-    world.settle().await;
-    world.stop().await;
+    let bus = serve(Router::new().topic("orders", route)).await;
+    let old = placed("o").with_header(header::EXPIRES_AT, "2020-01-01T00:00:00Z");
+    let other = Message::new("x").with_header(header::CE_TYPE, "other");
+    for message in [old, other] {
+        bus.publish_raw("orders", message).await;
+    }
+    bus.settle().await;
     assert_eq!(calls.load(Ordering::Relaxed), 0);
-    assert!(world.transport.messages("dlq.orders.inventory").is_empty());
+    assert!(bus.messages("dlq.orders.inventory").is_empty());
+    bus.stop().await.unwrap();
 }
 
 #[test]

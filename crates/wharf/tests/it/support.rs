@@ -1,14 +1,8 @@
-//! A service that runs on a broker in memory, whose time goes with tokio's paused clock.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! The events of the tests, the service that handles them, and what it set aside.
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use wharf::{Bus, Clock, Event, Message, Router, ServeError, Timestamp, TopicName, header};
-use wharf_message::transport::Publish as _;
-use wharf_message::transport::memory::MemoryTransport;
+use wharf::testing::{TestBus, TestBusBuilder};
+use wharf::{Event, Message, Router, Timestamp, TopicName, header};
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
@@ -36,74 +30,23 @@ pub(crate) fn topic(name: &str) -> TopicName {
     TopicName::new(name).unwrap()
 }
 
-/// A broker in memory and a service on it.
-pub(crate) struct World {
-    pub(crate) transport: Arc<MemoryTransport>,
-    pub(crate) bus: Bus,
-    stop: Option<oneshot::Sender<()>>,
-    serving: Option<JoinHandle<Result<(), ServeError>>>,
-    clock: Clock,
+/// An order as a message that nobody has published yet.
+pub(crate) fn placed(name: &str) -> Message {
+    let payload = serde_json::to_vec(&order(name, 1)).unwrap();
+    let message = Message::new(payload).with_key(name.to_owned());
+    message.with_header(header::CE_TYPE, OrderPlaced::TYPE)
 }
 
-impl World {
-    pub(crate) fn new() -> Self {
-        Self::on(MemoryTransport::new(START))
-    }
+/// Serves a router as the service `inventory`.
+pub(crate) async fn serve(router: Router) -> TestBus {
+    serve_over(Vec::new(), router).await
+}
 
-    pub(crate) fn on(transport: MemoryTransport) -> Self {
-        let transport = Arc::new(transport);
-        let clock = Clock::starting_at(START);
-        let bus = Bus::with_clock(transport.clone(), "inventory", clock);
-        Self {
-            transport,
-            bus,
-            stop: None,
-            serving: None,
-            clock,
-        }
-    }
-
-    /// Serves a router; returns when it is subscribed.
-    pub(crate) async fn serve(&mut self, router: Router) {
-        let (stop, stopped) = oneshot::channel();
-        let (ready, subscribed) = oneshot::channel();
-        let signal = async {
-            let _dropped_is_a_signal_too = stopped.await;
-        };
-        let serve = self
-            .bus
-            .serve(router)
-            .with_graceful_shutdown(signal)
-            .tell_when_ready(ready);
-        self.serving = Some(tokio::spawn(serve.into_future()));
-        self.stop = Some(stop);
-        subscribed.await.unwrap();
-    }
-
-    /// Lets time pass until nothing is under way any more.
-    pub(crate) async fn settle(&self) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(24 * 60 * 60);
-        while tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            self.transport.advance_to(self.clock.now());
-            if self.transport.in_flight() == 0 && self.transport.next_due().is_none() {
-                return;
-            }
-        }
-        panic!(
-            "{} messages are still under way after a day",
-            self.transport.in_flight()
-        );
-    }
-
-    pub(crate) async fn stop(&mut self) {
-        drop(self.stop.take());
-        self.serving.take().unwrap().await.unwrap().unwrap();
-    }
-
-    pub(crate) async fn publish(&self, name: &str, message: Message) {
-        self.transport.publish(&topic(name), message).await.unwrap();
-    }
+/// The same, when these messages are among its orders already.
+pub(crate) async fn serve_over(orders: Vec<Message>, router: Router) -> TestBus {
+    let builder = TestBus::builder().service("inventory");
+    let over = |builder: TestBusBuilder, message| builder.message("orders", message);
+    orders.into_iter().fold(builder, over).start(router).await
 }
 
 pub(crate) fn text<'a>(message: &'a Message, name: &str) -> &'a str {

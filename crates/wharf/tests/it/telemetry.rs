@@ -2,9 +2,10 @@
 
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use wharf::testing::TestBus;
 use wharf::{Msg, Publish, Router, group, header};
 
-use crate::support::{OrderPlaced, StockReserved, World, order, text};
+use crate::support::{OrderPlaced, StockReserved, order, serve, text};
 
 async fn reserve(Msg(placed): Msg<OrderPlaced>) -> Result<Publish<StockReserved>, wharf::Error> {
     if placed.order == "bad" {
@@ -27,15 +28,13 @@ async fn a_message_and_what_comes_of_it_are_one_trace() {
         .with_simple_exporter(exporter.clone())
         .build();
     opentelemetry::global::set_tracer_provider(provider.clone());
-    let mut world = World::new();
-    world.bus = world.bus.with_telemetry();
-    world
-        .serve(Router::new().topic("orders", group("inventory").on(reserve)))
-        .await;
-    world.bus.publish(&order("o-1", 1)).await.unwrap();
-    world.bus.publish(&order("bad", 1)).await.unwrap();
-    world.settle().await;
-    world.stop().await;
+    let router = Router::new().topic("orders", group("inventory").on(reserve));
+    let bus = TestBus::builder().telemetry().service("inventory");
+    let bus = bus.start(router).await;
+    for name in ["o-1", "bad"] {
+        bus.bus().publish(&order(name, 1)).await.unwrap();
+    }
+    bus.settle().await;
     provider.force_flush().unwrap();
     let spans = exporter.get_finished_spans().unwrap();
 
@@ -52,7 +51,7 @@ async fn a_message_and_what_comes_of_it_are_one_trace() {
         create.span_context.trace_id(),
         first.span_context.trace_id()
     );
-    let reserved = &world.transport.messages("stock")[0];
+    let reserved = &bus.messages("stock")[0];
     let parent = text(reserved, header::TRACEPARENT);
     assert!(
         parent.contains(&create.span_context.span_id().to_string()),
@@ -93,25 +92,20 @@ async fn a_message_and_what_comes_of_it_are_one_trace() {
                 remote
             }))
     );
-    let ends = world.bus.ends();
+    let ends = bus.bus().ends();
     assert_eq!((ends.accepted, ends.dead_lettered), (1, 1));
+    bus.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_telemetry_a_trace_context_is_passed_on() {
-    let mut world = World::new();
-    world
-        .serve(Router::new().topic("orders", group("inventory").on(reserve)))
-        .await;
+    let bus = serve(Router::new().topic("orders", group("inventory").on(reserve))).await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let message = wharf::Message::new(r#"{"order":"o","quantity":1}"#)
         .with_header(header::CE_TYPE, "shop.order.placed")
         .with_header(header::TRACEPARENT, parent);
-    world.publish("orders", message).await;
-    world.settle().await;
-    world.stop().await;
-    assert_eq!(
-        text(&world.transport.messages("stock")[0], header::TRACEPARENT),
-        parent
-    );
+    bus.publish_raw("orders", message).await;
+    bus.settle().await;
+    assert_eq!(text(&bus.messages("stock")[0], header::TRACEPARENT), parent);
+    bus.stop().await.unwrap();
 }
