@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, oneshot};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 use wharf_message::dead_letter::Reason;
 use wharf_message::transport::{Audience, Capability, Deliveries, Error, Start, Subscription};
@@ -33,8 +34,15 @@ const GIVEN_UP_MAX: usize = 10_000;
 #[derive(Default)]
 pub(crate) struct Replies {
     waiting: Mutex<Waits>,
-    listening: OnceCell<TopicName>,
+    listening: OnceCell<Listening>,
     late: AtomicU64,
+}
+
+/// The subscription to this service's replies.
+struct Listening {
+    topic: TopicName,
+    /// The task that hands them out. It ends with the bus.
+    _task: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -167,6 +175,7 @@ impl<R: Request> Asking<R> {
             .listening
             .get_or_try_init(|| listen(&self.bus))
             .await?
+            .topic
             .clone();
         let invalid = |why: String| BusError::Invalid(why);
         let topic = TopicName::new(R::TOPIC).map_err(|error| invalid(error.to_string()))?;
@@ -248,7 +257,7 @@ fn read<R: Request>(message: Message) -> Result<R::Reply, BusError> {
 }
 
 /// Begins to listen for the replies of this service; once for each bus.
-async fn listen(bus: &Bus) -> Result<TopicName, BusError> {
+async fn listen(bus: &Bus) -> Result<Listening, BusError> {
     if !bus.transport().capabilities().has(Capability::Broadcast) {
         return Err(bus.unsupported(Capability::Broadcast));
     }
@@ -262,11 +271,12 @@ async fn listen(bus: &Bus) -> Result<TopicName, BusError> {
         in_flight_max: 1_000,
     };
     let deliveries = bus.transport().subscribe(subscription).await?;
-    tokio::spawn(take_replies(Arc::downgrade(bus.shared()), deliveries));
-    Ok(topic)
+    let mut task = JoinSet::new();
+    task.spawn(take_replies(Arc::downgrade(bus.shared()), deliveries));
+    Ok(Listening { topic, _task: task })
 }
 
-/// Hands replies out until the bus is gone.
+/// Hands replies out, until the transport is closed or the bus is gone and ends its task.
 async fn take_replies(shared: std::sync::Weak<Shared>, mut deliveries: Box<dyn Deliveries>) {
     loop {
         let received = deliveries.next(100).await;

@@ -269,3 +269,20 @@ fn a_transport_whose_topics_can_only_be_consumed_says_so_by_name() {
     let refused = slow.history().err().expect("it has none").to_string();
     assert!(refused.starts_with("slow has no history"), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_listens_for_replies_any_more_when_the_bus_is_gone() {
+    let memory = Arc::new(MemoryTransport::new(START));
+    let bus = Bus::with_clock(memory.clone(), "shop", Clock::starting_at(START));
+    let asked = bus.request(AskPrice {}).timeout(Duration::from_secs(1));
+    assert!(matches!(asked.await, Err(BusError::NoReply { .. })));
+    let replies = topic("replies.shop");
+    let publish = || transport::Publish::publish(&*memory, &replies, Message::new("x"));
+    publish().await.unwrap();
+    assert_eq!(memory.in_flight(), 1, "the bus listens");
+    memory.idle().await;
+    drop(bus);
+    tokio::task::yield_now().await;
+    publish().await.unwrap();
+    assert_eq!(memory.in_flight(), 0);
+}
