@@ -73,6 +73,8 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<Outcome> {
         "--locked",
         "--workspace",
         "--all-targets",
+        "--features",
+        "real-servers",
         "--",
         "--deny",
         "warnings",

@@ -17,7 +17,7 @@ pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
         "--package",
         "wharf",
         "--features",
-        "s3",
+        "real-servers",
         "--test",
         "it",
         "claims_s3",

@@ -49,7 +49,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "rust",
-        about: "all Rust tests",
+        about: "the Rust tests that need no server but a database",
         run: rust,
     },
     Part {
@@ -254,6 +254,8 @@ impl<'a> Context<'a> {
     }
 }
 
+/// The tests behind a feature `real-servers` are left to the parts `transports` and `claim-check`, which
+/// have their servers.
 fn rust(cx: &Context<'_>) -> Result<Outcome> {
     setup::databases(cx.workspace)?;
     let command = cx

@@ -1,5 +1,6 @@
 //! The library's transports against real servers, one server for each variable that a test reads.
-//! What cannot be had here is skipped with its reason, so that no test passes without its server.
+//! The tests of a server that cannot be had here are left out, and it is skipped with its reason, so
+//! that no test passes without its server.
 
 use std::ffi::OsString;
 use std::time::SystemTime;
@@ -15,6 +16,8 @@ use crate::transports;
 struct Server {
     /// The variable that tells the tests where it is.
     variable: &'static str,
+    /// What is in the names of the tests that need it, and of no others.
+    tests: &'static str,
     /// Finds it, or installs it.
     find: fn(&Context<'_>) -> Result<OsString>,
 }
@@ -22,18 +25,22 @@ struct Server {
 const SERVERS: &[Server] = &[
     Server {
         variable: "WHARF_BINARY",
+        tests: "_on_wharf",
         find: |cx| Ok(cx.wharf()?.into()),
     },
     Server {
         variable: "KAFKA_CLASSES",
+        tests: "_on_apache_kafka",
         find: |cx| Ok(kafka_classes(cx.workspace)?.into()),
     },
     Server {
         variable: "WHARF_RABBITMQ_SERVER",
+        tests: "rabbitmq::",
         find: |cx| Ok(rabbitmq_server(cx.workspace)?.into()),
     },
     Server {
         variable: "WHARF_NATS_SERVER",
+        tests: "nats::",
         find: |cx| Ok(nats_server(cx.workspace)?.into()),
     },
 ];
@@ -45,7 +52,11 @@ pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
         "--locked",
         "--package",
         "wharf-transport",
-        "--all-features",
+        "--features",
+        "embedded,real-servers",
+        "--test",
+        "it",
+        "--",
     ];
     let mut command = cx.workspace.cargo(&arguments);
     let mut skipped = Vec::new();
@@ -54,7 +65,10 @@ pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
             Ok(found) => {
                 command.env(server.variable, found);
             }
-            Err(error) => skipped.push(format!("{}: {error:#}", server.variable)),
+            Err(error) => {
+                command.args(["--skip", server.tests]);
+                skipped.push(format!("{}: {error:#}", server.variable));
+            }
         }
     }
     let began = SystemTime::now();

@@ -14,7 +14,7 @@ use wharf_server::{EmbeddedNode, Listeners};
 use wharf_transport::embedded::EmbeddedTransport;
 use wharf_transport::kafka::KafkaTransport;
 
-use crate::kafka::raw;
+use crate::raw;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,22 +1,20 @@
-//! The transports against real servers: the conformance suite, and what is particular to each.
+//! The transports against real servers: the conformance suite, and what is particular to each. Without
+//! the feature `real-servers`, only the one that needs no other process.
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
 #[cfg(feature = "embedded")]
 mod embedded;
 #[cfg(all(feature = "embedded", feature = "kafka"))]
 mod history;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "real-servers")]
 mod kafka;
-#[cfg(feature = "nats")]
+#[cfg(feature = "real-servers")]
 mod nats;
-#[cfg(feature = "rabbitmq")]
+#[cfg(feature = "real-servers")]
 mod rabbitmq;
-#[cfg(any(
-    feature = "embedded",
-    feature = "kafka",
-    feature = "nats",
-    feature = "rabbitmq"
-))]
+#[cfg(any(all(feature = "embedded", feature = "kafka"), feature = "real-servers"))]
+mod raw;
+#[cfg(any(feature = "embedded", feature = "real-servers"))]
 mod report;
-#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
+#[cfg(feature = "real-servers")]
 mod support;

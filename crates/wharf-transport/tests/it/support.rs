@@ -150,13 +150,10 @@ where
     }
 }
 
-/// The program that `variable` names. `cargo xtask test --only transports` installs the servers and
-/// sets the variables, and fails where it cannot; without one there is no server to test with.
-#[expect(clippy::print_stderr, reason = "says why nothing was tested")]
-pub fn program(variable: &str) -> Option<PathBuf> {
-    let program = std::env::var_os(variable).map(PathBuf::from);
-    if program.is_none() {
-        eprintln!("skipped: {variable} does not name the server's program");
-    }
-    program
+/// The program that `variable` names.
+pub fn program(variable: &str) -> PathBuf {
+    let program = std::env::var_os(variable).unwrap_or_else(|| {
+        panic!("{variable} names no server; `cargo xtask test --only transports` installs them all")
+    });
+    program.into()
 }

@@ -4,7 +4,7 @@
 
 #[cfg(feature = "claim-check")]
 mod claims;
-#[cfg(feature = "s3")]
+#[cfg(feature = "real-servers")]
 mod claims_s3;
 #[cfg(all(feature = "claim-check", feature = "embedded", feature = "kafka"))]
 mod claims_sweep;

@@ -1,6 +1,5 @@
-//! Kafka: Wharf itself and Apache Kafka, each as a process of its own.
-
-pub mod raw;
+//! Kafka: Wharf itself and Apache Kafka, each as a process of its own. The name of a test ends with the
+//! one that it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use wharf_message::transport::{
 use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::kafka::KafkaTransport;
 
+use crate::raw;
 use crate::support::{Kind, Server, connected, keep, program};
 
 /// The largest message that the transport takes unless it is told otherwise.
@@ -35,7 +35,7 @@ const WHARF: Kind = Kind {
     no_restart: None,
 };
 
-const PROPERTIES: &str = include_str!("../../../../../xtask/services/kafka.properties");
+const PROPERTIES: &str = include_str!("../../../../xtask/services/kafka.properties");
 
 /// With passwords and access rules: `admin` may do everything, `bob` nothing.
 const SECURED: &str = r#"
@@ -64,12 +64,12 @@ async fn connect(address: &str) -> KafkaTransport {
     connected(|| KafkaTransport::connect(&address)).await
 }
 
-fn wharf() -> Option<Server> {
-    Some(Server::start(WHARF, &program("WHARF_BINARY")?))
+fn wharf() -> Server {
+    Server::start(WHARF, &program("WHARF_BINARY"))
 }
 
-fn apache() -> Option<Server> {
-    Some(Server::start(APACHE, &program("KAFKA_CLASSES")?))
+fn apache() -> Server {
+    Server::start(APACHE, &program("KAFKA_CLASSES"))
 }
 
 fn topic(name: &str) -> TopicName {
@@ -108,13 +108,13 @@ async fn suite(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_passes_the_conformance_suite_on_wharf() {
-    let Some(server) = wharf() else { return };
+    let server = wharf();
     suite(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_passes_the_conformance_suite_on_apache_kafka() {
-    let Some(server) = apache() else { return };
+    let server = apache();
     suite(&server).await;
 }
 
@@ -157,13 +157,13 @@ async fn smoke(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_goes_its_whole_way_on_wharf() {
-    let Some(server) = wharf() else { return };
+    let server = wharf();
     smoke(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_goes_its_whole_way_on_apache_kafka() {
-    let Some(server) = apache() else { return };
+    let server = apache();
     smoke(&server).await;
 }
 
@@ -223,13 +223,13 @@ async fn an_unreadable_name(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_whose_name_is_no_text_goes_to_the_dead_letters_on_wharf() {
-    let Some(server) = wharf() else { return };
+    let server = wharf();
     an_unreadable_name(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_whose_name_is_no_text_goes_to_the_dead_letters_on_apache_kafka() {
-    let Some(server) = apache() else { return };
+    let server = apache();
     an_unreadable_name(&server).await;
 }
 
@@ -326,13 +326,13 @@ async fn wait_until(done: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_members_come_and_go_and_the_broker_is_killed_on_wharf() {
-    let Some(server) = wharf() else { return };
+    let server = wharf();
     members_and_a_kill(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_members_come_and_go_and_the_broker_is_killed_on_apache_kafka() {
-    let Some(server) = apache() else { return };
+    let server = apache();
     members_and_a_kill(&server).await;
 }
 
@@ -344,15 +344,12 @@ async fn as_user(server: &Server, user: &str, password: &str) -> Result<KafkaTra
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_denied_is_told_and_nothing_hangs() {
-    let Some(classes) = program("KAFKA_CLASSES") else {
-        return;
-    };
+async fn what_is_denied_is_told_and_nothing_hangs_on_apache_kafka() {
     let secured = Kind {
         plan: |site| kafka::apache(site, &format!("{PROPERTIES}{SECURED}")),
         ..APACHE
     };
-    let server = Server::start(secured, &classes);
+    let server = Server::start(secured, &program("KAFKA_CLASSES"));
     let wrong = as_user(&server, "admin", "wrong").await.err();
     assert!(matches!(wrong, Some(Error::Denied(_))), "{wrong:?}");
     let admin = as_user(&server, "admin", "admins").await.unwrap();
@@ -371,8 +368,8 @@ async fn what_is_denied_is_told_and_nothing_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_of_the_producer_delays_publishes_and_keeps_their_order() {
-    let Some(server) = wharf() else { return };
+async fn a_full_queue_of_the_producer_delays_publishes_and_keeps_their_order_on_wharf() {
+    let server = wharf();
     let address = format!(
         "kafka://{}?queue.buffering.max.messages=10",
         server.address()
