@@ -54,10 +54,10 @@ impl Link {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        if let Some(alive) = connection.as_ref().filter(|it| it.status().connected()) {
-            if let Ok(channel) = answered(alive.create_channel()).await {
-                return Ok(channel);
-            }
+        if let Some(alive) = connection.as_ref().filter(|it| it.status().connected())
+            && let Ok(channel) = answered(alive.create_channel()).await
+        {
+            return Ok(channel);
         }
         // The old one is dead, or as good as dead.
         if connection.take().is_some() {
