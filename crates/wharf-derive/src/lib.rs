@@ -1,13 +1,14 @@
-//! Usable alone: the derive macros of the library; a proc-macro crate, as derive macros must be one.
+//! Usable alone: the macros of the library; a proc-macro crate, as macros of this kind must be in one.
 //!
-//! They are sugar: each writes an implementation that could be written by hand. What is wrong with
-//! the attributes is said where it is written.
+//! The derive macros are sugar: each writes an implementation that could be written by hand. The
+//! attribute `handler` writes nothing that runs. What is wrong is said where it is written.
 
 mod event;
 mod failure;
+mod handler;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, Error, parse_macro_input};
+use syn::{DeriveInput, Error, ItemFn, parse_macro_input};
 
 /// Implements `wharf::Event`.
 ///
@@ -33,4 +34,18 @@ pub fn failure(input: TokenStream) -> TokenStream {
     failure::derive(&input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
+}
+
+/// Says what keeps an `async fn` from being a handler at the very argument, return type or `await`.
+///
+/// It changes nothing: a function that fits is a handler with and without it, and one that does not
+/// fit is refused by `on` anyway, whose message can only name the function. Put it on while the
+/// compiler is of no help, or leave it on. Arguments are checked for the state in `State<T>`; a
+/// handler that takes parts of the router's state, or an extractor that needs it, names it:
+/// `#[wharf::handler(state = AppState)]`. For functions outside of an `impl`.
+#[proc_macro_attribute]
+pub fn handler(settings: TokenStream, function: TokenStream) -> TokenStream {
+    let settings = parse_macro_input!(settings as handler::Settings);
+    let function = parse_macro_input!(function as ItemFn);
+    handler::check(settings, &function).into()
 }

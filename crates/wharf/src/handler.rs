@@ -45,13 +45,17 @@ use crate::outcome::{IntoOutcome, Outcome};
 /// let route = group("accounts").on(accept);
 /// # let _: wharf::Route<Shop> = route;
 /// ```
+///
+/// What keeps a function from being one, [`#[wharf::handler]`](macro@crate::handler) says at the
+/// argument or return type in question.
 #[diagnostic::on_unimplemented(
     message = "this function is no handler of messages",
     label = "cannot be used with `on`",
     note = "a handler is an `async fn` (or a `Clone` closure) whose future is `Send`",
     note = "its last argument is the payload: `Msg<T>`, `Batch<T>`, `Raw` or `Blob`; those before it are extractors such as `State<T>`, `Meta` or `Tx<Db>`",
     note = "it returns `()`, `Publish(event)`, `Reply(event)`, `Schedule::after(..)`, tuples, `Vec`s, `Option`s of these, or a `Result` whose error is a `Failure` or `wharf::Error`",
-    note = "`Tx` and `Requests` cannot be in one handler: a transaction must not wait for a reply"
+    note = "`Tx` and `Requests` cannot be in one handler: a transaction must not wait for a reply",
+    note = "`#[wharf::handler]` on the function says which of these it is"
 )]
 pub trait Handler<M, S>: Clone + Send + Sync + 'static {
     /// Which messages it takes.

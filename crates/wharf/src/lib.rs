@@ -76,6 +76,19 @@ pub use retry::{Backoff, Meanwhile, Retry};
 pub use router::{Attempts, Concurrency, InvalidRoute, Route, Router, Unknown, group};
 pub use serve::{Serve, ServeError};
 pub use telemetry::Ends;
+/// ```
+/// use wharf::{Raw, State};
+///
+/// #[wharf::handler]
+/// async fn archive(State(_folder): State<String>, Raw(_message): Raw) {}
+/// # let _: wharf::Route<String> = wharf::group("archive").on(archive);
+/// ```
+///
+/// ```compile_fail
+/// #[wharf::handler]
+/// async fn archive(folder: String, wharf::Raw(_message): wharf::Raw) {} // takes nothing out of a message
+/// ```
+pub use wharf_derive::handler;
 pub use wharf_derive::{Event, Failure};
 pub use wharf_message::dead_letter::Reason;
 pub use wharf_message::transport::{Capabilities, Capability, Position, Start};

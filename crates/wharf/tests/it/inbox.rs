@@ -70,6 +70,7 @@ async fn insert(tx: &mut Tx<Sqlite>, article: &str) -> Result<(), sqlx::Error> {
         .map(drop)
 }
 
+#[wharf::handler]
 async fn reserve(
     Attempt(attempt): Attempt,
     mut tx: Tx<Sqlite>,

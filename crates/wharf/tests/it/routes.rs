@@ -25,6 +25,7 @@ impl Seen {
     }
 }
 
+#[wharf::handler]
 async fn reserve(
     State(seen): State<Seen>,
     Msg(placed): Msg<OrderPlaced>,
