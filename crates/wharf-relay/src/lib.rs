@@ -17,6 +17,8 @@
 mod feed;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub mod polling;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod relay;
 mod route;
 mod row;

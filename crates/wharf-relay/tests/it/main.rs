@@ -3,5 +3,6 @@
 
 mod ledger;
 mod polling;
+mod postgres_log;
 mod publish;
 mod relay;

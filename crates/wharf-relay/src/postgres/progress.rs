@@ -1,0 +1,519 @@
+//! How far a source is: what its checkpoints say.
+//!
+//! Two things are known at any time. *Where the log is*: everything up to a commit, and so many rows of
+//! that commit, is delivered. *Which transactions are delivered*: all that a snapshot sees and some more,
+//! by which the table can be read when the log cannot.
+//!
+//! Invariants: a checkpoint that is not whole holds only what changed; what was delivered is never
+//! forgotten by taking a newer snapshot; bytes of any kind decode to a progress or to an error.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+
+use crate::Checkpoint;
+
+/// The first byte of every checkpoint.
+const VERSION: u8 = 1;
+
+/// A snapshot of transactions, as Postgres writes it: `xmin:xmax:running,…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Every transaction below is over.
+    pub(crate) xmin: u64,
+    /// No transaction from here on was over.
+    pub(crate) xmax: u64,
+    /// Those between that were not, ascending.
+    running: Vec<u64>,
+}
+
+impl Snapshot {
+    /// The snapshot that sees every transaction below `xid`, and no other.
+    pub(crate) fn below(xid: u64) -> Self {
+        let xid = xid.max(1);
+        Self {
+            xmin: xid,
+            xmax: xid,
+            running: Vec::new(),
+        }
+    }
+
+    /// Whether a transaction was over.
+    pub(crate) fn sees(&self, xid: u64) -> bool {
+        xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}:", self.xmin, self.xmax)?;
+        for (at, xid) in self.running.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(formatter, "{comma}{xid}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = Damaged;
+
+    fn from_str(text: &str) -> Result<Self, Damaged> {
+        let mut parts = text.splitn(3, ':');
+        let mut part = || parts.next().ok_or(Damaged);
+        let number = |text: &str| text.parse().map_err(|_bad| Damaged);
+        let (xmin, xmax) = (number(part()?)?, number(part()?)?);
+        let running = part()?.split(',').filter(|text| !text.is_empty());
+        let mut running = running.map(number).collect::<Result<Vec<_>, _>>()?;
+        running.sort_unstable();
+        Ok(Self {
+            xmin,
+            xmax,
+            running,
+        })
+    }
+}
+
+/// What the source is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It never had a slot, and reads the table until it has one.
+    New,
+    /// It had a slot that is gone or cannot be relied on, and reads the table.
+    Table,
+    /// It reads the log.
+    Log,
+}
+
+/// A transaction of which only the first rows are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Partial {
+    /// Its id.
+    pub(crate) xid: u64,
+    /// How many of its rows in the table.
+    pub(crate) rows: u64,
+}
+
+/// How far a source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// What it is about.
+    pub(crate) phase: Phase,
+    /// Which server this is about, as `IDENTIFY_SYSTEM` names it.
+    pub(crate) system: u64,
+    /// The server's timeline.
+    pub(crate) timeline: u32,
+    /// The last commit of which rows are delivered.
+    pub(crate) commit: u64,
+    /// How many rows of it are delivered.
+    pub(crate) ordinal: u64,
+    /// The transaction of that commit, if more rows may follow.
+    pub(crate) partial: Option<Partial>,
+    /// The greatest id of a transaction that was delivered.
+    pub(crate) newest: u64,
+    /// What the slot may be told: everything that was committed before is delivered. The slot is never
+    /// told more than a durable checkpoint says; a slot that is further was moved by somebody else.
+    pub(crate) confirm: u64,
+    /// All transactions that it sees are delivered.
+    pub(crate) seen: Snapshot,
+    /// More transactions that are delivered.
+    pub(crate) delivered: BTreeSet<u64>,
+    /// When reading the table: all rows up to here are delivered, by transaction and sequence.
+    pub(crate) after: Option<(u64, i64)>,
+}
+
+/// A checkpoint that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a checkpoint of the relay cannot be read")]
+pub(crate) struct Damaged;
+
+impl Progress {
+    /// Before the first row.
+    pub(crate) fn new(system: u64, timeline: u32) -> Self {
+        Self {
+            phase: Phase::New,
+            system,
+            timeline,
+            commit: 0,
+            ordinal: 0,
+            partial: None,
+            newest: 0,
+            confirm: 0,
+            seen: Snapshot::below(1),
+            delivered: BTreeSet::new(),
+            after: None,
+        }
+    }
+
+    /// Whether all rows of a transaction are delivered.
+    pub(crate) fn has(&self, xid: u64) -> bool {
+        self.seen.sees(xid) || self.delivered.contains(&xid)
+    }
+
+    /// Takes a newer snapshot: all transactions that it sees must be delivered.
+    pub(crate) fn take(&mut self, snapshot: Snapshot) {
+        self.delivered.retain(|&xid| !snapshot.sees(xid));
+        // What the older one saw and the newer one does not know of: none, since a transaction that was
+        // over stays so.
+        self.seen = snapshot;
+    }
+
+    /// All transactions below `xid` are delivered, too.
+    pub(crate) fn take_below(&mut self, xid: u64) {
+        if xid >= self.seen.xmax {
+            self.take(Snapshot::below(xid));
+        } else {
+            self.seen.running.retain(|&running| running >= xid);
+            self.seen.xmin = self.seen.xmin.max(xid);
+        }
+        self.partial = self.partial.filter(|partial| partial.xid >= xid);
+        self.after = None;
+    }
+
+    /// Goes on with a server that was promoted when the log was at `position`. Ids of transactions that
+    /// the old one gave and the new one never heard of may be given again: only those up to the newest
+    /// that was delivered are sure to mean the same.
+    pub(crate) fn follow(&mut self, timeline: u32, position: u64) {
+        let end = self.newest.saturating_add(1);
+        self.timeline = timeline;
+        self.confirm = self.confirm.min(position);
+        self.seen.xmin = self.seen.xmin.min(end);
+        self.seen.xmax = self.seen.xmax.min(end).max(1);
+        self.seen.xmin = self.seen.xmin.max(1);
+        self.seen.running.retain(|&running| running < end);
+        self.delivered.retain(|&xid| xid < end);
+    }
+
+    /// All of it.
+    pub(crate) fn whole(&self) -> Checkpoint {
+        let mut out = Writer(vec![VERSION, b'W']);
+        out.0.push(match self.phase {
+            Phase::New => b'N',
+            Phase::Table => b'T',
+            Phase::Log => b'L',
+        });
+        out.number(self.system);
+        out.number(self.timeline.into());
+        self.log(&mut out);
+        out.number(self.seen.xmin);
+        out.number(self.seen.xmax);
+        out.ascending(self.seen.running.iter().copied());
+        out.ascending(self.delivered.iter().copied());
+        self.table(&mut out);
+        Checkpoint {
+            bytes: out.0.into(),
+            whole: true,
+        }
+    }
+
+    /// Where the log is, and the transactions that were completed since the last checkpoint, ascending.
+    pub(crate) fn log_delta(&self, completed: &[u64]) -> Checkpoint {
+        let mut out = Writer(vec![VERSION, b'L']);
+        self.log(&mut out);
+        out.ascending(completed.iter().copied());
+        Checkpoint {
+            bytes: out.0.into(),
+            whole: false,
+        }
+    }
+
+    /// Where the reading of the table is.
+    pub(crate) fn table_delta(&self) -> Checkpoint {
+        let mut out = Writer(vec![VERSION, b'T']);
+        self.table(&mut out);
+        Checkpoint {
+            bytes: out.0.into(),
+            whole: false,
+        }
+    }
+
+    fn log(&self, out: &mut Writer) {
+        out.number(self.commit);
+        out.number(self.ordinal);
+        out.number(self.newest);
+        out.number(self.confirm);
+        out.0.push(self.partial.is_some().into());
+        if let Some(partial) = self.partial {
+            out.number(partial.xid);
+            out.number(partial.rows);
+        }
+    }
+
+    fn table(&self, out: &mut Writer) {
+        out.0.push(self.after.is_some().into());
+        if let Some((xid, sequence)) = self.after {
+            out.number(xid);
+            out.0.extend(sequence.to_be_bytes());
+        }
+    }
+
+    /// From checkpoints, the oldest first; `None` when there are none.
+    pub(crate) fn fold(history: &[Bytes]) -> Result<Option<Self>, Damaged> {
+        let mut progress = None;
+        for checkpoint in history {
+            Self::apply(&mut progress, checkpoint)?;
+        }
+        Ok(progress)
+    }
+
+    /// Takes a checkpoint that was made after this progress.
+    pub(crate) fn apply(progress: &mut Option<Self>, checkpoint: &[u8]) -> Result<(), Damaged> {
+        let mut reader = Reader(checkpoint);
+        if reader.byte()? != VERSION {
+            return Err(Damaged);
+        }
+        match (reader.byte()?, &mut *progress) {
+            (b'W', _) => *progress = Some(Self::read_whole(&mut reader)?),
+            (b'L', Some(progress)) => {
+                progress.read_log(&mut reader)?;
+                progress.delivered.extend(reader.ascending()?);
+            }
+            (b'T', Some(progress)) => progress.read_table(&mut reader)?,
+            _ => return Err(Damaged),
+        }
+        match reader.0 {
+            [] => Ok(()),
+            _ => Err(Damaged),
+        }
+    }
+
+    fn read_whole(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
+        let phase = match reader.byte()? {
+            b'N' => Phase::New,
+            b'T' => Phase::Table,
+            b'L' => Phase::Log,
+            _ => return Err(Damaged),
+        };
+        let system = reader.number()?;
+        let timeline = u32::try_from(reader.number()?).map_err(|_large| Damaged)?;
+        let mut progress = Self {
+            phase,
+            ..Self::new(system, timeline)
+        };
+        progress.read_log(reader)?;
+        progress.seen = Snapshot {
+            xmin: reader.number()?,
+            xmax: reader.number()?,
+            running: reader.ascending()?,
+        };
+        progress.delivered = reader.ascending()?.into_iter().collect();
+        progress.read_table(reader)?;
+        Ok(progress)
+    }
+
+    fn read_log(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        self.commit = reader.number()?;
+        self.ordinal = reader.number()?;
+        self.newest = reader.number()?;
+        self.confirm = reader.number()?;
+        self.partial = match reader.flag()? {
+            false => None,
+            true => Some(Partial {
+                xid: reader.number()?,
+                rows: reader.number()?,
+            }),
+        };
+        Ok(())
+    }
+
+    fn read_table(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        self.after = match reader.flag()? {
+            false => None,
+            true => Some((reader.number()?, reader.sequence()?)),
+        };
+        Ok(())
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    /// Seven bits in each byte, the lowest first; the highest bit says that more follow.
+    fn number(&mut self, mut number: u64) {
+        while number > 0x7f {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    /// Ascending numbers, by their differences.
+    fn ascending(&mut self, numbers: impl ExactSizeIterator<Item = u64>) {
+        self.number(numbers.len() as u64);
+        let mut last = 0;
+        for number in numbers {
+            self.number(number.wrapping_sub(last));
+            last = number;
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn byte(&mut self) -> Result<u8, Damaged> {
+        let (&byte, rest) = self.0.split_first().ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(byte)
+    }
+
+    fn flag(&mut self) -> Result<bool, Damaged> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Damaged),
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, Damaged> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Damaged)
+    }
+
+    fn sequence(&mut self) -> Result<i64, Damaged> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(i64::from_be_bytes(*bytes))
+    }
+
+    fn ascending(&mut self) -> Result<Vec<u64>, Damaged> {
+        let count = usize::try_from(self.number()?).map_err(|_large| Damaged)?;
+        // Each takes at least one byte.
+        if count > self.0.len() {
+            return Err(Damaged);
+        }
+        let mut last = 0_u64;
+        let mut next = || -> Result<u64, Damaged> {
+            last = last.wrapping_add(self.number()?);
+            Ok(last)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn progress() -> impl Strategy<Value = Progress> {
+        let place = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let log = (place, any::<Option<(u64, u64)>>());
+        let sets = prop::collection::btree_set(any::<u64>(), 0..9);
+        let seen = (any::<u64>(), any::<u64>(), sets.clone());
+        let phase = prop::sample::select(&[Phase::New, Phase::Table, Phase::Log][..]);
+        let of = (phase, any::<u64>(), any::<u32>());
+        (of, log, seen, sets, any::<Option<(u64, i64)>>()).prop_map(
+            |((phase, system, timeline), log, seen, delivered, after)| Progress {
+                phase,
+                system,
+                timeline,
+                commit: log.0.0,
+                ordinal: log.0.1,
+                newest: log.0.2,
+                confirm: log.0.3,
+                partial: log.1.map(|(xid, rows)| Partial { xid, rows }),
+                seen: Snapshot {
+                    xmin: seen.0,
+                    xmax: seen.1,
+                    running: seen.2.into_iter().collect(),
+                },
+                delivered,
+                after,
+            },
+        )
+    }
+
+    #[test]
+    fn a_snapshot_sees_what_postgres_says_it_sees() {
+        let snapshot: Snapshot = "10:20:10,14,15".parse().unwrap();
+        let seen: Vec<_> = (8..22).filter(|&xid| snapshot.sees(xid)).collect();
+        assert_eq!(seen, [8, 9, 11, 12, 13, 16, 17, 18, 19]);
+        assert_eq!(snapshot.to_string(), "10:20:10,14,15");
+        let none: Snapshot = "3:3:".parse().unwrap();
+        assert_eq!(none, Snapshot::below(3));
+        assert_eq!(none.to_string(), "3:3:");
+        for bad in ["", "1", "1:2", "a:1:", "1:2:x"] {
+            assert_eq!(bad.parse::<Snapshot>(), Err(Damaged), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_newer_snapshot_forgets_only_the_transactions_that_it_sees() {
+        let mut progress = Progress::new(1, 1);
+        progress.delivered = [11, 14, 25].into();
+        progress.take("10:20:10,14".parse().unwrap());
+        assert_eq!(progress.delivered, [14, 25].into());
+        let has: Vec<_> = (9..27).filter(|&xid| progress.has(xid)).collect();
+        assert_eq!(has, [9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 25]);
+    }
+
+    #[test]
+    fn reading_the_table_up_to_an_open_transaction_forgets_nothing_behind_it() {
+        let mut progress = Progress::new(1, 1);
+        progress.take("10:20:10,14".parse().unwrap());
+        progress.delivered = [25].into();
+        progress.after = Some((10, 3));
+        progress.take_below(12);
+        let has: Vec<_> = (9..27).filter(|&xid| progress.has(xid)).collect();
+        assert_eq!(has, [9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 25]);
+        assert_eq!(progress.after, None);
+        progress.take_below(22);
+        let has: Vec<_> = (9..27).filter(|&xid| progress.has(xid)).collect();
+        assert_eq!(has, [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 25]);
+    }
+
+    #[test]
+    fn on_a_promoted_server_only_ids_that_it_must_have_heard_of_count_as_delivered() {
+        let mut progress = Progress::new(1, 1);
+        progress.take("10:20:10,14,18".parse().unwrap());
+        progress.delivered = [14].into();
+        (progress.newest, progress.confirm) = (15, 900);
+        progress.follow(2, 800);
+        let has: Vec<_> = (9..22).filter(|&xid| progress.has(xid)).collect();
+        assert_eq!(has, [9, 11, 12, 13, 14, 15]);
+        assert_eq!((progress.timeline, progress.confirm), (2, 800));
+    }
+
+    proptest! {
+        #[test]
+        fn checkpoints_say_everything_again(whole in progress(), later in progress()) {
+            let mut expected = whole.clone();
+            let mut history = vec![whole.whole().bytes];
+            prop_assert_eq!(Progress::fold(&history), Ok(Some(whole)));
+            let completed: Vec<_> = later.delivered.iter().copied().collect();
+            history.push(later.log_delta(&completed).bytes);
+            history.push(later.table_delta().bytes);
+            expected.delivered.extend(completed);
+            for history in &mut history {
+                let cut = history.slice(..history.len() - 1);
+                prop_assert!(Progress::fold(&[cut]).is_err());
+            }
+            let expected = Progress {
+                phase: expected.phase,
+                system: expected.system,
+                timeline: expected.timeline,
+                seen: expected.seen,
+                delivered: expected.delivered,
+                ..later
+            };
+            prop_assert_eq!(Progress::fold(&history), Ok(Some(expected)));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
+            let bytes = [&[VERSION, b'W'][..], &bytes].concat();
+            let _ = Progress::fold(&[bytes.into()]).is_ok();
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The source that reads the log of Postgres, on real servers.
+
+mod basics;
+mod support;
