@@ -37,6 +37,8 @@ enum Cli {
     Broker(Options),
     /// The library beside what is written by hand, and beside Watermill
     Library(library::Options),
+    /// Of the library, only what goes through Kafka's protocol, beside the client used by hand
+    Kafka(library::KafkaOptions),
     /// Of the library, only the inbox on Postgres, beside a transaction written by hand
     Inbox(library::inbox::Shape),
 }
@@ -124,6 +126,11 @@ fn main() -> ExitCode {
         }
         Cli::Library(options) => {
             let ended = library::run(options);
+            fs::remove_dir_all(options.scratch()).ok();
+            ended
+        }
+        Cli::Kafka(options) => {
+            let ended = library::kafka_alone(options);
             fs::remove_dir_all(options.scratch()).ok();
             ended
         }

@@ -2,7 +2,8 @@
 //! the same records to and from the same kind of topic.
 //!
 //! By hand, publishing keeps as many records under way and hears of each by callback; consuming polls
-//! in a loop, calls the handler, and stores the offset that the client commits every now and then.
+//! in a loop, looks at key, headers and payload as a handler may, and stores the offset that the client
+//! commits every now and then.
 
 use std::collections::VecDeque;
 use std::future::IntoFuture as _;
@@ -15,7 +16,7 @@ use futures_util::FutureExt as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, ThreadedProducer};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
@@ -42,6 +43,7 @@ const SAME_PRODUCER: &[(&str, &str)] = &[("enable.idempotence", "true"), ("acks"
 const SAME_CONSUMER: &[(&str, &str)] = &[
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("queued.max.messages.kbytes", "16384"),
+    ("fetch.queue.backoff.ms", "10"),
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
     ("isolation.level", "read_committed"),
@@ -151,7 +153,7 @@ pub(super) fn handle(runtime: &Runtime, address: &str, topic: &str, amount: Amou
 }
 
 async fn count(State(tally): State<Tally>, Raw(message): Raw) {
-    tally.add(&message);
+    tally.add(message.size());
 }
 
 /// Messages per second in a loop that polls by hand.
@@ -170,12 +172,20 @@ pub(super) fn handle_by_hand(address: &str, topic: &str, amount: Amount) -> Resu
             continue;
         };
         let record = record?;
-        let payload = record.payload().context("a record without payload")?;
-        tally.add_bytes(payload.len());
+        tally.add(size(&record).context("a record without headers")?);
         consumer.store_offset_from_message(&record)?;
     }
     consumer.commit_consumer_state(CommitMode::Sync)?;
     tally.rate()
+}
+
+/// As [`Message::size`]: everything of a record is looked at.
+fn size(record: &BorrowedMessage<'_>) -> Option<usize> {
+    let headers = record.headers()?.iter();
+    let headers: usize = headers
+        .map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len))
+        .sum();
+    Some(record.key()?.len() + record.payload()?.len() + headers)
 }
 
 fn config(address: &str, more: &[(&str, &str)]) -> ClientConfig {
@@ -224,12 +234,8 @@ impl Tally {
         }))
     }
 
-    fn add(&self, message: &Message) {
-        self.add_bytes(message.payload.as_ref().map_or(0, bytes::Bytes::len));
-    }
-
-    fn add_bytes(&self, bytes: usize) {
-        if bytes != PAYLOAD_BYTES {
+    fn add(&self, bytes: usize) {
+        if bytes <= PAYLOAD_BYTES {
             return;
         }
         let counts = &*self.0;

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::Launch;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::runtime::Builder;
 
@@ -80,6 +81,39 @@ impl Options {
     }
 }
 
+/// How only the part through Kafka's protocol is taken.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KafkaOptions {
+    /// The broker to measure on
+    #[arg(long)]
+    wharf: PathBuf,
+    /// A directory on the disk to measure on; it is deleted at the end
+    #[arg(long)]
+    scratch: PathBuf,
+    /// How many messages a round has
+    #[arg(long, default_value_t = 200_000)]
+    messages: u64,
+    /// How many rounds are taken
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+impl KafkaOptions {
+    /// What is deleted at the end.
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+}
+
+/// Where and how often messages go through Kafka's protocol.
+struct Course<'a> {
+    wharf: &'a Path,
+    scratch: &'a Path,
+    watermill: Result<&'a Path, &'a str>,
+    amount: Amount,
+    rounds: usize,
+}
+
 struct Size {
     in_process: u64,
     amount: Amount,
@@ -131,7 +165,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         say(format!("    {}", page::line(figure)));
     }
     say("through Kafka's protocol");
-    let (publish, handle) = through_kafka(options, &size)?;
+    let missing = options.watermill_missing.as_str();
+    let (publish, handle) = through_kafka(&Course {
+        wharf: &options.wharf,
+        scratch: &options.scratch,
+        watermill: options.watermill.as_deref().ok_or(missing),
+        amount: size.amount,
+        rounds: size.rounds,
+    })?;
     say("the inbox");
     let inbox = inbox::measure(size.inbox);
     let inbox_missing = inbox.as_ref().err().map(|error| format!("{error:#}"));
@@ -158,6 +199,37 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Measures only what goes through Kafka's protocol, and says what processor time it takes.
+pub(crate) fn kafka_alone(options: &KafkaOptions) -> Result<()> {
+    if options.scratch.exists() {
+        fs::remove_dir_all(&options.scratch)?;
+    }
+    fs::create_dir_all(&options.scratch)?;
+    let messages = options.messages;
+    let (publish, handle) = through_kafka(&Course {
+        wharf: &options.wharf,
+        scratch: &options.scratch,
+        watermill: Err("it is not asked for"),
+        amount: Amount {
+            messages,
+            warm: messages / 10,
+        },
+        rounds: options.rounds,
+    })?;
+    for (what, through) in [("publish", publish), ("handle", handle)] {
+        let Through {
+            library,
+            by_hand,
+            ratio,
+            ..
+        } = through;
+        say(format!(
+            "{what}: library {library:.0} messages/s, by hand {by_hand:.0}, ratio {ratio:.3}"
+        ));
+    }
+    Ok(())
+}
+
 /// The same in a process whose allocator counts.
 fn allocations(options: &Options, messages: u64) -> Result<Vec<Figure>> {
     let beside = std::env::current_exe()?.with_file_name("wharf-bench-allocations");
@@ -172,6 +244,26 @@ fn allocations(options: &Options, messages: u64) -> Result<Vec<Figure>> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// What one side of a round took.
+struct Taken {
+    /// Messages per second.
+    rate: f64,
+    /// This process's processor time, in nanoseconds for each message.
+    cpu: f64,
+}
+
+/// Runs one side of a round.
+fn taken(messages: u64, run: impl FnOnce() -> Result<f64>) -> Result<Taken> {
+    let used = || {
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        used.tv_sec as f64 * 1e9 + used.tv_nsec as f64
+    };
+    let before = used();
+    let rate = run()?;
+    let cpu = (used() - before) / messages as f64;
+    Ok(Taken { rate, cpu })
+}
+
 /// The rates of one way, round by round.
 #[derive(Default)]
 struct Rates {
@@ -183,7 +275,9 @@ struct Rates {
 }
 
 impl Rates {
-    fn add(&mut self, by_hand: f64, library: f64, watermill: Result<f64>) {
+    fn add(&mut self, by_hand: Taken, library: Taken, watermill: Result<f64>) {
+        let cpu = (library.cpu, by_hand.cpu);
+        let (by_hand, library) = (by_hand.rate, library.rate);
         self.library.push(library);
         self.by_hand.push(by_hand);
         self.ratios.push(library / by_hand);
@@ -193,7 +287,9 @@ impl Rates {
         }
         let watermill = watermill.unwrap_or(f64::NAN);
         say(format!(
-            "    library {library:.0} messages/s, by hand {by_hand:.0}, Watermill {watermill:.0}"
+            "    library {library:.0} messages/s, by hand {by_hand:.0}, Watermill {watermill:.0}; \
+             processor time of a message {:.0} ns, by hand {:.0} ns",
+            cpu.0, cpu.1
         ));
     }
 
@@ -211,38 +307,39 @@ impl Rates {
 }
 
 /// Publishing and handling on one node; each round on topics of its own, in turns.
-fn through_kafka(options: &Options, size: &Size) -> Result<(Through, Through)> {
-    let path = |name: &str| options.scratch.join(name);
-    let launch = Launch::new(&options.wharf, &path("data"), &path("wharf.log"));
+fn through_kafka(course: &Course<'_>) -> Result<(Through, Through)> {
+    let amount = course.amount;
+    let path = |name: &str| course.scratch.join(name);
+    let launch = Launch::new(course.wharf, &path("data"), &path("wharf.log"));
     let node = launch.start()?;
     let address = node.kafka.clone();
     let client = Kafka::new(&address);
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let watermill = |mode: &str, topic: &str| match &options.watermill {
-        Some(program) => watermill::run(program, mode, &address, topic, size.amount),
-        None => Err(anyhow::anyhow!("{}", options.watermill_missing)),
+    let watermill = |mode: &str, topic: &str| match course.watermill {
+        Ok(program) => watermill::run(program, mode, &address, topic, amount),
+        Err(missing) => Err(anyhow::anyhow!("{missing}")),
     };
     let (mut publish, mut handle) = (Rates::default(), Rates::default());
     // The first round only warms up.
-    for round in 0..=size.rounds {
+    for round in 0..=course.rounds {
         let topics = ["by-hand", "library", "watermill"]
             .map(|name| Topic::new(format!("{name}-{round}"), PARTITIONS));
         client.make_all(&topics)?;
         let [by_hand, library, peer] = topics.each_ref().map(|topic| topic.name.as_str());
-        let settle = || limits::write_out(&options.scratch);
-        let amount = size.amount;
+        let settle = || limits::write_out(course.scratch);
+        let taken = |run: &dyn Fn() -> Result<f64>| taken(amount.messages, run);
         settle()?;
-        let hand_rate = kafka::publish_by_hand(&address, by_hand, amount)?;
+        let hand_rate = taken(&|| kafka::publish_by_hand(&address, by_hand, amount))?;
         settle()?;
-        let library_rate = kafka::publish(&runtime, &address, library, amount)?;
+        let library_rate = taken(&|| kafka::publish(&runtime, &address, library, amount))?;
         settle()?;
         let peer_rate = watermill("publish", peer);
         if round > 0 {
             publish.add(hand_rate, library_rate, peer_rate);
         }
         settle()?;
-        let hand_rate = kafka::handle_by_hand(&address, library, amount)?;
-        let library_rate = kafka::handle(&runtime, &address, library, amount)?;
+        let hand_rate = taken(&|| kafka::handle_by_hand(&address, library, amount))?;
+        let library_rate = taken(&|| kafka::handle(&runtime, &address, library, amount))?;
         let peer_rate = watermill("handle", library);
         if round > 0 {
             handle.add(hand_rate, library_rate, peer_rate);

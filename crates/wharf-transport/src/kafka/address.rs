@@ -57,6 +57,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("queue.buffering.max.kbytes", "131072"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("queued.max.messages.kbytes", "16384"),
+    // When that much is there, fetching rests for so long; the default of a second is longer than it
+    // takes to handle it.
+    ("fetch.queue.backoff.ms", "10"),
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
     ("reconnect.backoff.max.ms", "2000"),

@@ -41,16 +41,10 @@ impl Subscribed {
         if count == 0 {
             return None;
         }
-        let taken: Vec<Ready> = state.ready.drain(..count).collect();
-        let bytes: usize = taken.iter().map(|ready| ready.message.size()).sum();
-        state.ready_bytes -= bytes;
-        let stalled = state.stalled;
-        drop(state);
-        if stalled {
-            shared.wake_reader();
-        }
+        let mut bytes = 0;
         let delivery = |ready: Ready| {
             let settle: Arc<dyn Settle> = Arc::clone(shared) as Arc<dyn Settle>;
+            bytes += ready.bytes;
             let Ready {
                 topic,
                 position,
@@ -61,7 +55,14 @@ impl Subscribed {
             } = ready;
             Delivery::new(topic, position, message, attempt, settle, token)
         };
-        Some(Ok(taken.into_iter().map(delivery).collect()))
+        let taken: Vec<Delivery> = state.ready.drain(..count).map(delivery).collect();
+        state.ready_bytes -= bytes;
+        let goes_on = state.full && !state.is_full();
+        drop(state);
+        if goes_on {
+            shared.wake_reader();
+        }
+        Some(Ok(taken))
     }
 }
 

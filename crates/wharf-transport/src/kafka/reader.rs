@@ -21,13 +21,12 @@ use wharf_message::{Timestamp, TopicName};
 use super::context::{Context, Gained, offsets};
 use super::outbox::lock;
 use super::record::{self, Read};
-use super::state::{Committing, Detail, Errand, Kind, Pending, Ready, Shared, State};
+use super::state::{Committing, Detail, Errand, Kind, Pending, READY_MAX, Ready, Shared, State};
 use super::{error, now};
 use crate::log::{Commit, Slot, TopicPartition, detour};
 
-/// Messages that are read and not handed out, and how large they may be together.
-const READY_MAX: usize = 4_000;
-const READY_BYTES_MAX: usize = 16 << 20;
+/// Errands that may be open at a time.
+const ERRANDS_MAX: usize = 4_000;
 /// Messages taken from one partition before the next has its turn.
 const TURN_MAX: usize = 256;
 /// The longest the thread rests, in case nobody wakes it.
@@ -259,8 +258,7 @@ impl Reader {
                 failures: 0,
             });
         } else {
-            state.ready_bytes += ready.message.size();
-            state.ready.push_back(ready);
+            state.make_ready(ready);
         }
     }
 
@@ -302,16 +300,16 @@ impl Reader {
     fn room(&self) -> Option<(usize, Vec<bool>)> {
         let mut state = lock(&self.shared.state);
         let room = READY_MAX.saturating_sub(state.ready.len());
-        let full = room == 0 || state.ready_bytes >= READY_BYTES_MAX;
+        state.full = state.is_full();
         let errands = state.pending.len() + state.later.len() + state.away;
-        let full = full || errands >= READY_MAX;
+        let full = state.full || errands >= ERRANDS_MAX;
         let held = state.hold.has_room();
         let may = |reading: &Reading| {
             let detour = reading.kind != Kind::Messages;
             !full && (held || !detour) && state.tracker.has_room(reading.slot)
         };
         let readable: Vec<bool> = self.readings.iter().map(may).collect();
-        state.stalled = readable.iter().any(|readable| !readable);
+        state.stalled = !state.full && readable.iter().any(|readable| !readable);
         let has_room = |reading: &Reading| state.tracker.has_room(reading.slot);
         state.awaits_settlements = !self.readings.iter().all(has_room);
         (!full && readable.contains(&true)).then_some((room, readable))
@@ -427,6 +425,7 @@ fn take_one(state: &mut State, reading: &Reading, offset: i64, read: Read, now: 
             offset,
         }),
         message: wharf_message::Message::default(),
+        bytes: 0,
         attempt: 1,
     };
     let mut due = Timestamp::ZERO;
@@ -460,13 +459,13 @@ fn take_one(state: &mut State, reading: &Reading, offset: i64, read: Read, now: 
             ready.message = message;
         }
     }
+    ready.bytes = ready.message.size();
     let waits = due > now || matches!(reading.kind, Kind::Scheduled(_));
     if waits {
-        let bytes = ready.message.size();
+        let bytes = ready.bytes;
         state.hold.push(due, slot, token, ready, bytes);
     } else {
-        state.ready_bytes += ready.message.size();
-        state.ready.push_back(ready);
+        state.make_ready(ready);
     }
 }
 

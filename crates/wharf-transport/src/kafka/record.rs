@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
-use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
+use bytes::{Bytes, BytesMut};
+use rdkafka::message::{
+    BorrowedHeaders, BorrowedMessage, Header, Headers as Heads, Message as _, OwnedHeaders,
+};
 use wharf_message::transport::Error;
 use wharf_message::{Headers, Message, Timestamp, header};
 
@@ -35,6 +37,9 @@ const KNOWN: &[&str] = &[
     header::ORIGIN_OFFSET,
 ];
 
+/// The room that is made for a header's value before it is seen.
+const VALUE_BYTES: usize = 32;
+
 /// A record as it was read.
 #[derive(Debug)]
 pub(super) enum Read {
@@ -44,24 +49,15 @@ pub(super) enum Read {
     Unreadable(Message, OwnedHeaders),
 }
 
-/// Reads a record.
+/// Reads a record: key, payload and the values of the headers are copied into one piece of memory.
 pub(super) fn read(record: &BorrowedMessage<'_>) -> Read {
-    let mut message = Message {
-        key: record.key().map(Bytes::copy_from_slice),
-        payload: record.payload().map(Bytes::copy_from_slice),
-        headers: Headers::default(),
-        timestamp: record.timestamp().to_millis().map(Timestamp::from_millis),
-    };
-    let Some(raw) = record.headers() else {
-        return Read::Message(message);
-    };
+    let raw = record.headers();
     // The client library panics on a name that is not UTF-8, and has no other way to ask for it.
-    match catch_unwind(AssertUnwindSafe(|| headers(raw))) {
-        Ok(headers) => {
-            message.headers = headers;
-            Read::Message(message)
-        }
-        Err(_) => Read::Unreadable(message, raw.detach()),
+    let whole = catch_unwind(AssertUnwindSafe(|| copy(record, raw)));
+    match (whole, raw) {
+        (Ok(message), _) => Read::Message(message),
+        (Err(_), Some(raw)) => Read::Unreadable(copy(record, None), raw.detach()),
+        (Err(_), None) => Read::Message(copy(record, None)),
     }
 }
 
@@ -81,14 +77,29 @@ pub(super) fn with_readable(mut message: Message, raw: &OwnedHeaders) -> Message
     message
 }
 
-fn headers(raw: &rdkafka::message::BorrowedHeaders) -> Headers {
-    let mut headers = Headers::with_capacity(raw.count());
-    for Header { key, value } in raw.iter() {
+fn copy(record: &BorrowedMessage<'_>, raw: Option<&BorrowedHeaders>) -> Message {
+    let (key, payload) = (record.key(), record.payload());
+    let count = raw.map_or(0, Heads::count);
+    let bytes = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
+    // Where the values do not fit into this, another piece is made for them.
+    let mut memory = BytesMut::with_capacity(bytes + count * VALUE_BYTES);
+    let mut kept = |part: &[u8]| {
+        memory.extend_from_slice(part);
+        memory.split().freeze()
+    };
+    let (key, payload) = (key.map(&mut kept), payload.map(&mut kept));
+    let mut headers = Headers::with_capacity(count);
+    for Header { key, value } in raw.into_iter().flat_map(Heads::iter) {
         let known = KNOWN.iter().find(|known| **known == key);
         let name = known.map_or_else(|| Cow::Owned(key.to_owned()), |known| Cow::Borrowed(*known));
-        headers.push_raw(name, value.map(Bytes::copy_from_slice));
+        headers.push_raw(name, value.map(&mut kept));
     }
-    headers
+    Message {
+        key,
+        payload,
+        headers,
+        timestamp: record.timestamp().to_millis().map(Timestamp::from_millis),
+    }
 }
 
 /// The headers of a message as those of a record; `None` when there are none.

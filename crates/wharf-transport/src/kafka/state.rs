@@ -27,6 +27,10 @@ use crate::log::{Commit, Hold, Slot, TopicPartition, Tracker};
 
 /// Deliveries of one partition that are remembered behind one that is not settled.
 const SPAN_MAX: usize = 100_000;
+/// Messages that are read and not handed out, and how large they may be together. Few enough to stay
+/// in a processor's cache until they are handled.
+pub(super) const READY_MAX: usize = 1_024;
+const READY_BYTES_MAX: usize = 16 << 20;
 /// Messages that wait for their time, and how large those kept in memory may be together.
 const HELD_MAX: usize = 100_000;
 const HELD_BYTES_MAX: usize = 16 << 20;
@@ -50,6 +54,8 @@ pub(super) struct Ready {
     pub(super) topic: TopicName,
     pub(super) position: Option<Position>,
     pub(super) message: Message,
+    /// The size of the message.
+    pub(super) bytes: usize,
     pub(super) attempt: u32,
 }
 
@@ -119,7 +125,9 @@ pub(super) struct State {
     pub(super) ended: Option<Error>,
     /// The connection is lost, and that was told.
     pub(super) outage: bool,
-    /// The reader waits for room.
+    /// There is so much in `ready` that nothing more is read before it is half empty.
+    pub(super) full: bool,
+    /// The reader waits for room that a settlement may make.
     pub(super) stalled: bool,
     /// A settlement may let the reader go on.
     pub(super) awaits_settlements: bool,
@@ -161,6 +169,7 @@ impl State {
             failure: None,
             ended: None,
             outage: false,
+            full: false,
             stalled: false,
             awaits_settlements: false,
             closing: Vec::new(),
@@ -177,13 +186,31 @@ impl State {
     /// A delivery is done.
     pub(super) fn settle(&mut self, token: Token) {
         self.tracker.settle(token);
-        self.details.remove(&token);
+        // Few have one, and most subscriptions none: nothing is looked for there.
+        if !self.details.is_empty() {
+            self.details.remove(&token);
+        }
     }
 
     /// A delivery is to be delivered again.
     pub(super) fn release(&mut self, token: Token) {
         self.tracker.release(token);
         self.details.remove(&token);
+    }
+
+    /// Puts down what is to be handed out.
+    pub(super) fn make_ready(&mut self, ready: Ready) {
+        self.ready_bytes += ready.bytes;
+        self.ready.push_back(ready);
+    }
+
+    /// Whether there is enough in `ready` for now: once it is full, until it is half empty.
+    pub(super) fn is_full(&self) -> bool {
+        let (count_max, bytes_max) = match self.full {
+            true => (READY_MAX / 2, READY_BYTES_MAX / 2),
+            false => (READY_MAX, READY_BYTES_MAX),
+        };
+        self.ready.len() >= count_max || self.ready_bytes >= bytes_max
     }
 
     /// A partition is not ours any more: what was read of it goes back. Its watermark, if the broker
@@ -205,7 +232,7 @@ impl State {
         let (tracker, bytes) = (&mut self.tracker, &mut self.ready_bytes);
         self.ready.retain(|ready| {
             if ready.slot == slot {
-                *bytes -= ready.message.size();
+                *bytes -= ready.bytes;
                 tracker.release(ready.token);
             }
             ready.slot != slot
@@ -386,6 +413,7 @@ impl Shared {
             topic: detail.topic.clone(),
             position: detail.position,
             message,
+            bytes,
             attempt: detail.attempt,
         };
         state.details.insert(token, detail);
@@ -393,5 +421,44 @@ impl Shared {
             .hold
             .push(now().after(after), slot, token, ready, bytes);
         state.stalled = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_full_nothing_is_read_before_half_of_it_is_handed_out() {
+        let mut state = State::new();
+        let topic = TopicName::new("orders").expect("valid");
+        let partition = TopicPartition {
+            topic: topic.clone(),
+            partition: 0,
+        };
+        let slot = state.tracker.assign(partition, None);
+        let ready = |bytes| Ready {
+            slot,
+            token: 0,
+            topic: topic.clone(),
+            position: None,
+            message: Message::default(),
+            bytes,
+            attempt: 1,
+        };
+        for _ in 0..READY_MAX {
+            assert!(!state.is_full());
+            state.make_ready(ready(1));
+        }
+        assert!(state.is_full());
+        state.full = true;
+        while state.is_full() {
+            let taken = state.ready.pop_front().expect("there are some");
+            state.ready_bytes -= taken.bytes;
+        }
+        assert_eq!(state.ready.len(), READY_MAX / 2 - 1);
+        state.full = false;
+        state.make_ready(ready(READY_BYTES_MAX));
+        assert!(state.is_full());
     }
 }
