@@ -6,6 +6,7 @@
 //! connection alive from elsewhere.
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -50,6 +51,12 @@ pub struct Batch {
 pub trait Source: Send + Sync {
     /// What it reads, for people: `postgres log of shop.public.outbox`.
     fn describe(&self) -> String;
+
+    /// Whether nobody else serves it, as far as can be said: asked before the target is opened, so
+    /// that a relay that stands by does not end whoever delivers there. `run` decides.
+    fn ready(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        std::future::ready(Ok(())).boxed()
+    }
 
     /// Reads until trouble comes. Dropping the future ends the reading and gives up the source for
     /// others; what was not confirmed comes again.

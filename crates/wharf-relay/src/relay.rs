@@ -138,6 +138,9 @@ impl Relay {
 
     /// Until trouble comes.
     async fn serve(&self) -> Trouble {
+        if let Err(trouble) = self.source.ready().await {
+            return trouble;
+        }
         let opened = match self.target.open(&self.name).await {
             Ok(opened) => opened,
             Err(trouble) => return trouble,

@@ -3,11 +3,20 @@
 //! Needs no right to replicate and works behind connection poolers. What each database promises, and
 //! by which means, is said in its module.
 
+mod backend;
+mod lease;
 mod name;
+mod pace;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod run;
+mod settings;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "postgres")]
 mod time;
 mod trouble;
 
-pub use name::TableName;
+pub(crate) use name::table_name;
+pub use settings::Settings;
+pub use wharf_outbox::TableName;

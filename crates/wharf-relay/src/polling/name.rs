@@ -1,85 +1,48 @@
-//! Names of tables, as the database has them, quoted so that nothing in them is read as SQL.
-
-use std::fmt;
+//! Names in statements, quoted so that nothing in them is read as SQL.
 
 use wharf_message::Code;
+use wharf_outbox::{InvalidTableName, TableName};
 
 use crate::Trouble;
 
-/// The longest name of a table or a schema that any of the databases has, in bytes, with room.
-const PART_BYTES_MAX: usize = 255;
+/// The table of leases and cursors, beside every outbox.
+const CURSOR: &str = "wharf_outbox_cursor";
 
-/// A table, perhaps with its schema (a database in MySQL's words) before it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TableName {
-    schema: Option<String>,
-    table: String,
+/// The table of this name, perhaps with its schema before it.
+pub(crate) fn table_name(name: &str) -> Result<TableName, Trouble> {
+    name.parse().map_err(|error: InvalidTableName| {
+        let fix = "give the name as the database has it, such as shop.wharf_outbox";
+        Trouble::refused(Code::OUTBOX_NOT_INSTALLED, error.to_string(), fix)
+    })
 }
 
-impl TableName {
-    /// `wharf_outbox`, `shop.wharf_outbox`: letters of different case are different.
-    ///
-    /// # Errors
-    /// A part is empty, too long, or has a control character.
-    pub fn new(name: &str) -> Result<Self, Trouble> {
-        let (schema, table) = match name.split_once('.') {
-            Some((schema, table)) => (Some(schema), table),
-            None => (None, name),
-        };
-        for part in schema.into_iter().chain([table]) {
-            let odd = part.is_empty() || part.len() > PART_BYTES_MAX;
-            if odd || part.chars().any(char::is_control) {
-                let what = format!("{name:?} is no name of a table");
-                let fix = "give the name as the database has it, such as shop.wharf_outbox";
-                return Err(Trouble::refused(Code::OUTBOX_NOT_INSTALLED, what, fix));
-            }
-        }
-        Ok(Self {
-            schema: schema.map(str::to_owned),
-            table: table.to_owned(),
-        })
-    }
-
-    /// The schema, if it was given.
-    pub fn schema(&self) -> Option<&str> {
-        self.schema.as_deref()
-    }
-
-    /// The table's own name.
-    pub fn table(&self) -> &str {
-        &self.table
-    }
-
-    /// Another table in the same place.
-    #[must_use]
-    pub fn sibling(&self, table: &str) -> Self {
-        Self {
-            schema: self.schema.clone(),
-            table: table.to_owned(),
-        }
-    }
-
-    /// For a statement, in quotes: `"` in the standard and in SQLite, `` ` `` in MySQL.
-    pub fn quoted(&self, quote: char) -> String {
-        let parts = self.schema.iter().chain([&self.table]);
-        let parts: Vec<_> = parts.map(|part| quoted(part, quote)).collect();
-        parts.join(".")
-    }
-}
-
-/// A name for a statement, in quotes.
+/// A name for a statement, in the quotes of the dialect.
 pub(crate) fn quoted(name: &str, quote: char) -> String {
     let doubled: String = [quote, quote].iter().collect();
     format!("{quote}{}{quote}", name.replace(quote, &doubled))
 }
 
-impl fmt::Display for TableName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(schema) = &self.schema {
-            write!(formatter, "{schema}.")?;
-        }
-        formatter.write_str(&self.table)
+/// A table for a statement.
+pub(crate) fn quoted_table(table: &TableName, quote: char) -> String {
+    beside(table, table.name(), quote)
+}
+
+/// Another table in the same schema.
+pub(crate) fn beside(table: &TableName, name: &str, quote: char) -> String {
+    let name = quoted(name, quote);
+    match table.schema() {
+        Some(schema) => format!("{}.{name}", quoted(schema, quote)),
+        None => name,
     }
+}
+
+/// The name of the cursor table that belongs to an outbox.
+pub(crate) fn cursor_of(table: &TableName) -> TableName {
+    let name = match table.schema() {
+        Some(schema) => format!("{schema}.{CURSOR}"),
+        None => CURSOR.to_owned(),
+    };
+    name.parse().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,14 +51,13 @@ mod tests {
 
     #[test]
     fn nothing_in_a_name_is_read_as_sql() {
-        let name = TableName::new("sh\"op.out`box; DROP").unwrap();
-        assert_eq!(name.quoted('"'), r#""sh""op"."out`box; DROP""#);
-        assert_eq!(name.quoted('`'), "`sh\"op`.`out``box; DROP`");
-        assert_eq!(name.sibling("c").to_string(), "sh\"op.c");
-        assert_eq!(TableName::new("a").unwrap().quoted('"'), "\"a\"");
-        for wrong in ["", ".a", "a.", "a\nb", &"x".repeat(256)] {
-            let trouble = TableName::new(wrong).unwrap_err();
-            assert_eq!(trouble.code, Code::OUTBOX_NOT_INSTALLED, "{wrong}");
-        }
+        assert_eq!(quoted("a\"; DROP", '"'), "\"a\"\"; DROP\"");
+        assert_eq!(quoted("a`b", '`'), "`a``b`");
+        let table: TableName = "shop.Outbox".parse().unwrap();
+        assert_eq!(quoted_table(&table, '"'), "\"shop\".\"Outbox\"");
+        assert_eq!(beside(&table, "old", '`'), "`shop`.`old`");
+        assert_eq!(cursor_of(&table).to_string(), "shop.wharf_outbox_cursor");
+        let plain = TableName::default();
+        assert_eq!(cursor_of(&plain).to_string(), "wharf_outbox_cursor");
     }
 }

@@ -6,6 +6,7 @@ use sqlx::error::DatabaseError;
 use wharf_message::Code;
 
 use super::TableName;
+use super::name::{quoted, quoted_table};
 use crate::Trouble;
 
 /// Who was refused what: the names that a statement needs.
@@ -45,6 +46,23 @@ pub(crate) fn missing(table: &TableName) -> Trouble {
     Trouble::refused(Code::OUTBOX_NOT_INSTALLED, what, fix)
 }
 
+/// The table lacks a column that messages are made of.
+pub(crate) fn lacking(table: &TableName, quote: char, column: &str) -> Trouble {
+    let definition = match column {
+        "payload" if quote == '"' => "bytea",
+        "payload" => "LONGBLOB",
+        "id" if quote == '"' => "uuid NOT NULL DEFAULT gen_random_uuid()",
+        "id" => "CHAR(36) NOT NULL DEFAULT (UUID())",
+        _ => "varchar(255) NOT NULL DEFAULT ''",
+    };
+    let (name, quoted) = (quoted_table(table, quote), quoted(column, quote));
+    let what = format!("the table {table} has no column {column}");
+    let fix = format!(
+        "ALTER TABLE {name} ADD COLUMN {quoted} {definition}, or name the column in the source's settings"
+    );
+    Trouble::refused(Code::OUTBOX_TABLE_WRONG, what, fix)
+}
+
 fn refused(error: &dyn DatabaseError, asked: Asked<'_>) -> Option<Trouble> {
     let Asked { user, table, .. } = asked;
     let (quote, rights) = (asked.quote, asked.rights);
@@ -65,10 +83,10 @@ fn refused(error: &dyn DatabaseError, asked: Asked<'_>) -> Option<Trouble> {
         ),
         Kind::Right => {
             let (table, user) = (
-                table.quoted(quote),
+                quoted_table(table, quote),
                 match quote {
                     '`' => format!("'{user}'"),
-                    _ => super::name::quoted(user, quote),
+                    _ => quoted(user, quote),
                 },
             );
             Trouble::refused(

@@ -278,7 +278,7 @@ impl PostgresLog {
         }
         let publication = refusal::quoted(&self.publication);
         if control.has_publication().await? {
-            let table = self.table.quoted('"');
+            let table = self.table.quoted::<sqlx::Postgres>();
             let what = format!("the publication {publication} does not have inserts into {table}");
             let fix = format!(
                 "ALTER PUBLICATION {publication} ADD TABLE {table}, and ALTER PUBLICATION {publication} \

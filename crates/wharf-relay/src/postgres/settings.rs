@@ -8,8 +8,8 @@ use sqlx::postgres::PgConnectOptions;
 use wharf_message::Code;
 
 use super::refusal::{Names, quoted};
-use crate::polling::TableName;
 use crate::polling::postgres::Table;
+use crate::polling::{TableName, table_name};
 use crate::{Kind, Trouble};
 
 /// The longest name that Postgres has, in bytes.
@@ -80,7 +80,7 @@ impl PostgresLog {
         }
         Ok(Self {
             url: url.into(),
-            table: TableName::new(table)?,
+            table: table_name(table)?,
             publication: slot.clone(),
             slot,
             columns: COLUMNS.map(str::to_owned).to_vec(),
@@ -171,7 +171,7 @@ impl PostgresLog {
         let options = PgConnectOptions::from_str(&self.url).unwrap_or_default();
         Names {
             user: options.get_username().to_owned(),
-            table: self.table.quoted('"'),
+            table: self.table.quoted::<sqlx::Postgres>(),
             slot: self.slot.clone(),
             publication: self.publication.clone(),
         }
@@ -179,7 +179,7 @@ impl PostgresLog {
 
     /// The table where checkpoints are kept when the target keeps none, quoted.
     pub(super) fn cursor(&self) -> String {
-        self.table.sibling("wharf_outbox_cursor").quoted('"')
+        self.table.quoted_cursor::<sqlx::Postgres>()
     }
 
     /// The command that makes the slot.
@@ -237,7 +237,7 @@ impl PostgresLog {
         let Some(lacking) = self.columns.iter().find(|name| !has(name)) else {
             return Ok(());
         };
-        let (column, table) = (quoted(lacking), self.table.quoted('"'));
+        let (column, table) = (quoted(lacking), self.table.quoted::<sqlx::Postgres>());
         let definition = match lacking.as_str() {
             "id" => "uuid NOT NULL DEFAULT gen_random_uuid()",
             "payload" => "bytea",

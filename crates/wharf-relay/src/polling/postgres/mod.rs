@@ -14,6 +14,10 @@
 //! A transaction that writes and stays open holds back all rows behind it, wherever in the server it
 //! is; [`Lag::held_by`](crate::Lag::held_by) names it.
 
+mod checkpoint;
+mod held;
+mod polling;
 mod table;
 
+pub use polling::source;
 pub use table::{Position, Read, Table, Until};

@@ -13,11 +13,11 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _, ValueRef as _};
 use wharf_message::{Code, Timestamp};
 
-use crate::polling::TableName;
-use crate::polling::name::quoted;
+use crate::polling::name::{quoted, quoted_table};
 use crate::polling::time::rfc3339;
-use crate::polling::trouble::{Asked, missing, trouble};
+use crate::polling::trouble::{Asked, lacking, missing, trouble};
 use crate::{Column, Columns, Kind, Place, Row, Trouble};
+use wharf_outbox::TableName;
 
 /// From the Unix epoch to Postgres's, 2000-01-01, in microseconds.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -117,7 +117,7 @@ impl Table {
             WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
             ORDER BY a.attnum",
         )
-        .bind(name.quoted('"'))
+        .bind(quoted_table(name, '"'))
         .fetch_all(&mut *connection)
         .await
         .map_err(|error| trouble(&error, asked(name, user)))?;
@@ -166,6 +166,18 @@ impl Table {
     /// A column is missing or has another type; with the statement that mends it.
     pub fn check_ordered(&self) -> Result<(), Trouble> {
         self.unordered.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether it has these columns.
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn check_columns(&self, wanted: &[String]) -> Result<(), Trouble> {
+        let lacks = |wanted: &&String| !self.columns.iter().any(|column| column.name == **wanted);
+        match wanted.iter().find(lacks) {
+            Some(column) => Err(lacking(&self.name, '"', column)),
+            None => Ok(()),
+        }
     }
 
     /// Reads the rows behind a position, without those of the transactions to skip, until there are
@@ -217,7 +229,7 @@ impl Table {
     /// The statement of a page. The limit is inside, so that the planner reads the index in order
     /// instead of sorting everything that is behind.
     fn page(&self, until: Until, skip: bool) -> String {
-        let (list, name) = (&self.list, self.name.quoted('"'));
+        let (list, name) = (&self.list, quoted_table(&self.name, '"'));
         let horizon = "AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())";
         let (until, next) = match until {
             Until::Horizon => (horizon.to_owned(), 4),
@@ -242,7 +254,7 @@ impl Table {
     /// # Errors
     /// The database refuses.
     pub async fn declare_all(&self, connection: &mut PgConnection) -> Result<(), Trouble> {
-        let (list, name) = (&self.list, self.name.quoted('"'));
+        let (list, name) = (&self.list, quoted_table(&self.name, '"'));
         let (first, order) = match self.unordered {
             None => (
                 "transaction_id, sequence::int8",
@@ -348,7 +360,7 @@ impl Wanted {
         table: &TableName,
         described: &[(String, String, String)],
     ) -> Option<Trouble> {
-        let (column, name) = (self.column, table.quoted('"'));
+        let (column, name) = (self.column, quoted_table(table, '"'));
         let add = format!("ALTER TABLE {name} ADD COLUMN {column} {}", self.definition);
         let found = described.iter().find(|(name, ..)| name == column);
         let (what, fix) = match found {

@@ -1,4 +1,6 @@
 //! Polling sources against real databases.
 
 mod databases;
+mod flow;
+mod relays;
 mod table;

@@ -1,16 +1,16 @@
 //! Pages of the table in Postgres, beside transactions that are open.
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use wharf_message::Code;
 use wharf_relay::polling::TableName;
 use wharf_relay::polling::postgres::{Position, Read, Table, Until};
 use wharf_relay::{Kind, TroubleKind};
 
-use super::databases::{case, postgres, run};
+use super::databases::{Server as _, case, run};
 
 const NO_LIMIT: (u32, usize) = (1000, usize::MAX);
 
-const CREATE: &str = "CREATE TABLE \"Odd outbox\" (
+const CREATE: &str = "CREATE TABLE \"Odd-outbox\" (
     id uuid NOT NULL, aggregatetype varchar(255) NOT NULL, aggregateid varchar(255) NOT NULL,
     type text NOT NULL, payload jsonb, raw bytea, flag boolean, amount numeric, small smallint,
     created_at timestamptz, transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -18,7 +18,7 @@ const CREATE: &str = "CREATE TABLE \"Odd outbox\" (
 
 fn insert(aggregate: &str) -> String {
     format!(
-        "INSERT INTO \"Odd outbox\" (id, aggregatetype, aggregateid, type, payload, raw, flag, amount,
+        "INSERT INTO \"Odd-outbox\" (id, aggregatetype, aggregateid, type, payload, raw, flag, amount,
             small, created_at)
         VALUES ('6F9619FF-8B86-D011-B42D-00CF4FC964FF', 'order', '{aggregate}', 'made', '{{\"a\": 1}}',
             '\\xff00', true, 1.50, -3, '2026-11-22 09:16:04.000001+01')"
@@ -26,7 +26,7 @@ fn insert(aggregate: &str) -> String {
 }
 
 fn name() -> TableName {
-    TableName::new("Odd outbox").unwrap()
+    "Odd-outbox".parse().unwrap()
 }
 
 async fn table(pool: &PgPool) -> Table {
@@ -70,16 +70,16 @@ async fn execute(connection: &mut PgConnection, sql: String) {
 #[test]
 fn values_of_every_type_come_in_the_form_that_their_kind_says() {
     case(async {
-        let (pool, _) = postgres().await;
+        let (pool, _) = Postgres::empty().await;
         let table = table(&pool).await;
         run(&pool, insert("a")).await;
-        let nulls = "INSERT INTO \"Odd outbox\" (id, aggregatetype, aggregateid, type)
+        let nulls = "INSERT INTO \"Odd-outbox\" (id, aggregatetype, aggregateid, type)
             VALUES (gen_random_uuid(), '', '', '')";
         run(&pool, nulls).await;
         let mut connection = pool.acquire().await.unwrap();
         let first = Position::before(0);
-        let read = table.read(&mut connection, first, Until::Horizon, &[], NO_LIMIT);
-        let read = read.await.unwrap();
+        let (until, limit) = (Until::Snapshot, NO_LIMIT);
+        let read = page(&table, &mut connection, first, until, (&[], limit)).await;
         let row = &read.rows[0];
         let value = |name: &str| {
             let (kind, value) = row.get(name).unwrap();
@@ -111,7 +111,7 @@ fn values_of_every_type_come_in_the_form_that_their_kind_says() {
 #[test]
 fn rows_behind_an_open_transaction_wait_for_it_and_come_after_its_own() {
     case(async {
-        let (pool, options) = postgres().await;
+        let (pool, options) = Postgres::empty().await;
         let table = table(&pool).await;
         let mut early = PgConnection::connect_with(&options).await.unwrap();
         // It has its id first and its row's number last.
@@ -141,12 +141,12 @@ fn rows_behind_an_open_transaction_wait_for_it_and_come_after_its_own() {
 #[test]
 fn a_backlog_is_read_from_one_snapshot_with_and_without_an_order() {
     case(async {
-        let (pool, options) = postgres().await;
+        let (pool, options) = Postgres::empty().await;
         let table = table(&pool).await;
         for aggregate in ["a", "b", "c"] {
             run(&pool, insert(aggregate)).await;
         }
-        let alter = "ALTER TABLE \"Odd outbox\" DROP COLUMN sequence";
+        let alter = "ALTER TABLE \"Odd-outbox\" DROP COLUMN sequence";
         for ordered in [true, false] {
             // A new connection, as after every change of a table.
             let mut reader = PgConnection::connect_with(&options).await.unwrap();
@@ -180,7 +180,7 @@ fn a_backlog_is_read_from_one_snapshot_with_and_without_an_order() {
 #[test]
 fn what_a_table_lacks_is_told_with_the_statement_that_adds_it() {
     case(async {
-        let (pool, _) = postgres().await;
+        let (pool, _) = Postgres::empty().await;
         let mut connection = pool.acquire().await.unwrap();
         let missing = Table::describe(&mut connection, &name(), "relay").await;
         let missing = missing.unwrap_err();
@@ -190,7 +190,7 @@ fn what_a_table_lacks_is_told_with_the_statement_that_adds_it() {
         );
         run(
             &pool,
-            "CREATE TABLE \"Odd outbox\" (id uuid, sequence text)",
+            "CREATE TABLE \"Odd-outbox\" (id uuid, sequence text)",
         )
         .await;
         for column in ["transaction_id", "sequence"] {

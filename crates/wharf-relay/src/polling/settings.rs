@@ -1,0 +1,51 @@
+//! How a polling source works.
+
+use std::time::Duration;
+
+use super::name::table_name;
+use crate::Trouble;
+use wharf_outbox::TableName;
+
+/// How a polling source works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The name of the row of the cursor table that says who serves and how far: the relay's name.
+    pub source: String,
+    /// The outbox table.
+    pub table: TableName,
+    /// Columns that the table must have.
+    pub columns: Vec<String>,
+    /// How long rows stay in the table after they are durable at the target; `None` is for ever.
+    pub keep: Option<Duration>,
+    /// How long a source may be held back by one transaction before it warns.
+    pub held_after: Duration,
+    /// How long the lease lasts without being renewed, which is done three times as often: another
+    /// relay takes over so long after this one was lost.
+    pub lease: Duration,
+    /// The longest wait between two looks at the table.
+    pub idle_max: Duration,
+    /// In MySQL and MariaDB, without the right to see other transactions (`PROCESS`): how long a
+    /// single `INSERT` may take at most. A number that is missing for longer counts as rolled back
+    /// when no lock is on it.
+    pub insert_max: Duration,
+}
+
+impl Settings {
+    /// What is usual, for this row of the cursor table and this outbox table.
+    ///
+    /// # Errors
+    /// The name of the table is none.
+    pub fn new(source: impl Into<String>, table: &str) -> Result<Self, Trouble> {
+        let columns = ["id", "aggregatetype", "aggregateid", "type", "payload"];
+        Ok(Self {
+            source: source.into(),
+            table: table_name(table)?,
+            columns: columns.map(str::to_owned).to_vec(),
+            keep: Some(Duration::from_secs(24 * 3600)),
+            held_after: Duration::from_secs(10),
+            lease: Duration::from_secs(6),
+            idle_max: Duration::from_millis(250),
+            insert_max: Duration::from_secs(60),
+        })
+    }
+}
