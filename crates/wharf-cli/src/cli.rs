@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
 use crate::{
-    config, consume, demo, explain, group, ingest, produce, quota, serve, test_duplicates, topic,
-    transaction,
+    config, consume, demo, explain, group, ingest, outbox, produce, quota, serve, test_duplicates,
+    topic, transaction,
 };
 
 /// The command did what it was asked.
@@ -138,6 +138,9 @@ enum Command {
     /// List, set and delete quotas
     #[command(subcommand)]
     Quota(quota::Command),
+    /// Create the outbox table of a service
+    #[command(subcommand)]
+    Outbox(outbox::Command),
     /// Send the rows of a CSV or JSON Lines file to a topic, each once
     Ingest(ingest::Ingest),
     /// Test consumers: what duplicates, crashes and another order do to them
@@ -175,6 +178,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Group(command) => group::run(command),
         Command::Transaction(command) => transaction::run(command),
         Command::Quota(command) => quota::run(command),
+        Command::Outbox(command) => outbox::run(command),
         Command::Ingest(ingest) => ingest.run(),
         Command::Test(command) => test_duplicates::run(command),
         Command::Config(command) => config::run(command),
@@ -257,6 +261,7 @@ mod tests {
             .filter_map(|code| wharf_server::page(*code));
         let others = [
             include_str!("../../../docs/how-to/configure.md"),
+            include_str!("../../../docs/how-to/publish-through-the-outbox.md"),
             include_str!("../../../docs/how-to/quotas.md"),
             include_str!("../../../docs/how-to/test-for-duplicates.md"),
             include_str!("../../../docs/how-to/transactions.md"),

@@ -18,6 +18,7 @@ mod explain;
 mod group;
 mod ingest;
 mod logging;
+mod outbox;
 mod output;
 mod pace;
 mod place;

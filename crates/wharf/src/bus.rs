@@ -365,7 +365,7 @@ impl fmt::Debug for Bus {
 }
 
 /// The message with its times.
-fn timed(outgoing: Outgoing, now: Timestamp) -> Message {
+pub(crate) fn timed(outgoing: Outgoing, now: Timestamp) -> Message {
     let mut message = outgoing.message;
     let due = match outgoing.when {
         When::Now => None,
@@ -396,17 +396,18 @@ impl Shared {
         }
     }
 
-    /// What came of a message, ready to be sent.
+    /// What came of a message, ready to be sent; the `first` of it has this number for its id.
     pub(crate) fn outputs(
         &self,
         effects: Effects,
         handled: &Headers,
         cause: &Cause,
+        first: usize,
     ) -> Result<Vec<(TopicName, Message)>, Failed> {
         let now = self.clock.now();
         let mut outputs = effects.ready;
         outputs.reserve(effects.outgoing.len());
-        for (nth, outgoing) in effects.outgoing.into_iter().enumerate() {
+        for (nth, outgoing) in (first..).zip(effects.outgoing) {
             let is_reply = outgoing.to == Target::Requester;
             let topic = match &outgoing.to {
                 Target::Topic(topic) => topic.clone(),

@@ -159,6 +159,15 @@ impl Cause {
         }
     }
 
+    /// The same, for what is written to an outbox, so that its ids are not those of what is returned.
+    #[cfg(feature = "sql")]
+    pub(crate) fn in_outbox(self) -> Self {
+        Self {
+            name: format!("{}\noutbox", self.name),
+            ..self
+        }
+    }
+
     /// The id of the `nth` message that comes of it: the same however often it is handled.
     fn derived_id(&self, nth: usize) -> String {
         let name = format!("{}\n{nth}", self.name);

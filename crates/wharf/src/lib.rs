@@ -44,6 +44,8 @@ mod handler;
 #[cfg(feature = "sql")]
 mod inbox;
 mod incoming;
+#[cfg(feature = "sql")]
+pub mod outbox;
 mod outcome;
 pub mod policy;
 mod request;

@@ -5,6 +5,7 @@ mod basics;
 mod commands;
 mod crowd;
 mod duplicates;
+mod outbox;
 mod quotas;
 mod run;
 mod serve;

@@ -138,7 +138,7 @@ impl Run<'_> {
         if has_default {
             self.delete(connection, &default).await?;
             let sql = format!(
-                "SELECT count(*) FROM (SELECT FROM {default} LIMIT {MOVE_ROWS_MAX}) AS some"
+                "SELECT count(*) FROM (SELECT FROM {default} LIMIT {MOVE_ROWS_MAX}) AS counted"
             );
             let left: i64 = sqlx::query_scalar(checked(sql))
                 .fetch_one(connection)
@@ -348,7 +348,7 @@ impl Day<'_> {
     ) -> Result<i64, sqlx::Error> {
         let (default, range, most) = (self.default, self.range(), MOVE_ROWS_MAX + 1);
         let sql = format!(
-            "SELECT count(*) FROM (SELECT FROM ONLY {default} WHERE {range} LIMIT {most}) AS some"
+            "SELECT count(*) FROM (SELECT FROM ONLY {default} WHERE {range} LIMIT {most}) AS counted"
         );
         sqlx::query_scalar(checked(sql))
             .fetch_one(&mut **transaction)

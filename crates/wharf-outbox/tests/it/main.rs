@@ -1,4 +1,4 @@
-//! The inbox on the real databases: Postgres, MariaDB and SQLite.
+//! Inbox and outbox on the real databases: Postgres, MariaDB and SQLite.
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "test binary")]
 
 mod classes;
@@ -7,6 +7,7 @@ mod high_water;
 mod once;
 mod outbox;
 mod races;
+mod room;
 mod support;
 mod tables;
 mod windows;

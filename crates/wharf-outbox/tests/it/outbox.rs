@@ -450,3 +450,46 @@ fn a_name_that_leaves_no_room_for_partitions_is_refused() {
         outbox.install(&pool).await.unwrap();
     });
 }
+
+#[test]
+fn a_message_in_the_log_alone_is_there_when_its_transaction_is_committed() {
+    case(async {
+        let pool = Postgres::empty().await;
+        let slot = format!("emitted_{}", std::process::id());
+        let create = "SELECT FROM pg_create_logical_replication_slot($1, 'test_decoding')";
+        sqlx::query(create)
+            .bind(&slot)
+            .execute(&pool)
+            .await
+            .unwrap();
+        for (key, keep) in [("undone", false), ("kept", true)] {
+            let mut transaction = pool.begin().await.unwrap();
+            wharf_outbox::emit(&mut transaction, &topic(), &message().with_key(key))
+                .await
+                .unwrap();
+            if keep {
+                transaction.commit().await.unwrap();
+            }
+        }
+        let changes = "SELECT data FROM pg_logical_slot_get_changes($1, NULL, NULL) WHERE data LIKE 'message:%'";
+        let read = sqlx::query_scalar(changes)
+            .bind(&slot)
+            .fetch_all(&pool)
+            .await;
+        let drop = "SELECT pg_drop_replication_slot($1)";
+        sqlx::query(drop).bind(&slot).execute(&pool).await.unwrap();
+        let changes: Vec<String> = read.unwrap();
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        let (about, content) = changes[0].split_once(" content:").unwrap();
+        assert!(
+            about.starts_with("message: transactional: 1 prefix: wharf_outbox,"),
+            "{about}"
+        );
+        let content: Value = serde_json::from_str(content).unwrap();
+        let expected = json!({
+            "id": ID, "aggregatetype": "shop.orders", "aggregateid": "kept", "type": "shop.order.placed",
+            "payload": r#"{"order":"o-1"}"#, "headers": {"ce_source": "shop"},
+        });
+        assert_eq!(content, expected);
+    });
+}

@@ -87,7 +87,8 @@ fn name() -> String {
 impl Server for Postgres {
     async fn empty() -> Pool<Self> {
         static SERVER: OnceLock<Database> = OnceLock::new();
-        let options = ["-c", "fsync=off", "-c", "max_connections=300"];
+        let options = ["fsync=off", "max_connections=300", "wal_level=logical"];
+        let options = options.map(|option| ["-c", option]).concat();
         let server =
             SERVER.get_or_init(|| Database::start(DatabaseKind::Postgres, &options).unwrap());
         let (options, name) = (postgres_options(server), name());

@@ -1,6 +1,7 @@
 //! An attempt within the transaction of its inbox row.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::{Mode, SqlInbox};
 use crate::envelope::Cause;
 use crate::failure::{Disposition, Failed, chain};
 use crate::incoming::{Incoming, Received};
+use crate::outbox::Handling;
 use crate::outcome::{Effects, Outcome};
 use crate::router::Attempts;
 
@@ -94,10 +96,14 @@ async fn attempt<D: Dialect>(
     }
     let slot = Slot::new(transaction);
     incoming.extensions().insert(slot.clone());
-    let outcome = match inner.ready().await {
-        Ok(ready) => ready.call(incoming).await,
-        Err(never) => match never {},
+    let handling = Handling::new(Arc::clone(&received), context.clone());
+    let called = async {
+        match inner.ready().await {
+            Ok(ready) => ready.call(incoming).await,
+            Err(never) => match never {},
+        }
     };
+    let outcome = handling.scope(called).await;
     let effects = match outcome {
         Ok(Outcome::Done(effects)) => effects,
         // The transaction is rolled back when its slot goes.
@@ -108,7 +114,7 @@ async fn attempt<D: Dialect>(
     let last = &received[received.len() - 1];
     let headers = &last.message.headers;
     let cause = Cause::of(headers, &last.topic, last.position, context.group.as_str());
-    let outputs = context.bus.shared().outputs(effects, headers, &cause)?;
+    let outputs = context.bus.shared().outputs(effects, headers, &cause, 0)?;
     if let Some(mark) = marks.last() {
         let kept = keep(&inbox, &mut transaction, mark, &outputs).await;
         kept.map_err(|error| of_inbox(&error))?;
@@ -117,6 +123,7 @@ async fn attempt<D: Dialect>(
         .commit()
         .await
         .map_err(|error| database(&error))?;
+    handling.committed();
     Ok(Outcome::Done(Effects::ready(outputs)))
 }
 

@@ -248,7 +248,7 @@ async fn finish(running: &Running, works: &mut Vec<Work>, effects: Effects) -> R
         let headers = &delivery.message.headers;
         let group = running.context.group.as_str();
         let cause = Cause::of(headers, &delivery.topic, delivery.position, group);
-        let outputs = running.bus.outputs(effects, headers, &cause)?;
+        let outputs = running.bus.outputs(effects, headers, &cause, 0)?;
         if is_atomic {
             // There is only one: a route of batches cannot be atomic.
             if let Some(work) = works.pop() {
