@@ -47,6 +47,8 @@ pub(crate) struct Page {
     pub checkpoint: Option<Bytes>,
     /// Whether there may be more now.
     pub more: bool,
+    /// Whether the rows are on disk only after a commit of our own.
+    pub settle: bool,
 }
 
 /// A database, and the way its outbox is read.

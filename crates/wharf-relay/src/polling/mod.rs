@@ -5,6 +5,8 @@
 
 mod backend;
 mod lease;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 mod name;
 mod pace;
 #[cfg(feature = "postgres")]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use wharf_message::Code;
 use wharf_outbox::hint;
@@ -77,6 +77,8 @@ struct Shared {
     sent: Mutex<VecDeque<(u64, Bytes)>>,
     /// Until when the lease is believed in.
     until: watch::Sender<Instant>,
+    /// The reader wants it renewed now.
+    renew: Notify,
 }
 
 impl<B: Backend> Polling<B> {
@@ -92,6 +94,7 @@ impl<B: Backend> Polling<B> {
         let shared = Shared {
             sent: Mutex::default(),
             until: watch::channel(lease.until).0,
+            renew: Notify::new(),
         };
         let keeper = Keeper {
             connection,
@@ -141,8 +144,14 @@ impl<B: Backend> Polling<B> {
             let page = reader.read(pace.rows()).await?;
             pace.read(page.rows.len(), page.bytes);
             if let Some(bytes) = page.checkpoint {
+                let mut least = Instant::now();
+                if page.settle {
+                    // Renewed from now on: a commit behind all that the page has.
+                    least += settings.lease;
+                    shared.renew.notify_one();
+                }
                 // Late: the keeper renews it or says that it is lost.
-                let held = until.wait_for(|&until| Instant::now() < until).await;
+                let held = until.wait_for(|&until| least <= until).await;
                 held.map_err(|_gone| ended())?;
                 number += 1;
                 shared.sent().push_back((number, bytes.clone()));
@@ -188,14 +197,14 @@ impl<B: Backend> Keeper<'_, B> {
     async fn keep(mut self, backend: &Arc<B>) -> Result<Never, Trouble> {
         let lease = backend.settings().lease;
         let mut renewed = Instant::now();
-        let mut look_at = renewed;
+        let (mut look_at, mut asked) = (renewed, false);
         let mut watch = B::Watch::default();
         loop {
             self.see_confirmed();
             let now = Instant::now();
             // Whatever does not come back in time is as good as gone, and so is the lease.
             let step = async {
-                if !self.saved || now >= renewed + lease / 3 {
+                if asked || !self.saved || now >= renewed + lease / 3 {
                     self.renew().await?;
                     renewed = now;
                 }
@@ -212,7 +221,10 @@ impl<B: Backend> Keeper<'_, B> {
                 Ok(())
             };
             timeout(lease, step).await.map_err(|_late| silent())??;
-            sleep(SAVE_EVERY.min(lease / 10)).await;
+            asked = tokio::select! {
+                () = self.shared.renew.notified() => true,
+                () = sleep(SAVE_EVERY.min(lease / 10)) => false,
+            };
         }
     }
 

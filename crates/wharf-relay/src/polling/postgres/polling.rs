@@ -200,6 +200,7 @@ impl Reader for PostgresReader {
             bytes: read.bytes,
             checkpoint,
             more: read.more,
+            settle: false,
         })
     }
 }

@@ -7,12 +7,13 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use harness::{Database, DatabaseKind};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, PgPool, Pool, Postgres, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, MySql, PgPool, Pool, Postgres, Row as _, Sqlite};
 use wharf_outbox::{Dialect, Outbox};
 use wharf_relay::Source;
-use wharf_relay::polling::{Settings, postgres, sqlite};
+use wharf_relay::polling::{Settings, mysql, postgres, sqlite};
 
 /// The longest that a case may take in all.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -93,6 +94,13 @@ pub(super) fn postgres_options(server: &Database) -> PgConnectOptions {
         .database("postgres")
 }
 
+/// How clients reach a MariaDB.
+pub(super) fn mariadb_options(server: &Database) -> MySqlConnectOptions {
+    MySqlConnectOptions::new()
+        .socket(server.socket())
+        .username(server.user())
+}
+
 /// A new database in a Postgres.
 pub(super) async fn new_postgres(server: &Database) -> (PgPool, PgConnectOptions) {
     let (options, name) = (postgres_options(server), name());
@@ -102,6 +110,18 @@ pub(super) async fn new_postgres(server: &Database) -> (PgPool, PgConnectOptions
     admin.close().await;
     let options = options.database(&name);
     let pool = PgPoolOptions::new().max_connections(10);
+    (pool.connect_with(options.clone()).await.unwrap(), options)
+}
+
+/// A new database in a MariaDB.
+pub(super) async fn new_mariadb(server: &Database) -> (Pool<MySql>, MySqlConnectOptions) {
+    let (options, name) = (mariadb_options(server), name());
+    let one = MySqlPoolOptions::new().max_connections(1);
+    let admin = one.connect_with(options.clone()).await.unwrap();
+    run(&admin, format!("CREATE DATABASE {name}")).await;
+    admin.close().await;
+    let options = options.database(&name);
+    let pool = MySqlPoolOptions::new().max_connections(10);
     (pool.connect_with(options.clone()).await.unwrap(), options)
 }
 
@@ -117,6 +137,29 @@ impl Server for Postgres {
 
     fn source(options: &PgConnectOptions, settings: Settings) -> Arc<dyn Source> {
         postgres::source(options.clone(), settings)
+    }
+
+    running!();
+
+    const BEGIN: &'static str = "BEGIN";
+    const LOCK: &'static str = "FOR UPDATE";
+}
+
+impl Server for MySql {
+    type Options = MySqlConnectOptions;
+
+    async fn empty() -> (Pool<Self>, MySqlConnectOptions) {
+        static SERVER: OnceLock<Database> = OnceLock::new();
+        let options = [
+            "--innodb-flush-log-at-trx-commit=0",
+            "--max-connections=300",
+        ];
+        let start = || Database::start(DatabaseKind::MariaDb, &options).unwrap();
+        new_mariadb(SERVER.get_or_init(start)).await
+    }
+
+    fn source(options: &MySqlConnectOptions, settings: Settings) -> Arc<dyn Source> {
+        mysql::source(options.clone(), settings)
     }
 
     running!();
@@ -200,6 +243,9 @@ macro_rules! on_every_database {
     ($($case:ident)*) => {
         mod postgres { $(#[test] fn $case() {
             crate::polling::databases::case(super::$case::<sqlx::Postgres>());
+        })* }
+        mod mariadb { $(#[test] fn $case() {
+            crate::polling::databases::case(super::$case::<sqlx::MySql>());
         })* }
         mod sqlite { $(#[test] fn $case() {
             crate::polling::databases::case(super::$case::<sqlx::Sqlite>());
