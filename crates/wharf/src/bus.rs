@@ -13,6 +13,7 @@ use wharf_message::transport::{Capability, Error, Transport};
 use wharf_message::{Headers, Message, Timestamp, TopicName, header};
 
 use crate::Event;
+use crate::checking::Checking;
 use crate::clock::Clock;
 use crate::envelope::{self, Cause};
 use crate::failure::Failed;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     /// How long handlers may go on when the service stops.
     pub(crate) grace: Duration,
     pub(crate) replies: Replies,
+    /// What is stored before it is published.
+    pub(crate) checking: Checking,
 }
 
 /// Why something could not be published or asked.
@@ -92,6 +95,10 @@ pub enum BusError {
     /// The message cannot be written.
     #[error("{0}")]
     Invalid(String),
+    /// Its payload could not be stored, or not be got back.
+    #[cfg(feature = "claim-check")]
+    #[error(transparent)]
+    Claim(crate::claim::ClaimError),
     /// No reply came in time.
     #[error(
         "no reply to {request} came within {waited:?}; is its handler running, and is it quick enough?"
@@ -171,17 +178,25 @@ impl Bus {
     pub fn with_telemetry(&self) -> Self {
         let tracer = global::tracer("wharf");
         let telemetry = Telemetry::new(tracer, &global::meter("wharf"), self.transport().name());
+        self.with(|shared| shared.telemetry = telemetry)
+    }
+
+    /// The same with something changed.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Shared)) -> Self {
         let Shared {
             transport,
             service,
             clock,
-            ..
-        } = &*self.shared;
-        let shared = Shared::new(Arc::clone(transport), Arc::clone(service), *clock);
-        Self::of(Arc::new(Shared {
             telemetry,
-            ..shared
-        }))
+            grace: _,
+            replies: _,
+            checking,
+        } = &*self.shared;
+        let mut shared = Shared::new(Arc::clone(transport), Arc::clone(service), *clock);
+        shared.telemetry = telemetry.another();
+        shared.checking = checking.clone();
+        change(&mut shared);
+        Self::of(Arc::new(shared))
     }
 
     /// How the messages that this bus has handled left, so far.
@@ -293,7 +308,7 @@ impl Bus {
             let Target::Topic(topic) = outgoing.to.clone() else {
                 continue;
             };
-            let mut message = timed(outgoing, now);
+            let mut message = self.shared.checking.check_in(timed(outgoing, now)).await?;
             envelope::complete(&mut message, &self.shared.service, now, None);
             let span = self.shared.telemetry.publish(&topic, &mut message);
             let published = self.shared.transport.publish(&topic, message);
@@ -325,7 +340,8 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Bus::publish`].
-    pub async fn send(&self, topic: TopicName, mut message: Message) -> Result<(), BusError> {
+    pub async fn send(&self, topic: TopicName, message: Message) -> Result<(), BusError> {
+        let mut message = self.shared.checking.check_in(message).await?;
         envelope::complete(
             &mut message,
             &self.shared.service,
@@ -393,6 +409,7 @@ impl Shared {
             telemetry: Telemetry::default(),
             grace: GRACE,
             replies: Replies::default(),
+            checking: Checking::default(),
         }
     }
 

@@ -29,6 +29,7 @@
 extern crate self as wharf;
 
 mod bus;
+mod checking;
 #[cfg(feature = "claim-check")]
 pub mod claim;
 mod clock;

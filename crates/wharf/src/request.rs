@@ -194,7 +194,6 @@ impl<R: Request> Asking<R> {
             now,
             self.cause.as_ref().map(|cause| (cause, 0)),
         );
-        let span = shared.telemetry.publish(&topic, &mut message);
         let (sender, reply) = oneshot::channel();
         shared.replies.waits().by_id.insert(id.clone(), sender);
         let mut wait = Wait {
@@ -207,10 +206,13 @@ impl<R: Request> Asking<R> {
             waited: self.timeout,
         };
         let answered = async {
+            let mut message = shared.checking.check_in(message).await?;
+            let span = shared.telemetry.publish(&topic, &mut message);
             let sent = shared.transport.publish(&topic, message).await;
             span.end(&sent);
             sent?;
-            (&mut wait.reply).await.ok().ok_or_else(none)
+            let reply = (&mut wait.reply).await.ok().ok_or_else(none)?;
+            shared.checking.check_out(reply).await
         };
         let answered = tokio::time::timeout(self.timeout, answered).await;
         let message = answered.unwrap_or_else(|_| Err(none()))?;

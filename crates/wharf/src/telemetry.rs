@@ -7,6 +7,7 @@
 //! span, and of a batch it is linked to all of them.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -73,7 +74,7 @@ pub struct Ends {
 #[derive(Default)]
 pub(crate) struct Telemetry {
     ends: [AtomicU64; 5],
-    on: Option<Instruments>,
+    on: Option<Arc<Instruments>>,
 }
 
 struct Instruments {
@@ -101,7 +102,15 @@ impl Telemetry {
                 .build(),
         };
         Self {
-            on: Some(on),
+            on: Some(Arc::new(on)),
+            ..Self::default()
+        }
+    }
+
+    /// The same spans and figures for another bus, which counts for itself.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            on: self.on.clone(),
             ..Self::default()
         }
     }

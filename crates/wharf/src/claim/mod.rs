@@ -34,6 +34,7 @@ mod error;
 mod history;
 mod layer;
 mod object;
+mod publishing;
 mod reference;
 #[cfg(feature = "s3")]
 mod s3;

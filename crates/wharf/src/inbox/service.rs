@@ -114,7 +114,9 @@ async fn attempt<D: Dialect>(
     let last = &received[received.len() - 1];
     let headers = &last.message.headers;
     let cause = Cause::of(headers, &last.topic, last.position, context.group.as_str());
-    let outputs = context.bus.shared().outputs(effects, headers, &cause, 0)?;
+    let bus = context.bus.shared();
+    let outputs = bus.outputs(effects, headers, &cause, 0)?;
+    let outputs = bus.checking.check_in_now(outputs).await?;
     if let Some(mark) = marks.last() {
         let kept = keep(&inbox, &mut transaction, mark, &outputs).await;
         kept.map_err(|error| of_inbox(&error))?;

@@ -249,6 +249,12 @@ async fn finish(running: &Running, works: &mut Vec<Work>, effects: Effects) -> R
         let group = running.context.group.as_str();
         let cause = Cause::of(headers, &delivery.topic, delivery.position, group);
         let outputs = running.bus.outputs(effects, headers, &cause, 0)?;
+        let checked = running.bus.checking.check_in_all(outputs, &running.stop);
+        let Some(outputs) = checked.await? else {
+            // The service stops; they go back, and their repeat publishes the same ids.
+            works.clear();
+            return Ok(());
+        };
         if is_atomic {
             // There is only one: a route of batches cannot be atomic.
             if let Some(work) = works.pop() {
@@ -257,7 +263,6 @@ async fn finish(running: &Running, works: &mut Vec<Work>, effects: Effects) -> R
         } else {
             let published = running.bus.publish_all(outputs, &running.stop).await;
             if !published.map_err(|error| Failed::for_ever(Reason::Rejected, error))? {
-                // The service stops; they go back, and their repeat publishes the same ids.
                 works.clear();
             }
         }
