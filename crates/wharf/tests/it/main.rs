@@ -4,6 +4,8 @@
 
 #[cfg(feature = "claim-check")]
 mod claims;
+#[cfg(feature = "claim-check")]
+mod claims_bus;
 #[cfg(feature = "real-servers")]
 mod claims_s3;
 #[cfg(all(feature = "claim-check", feature = "embedded", feature = "kafka"))]
