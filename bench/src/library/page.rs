@@ -116,7 +116,8 @@ fn in_process(page: &mut String, report: &Report) -> std::fmt::Result {
         "## In the process\n\n\
          {} messages through `Bus::serve` to a handler that only counts, beside a plain loop that asks the same transport, decodes, calls the same handler and accepts.\n\
          \"Ready deliveries\" is a transport that costs next to nothing; \"memory\" is the library's own, whose one lock both sides take for each settlement.\n\
-         Decoding is the handler's, so `Msg<T>` is decoded on both sides; `Raw` hands out a copy of the message's headers.\n\
+         Decoding is the handler's, so `Msg<T>` is decoded on both sides; `Raw` hands out a clone, which shares payload and headers with what is kept for another attempt.\n\
+         What is added is bound by a message's way from the transport's batch into its lane and out to a worker (it is moved a few times, its key is hashed, the lock of the lanes is taken once) and by the future of its handler, which is boxed, as a router holds handlers of any type: the one allocation.\n\
          Allocations are counted in a process of their own, those of the transport and of starting the workers included.\n\n\
          | transport | handler takes | runtime | library | plain loop | added | library | plain loop | added |\n\
          |---|---|---|---:|---:|---:|---:|---:|---:|",

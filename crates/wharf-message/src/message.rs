@@ -4,13 +4,15 @@
 //! whoever needs text asks for it and gets an error, never a silently changed value.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::Utf8Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::Timestamp;
 
-/// A message as it is published and delivered. Cloning copies no payload.
+/// A message as it is published and delivered. Cloning copies neither payload nor headers.
 ///
 /// ```
 /// use wharf_message::{Message, Timestamp};
@@ -80,7 +82,8 @@ impl Message {
     }
 }
 
-/// Headers in order; a name may repeat. A value may be absent, which is not the same as empty.
+/// Headers in order; a name may repeat. A value may be absent, which is not the same as empty. Clones
+/// share them until one is changed.
 ///
 /// ```
 /// use wharf_message::Headers;
@@ -101,8 +104,10 @@ impl Message {
 /// assert!(headers.is_empty());
 /// assert_eq!(headers.iter().count(), 0);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(Cow<'static, str>, Option<Bytes>)>);
+#[derive(Clone, Default)]
+pub struct Headers(Option<Arc<Vec<Entry>>>);
+
+type Entry = (Cow<'static, str>, Option<Bytes>);
 
 /// A header's value that was expected to be text and is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,48 +122,65 @@ pub struct NotText {
 impl Headers {
     /// None, with room for `capacity`.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
+        Self::from_entries(Vec::with_capacity(capacity))
+    }
+
+    /// Without headers nothing is allocated.
+    fn from_entries(entries: Vec<Entry>) -> Self {
+        Self((entries.capacity() > 0).then(|| Arc::new(entries)))
+    }
+
+    fn entries(&self) -> &[Entry] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// To change them: a copy, if another clone has them too.
+    fn entries_mut(&mut self) -> &mut Vec<Entry> {
+        Arc::make_mut(self.0.get_or_insert_default())
     }
 
     /// Adds a header after the others, whether or not the name is there already.
     pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) {
-        self.0.push((name.into(), Some(value.into())));
+        self.push_raw(name, Some(value.into()));
     }
 
     /// Adds a header that may have no value.
     pub fn push_raw(&mut self, name: impl Into<Cow<'static, str>>, value: Option<Bytes>) {
-        self.0.push((name.into(), value));
+        self.entries_mut().push((name.into(), value));
     }
 
     /// Sets a header: replaces the first of that name and removes the others, or adds it.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) {
         let (name, value) = (name.into(), Some(value.into()));
-        match self.0.iter().position(|(known, _)| *known == name) {
+        let entries = self.entries_mut();
+        match entries.iter().position(|(known, _)| *known == name) {
             Some(first) => {
-                self.0[first].1 = value;
+                entries[first].1 = value;
                 let mut at = 0;
-                self.0.retain(|(known, _)| {
+                entries.retain(|(known, _)| {
                     at += 1;
                     at - 1 <= first || *known != name
                 });
             }
-            None => self.0.push((name, value)),
+            None => entries.push((name, value)),
         }
     }
 
     /// Removes every header of that name.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| known != name);
+        self.retain(|known| known != name);
     }
 
     /// Keeps the headers for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.0.retain(|(name, _)| keep(name));
+        if self.0.is_some() {
+            self.entries_mut().retain(|(name, _)| keep(name));
+        }
     }
 
     /// The value of the last header of that name (the newest, where hops append).
     pub fn get(&self, name: &str) -> Option<&Bytes> {
-        let found = self.0.iter().rev().find(|(known, _)| known == name);
+        let found = self.entries().iter().rev().find(|(known, _)| known == name);
         found.and_then(|(_, value)| value.as_ref())
     }
 
@@ -172,9 +194,10 @@ impl Headers {
     /// let [kind, expires_at] = headers.get_all([header::CE_TYPE, header::EXPIRES_AT]);
     /// assert_eq!((kind.map(|kind| kind.len()), expires_at), (Some(17), None));
     /// ```
+    #[inline]
     pub fn get_all<const N: usize>(&self, names: [&str; N]) -> [Option<&Bytes>; N] {
         let mut found = [None; N];
-        for (name, value) in &self.0 {
+        for (name, value) in self.entries() {
             let name: &str = name;
             if let Some(at) = names.iter().position(|wanted| *wanted == name) {
                 found[at] = value.as_ref();
@@ -185,7 +208,7 @@ impl Headers {
 
     /// Whether there is a header of that name, with or without a value.
     pub fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
+        self.entries().iter().any(|(known, _)| known == name)
     }
 
     /// The value of the last header of that name as text.
@@ -204,30 +227,47 @@ impl Headers {
 
     /// All, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[u8]>)> {
-        self.0
+        self.entries()
             .iter()
             .map(|(name, value)| (&**name, value.as_deref()))
     }
 
     /// All, in order, with what they own.
     pub fn into_entries(self) -> Vec<(Cow<'static, str>, Option<Bytes>)> {
-        self.0
+        self.0.map_or_else(Vec::new, Arc::unwrap_or_clone)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.entries().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries().is_empty()
     }
 }
 
 impl FromIterator<(Cow<'static, str>, Option<Bytes>)> for Headers {
     fn from_iter<I: IntoIterator<Item = (Cow<'static, str>, Option<Bytes>)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+        Self::from_entries(entries.into_iter().collect())
+    }
+}
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries() == other.entries()
+    }
+}
+
+impl Eq for Headers {}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("Headers")
+            .field(&self.entries())
+            .finish()
     }
 }
 
@@ -246,6 +286,20 @@ mod tests {
         let all: Vec<_> = headers.iter().map(|(name, _)| name).collect();
         assert_eq!(all, ["a", "b", "c", "d"]);
         assert_eq!(headers.text("a"), Ok(Some("6")));
+    }
+
+    #[test]
+    fn a_clone_keeps_its_headers_when_the_other_is_changed() {
+        let mut headers = Headers::default();
+        assert_eq!(headers, Headers::with_capacity(3));
+        headers.push("a", "1");
+        let kept = headers.clone();
+        headers.set("a", "2");
+        headers.push("b", "3");
+        assert_eq!((kept.len(), kept.text("a")), (1, Ok(Some("1"))));
+        assert_eq!((headers.len(), headers.text("a")), (2, Ok(Some("2"))));
+        headers.retain(|_| false);
+        assert_eq!(headers, Headers::default());
     }
 
     #[test]

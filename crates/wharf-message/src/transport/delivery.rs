@@ -144,6 +144,7 @@ impl Delivery {
     }
 
     /// It is done.
+    #[inline]
     pub fn accept(mut self) {
         self.settle(|_| Settlement::Accept);
     }

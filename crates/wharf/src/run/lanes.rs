@@ -16,9 +16,8 @@ pub(super) type Lane = u64;
 pub(super) struct Lanes<T> {
     /// One of each lane of which nothing is out.
     ready: VecDeque<(Option<Lane>, T)>,
-    /// What waits behind the one that is out or ready, by lane. An empty queue marks the lane as
-    /// taken.
-    behind: HashMap<Lane, VecDeque<T>, BuildHasherDefault<AsItIs>>,
+    /// What waits behind the one that is out or ready, by lane; nothing in most.
+    behind: HashMap<Lane, Option<VecDeque<T>>, BuildHasherDefault<AsItIs>>,
 }
 
 /// Takes the name of a lane as its hash, which it is.
@@ -54,8 +53,10 @@ impl<T> Lanes<T> {
     /// Adds a message at the end of its lane.
     pub(super) fn push(&mut self, lane: Option<Lane>, item: T) {
         match lane.map(|lane| self.behind.entry(lane)) {
-            Some(Entry::Occupied(mut queue)) => return queue.get_mut().push_back(item),
-            Some(Entry::Vacant(free)) => drop(free.insert(VecDeque::new())),
+            Some(Entry::Occupied(mut queue)) => {
+                return queue.get_mut().get_or_insert_default().push_back(item);
+            }
+            Some(Entry::Vacant(free)) => drop(free.insert(None)),
             None => {}
         }
         self.ready.push_back((lane, item));
@@ -78,7 +79,7 @@ impl<T> Lanes<T> {
         max: usize,
         fits: impl Fn(&T) -> bool,
     ) -> Vec<T> {
-        let Some(queue) = lane.and_then(|lane| self.behind.get_mut(&lane)) else {
+        let Some(Some(queue)) = lane.and_then(|lane| self.behind.get_mut(&lane)) else {
             return Vec::new();
         };
         let count = queue.iter().take(max).take_while(|item| fits(item)).count();
@@ -88,7 +89,7 @@ impl<T> Lanes<T> {
     /// The message of this lane that was out is done: the next one becomes ready.
     pub(super) fn done(&mut self, lane: Option<Lane>) {
         if let Some(Entry::Occupied(mut queue)) = lane.map(|lane| self.behind.entry(lane)) {
-            match queue.get_mut().pop_front() {
+            match queue.get_mut().as_mut().and_then(VecDeque::pop_front) {
                 Some(next) => self.ready.push_back((lane, next)),
                 None => drop(queue.remove()),
             }
@@ -105,6 +106,7 @@ impl<T> Lanes<T> {
             return self.ready.extend(items.map(|item| (None, item)));
         };
         let queue = self.behind.entry(known).or_default();
+        let queue = queue.get_or_insert_default();
         for item in items.rev() {
             queue.push_front(item);
         }

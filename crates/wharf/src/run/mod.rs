@@ -17,11 +17,12 @@ mod lanes;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -156,9 +157,10 @@ impl Running {
         Some(self.hasher.hash_one((delivery.topic.as_str(), partition)))
     }
 
-    /// Wakes workers for what is ready, unless so many are woken already. Waking one costs more than
-    /// most handlers do, so there are never more than could begin at once; each that begins wakes the
-    /// next if it leaves something. While none waits for anything, those at work take what is ready.
+    /// Wakes workers for what is ready, as long as no more than `most` are on their way. Waking one
+    /// costs more than most handlers do, so it is one at a time, and whoever takes a message wakes the
+    /// next if there are more. Only for what came in there may be one for each thread: a worker that
+    /// was woken on a thread waits there until the handler that runs on it gives the thread away.
     fn wake(&self, queue: &mut Queue, most: usize) {
         let missing = queue.lanes.ready().min(most).saturating_sub(queue.woken);
         queue.woken += missing;
@@ -224,7 +226,7 @@ pub(crate) async fn run(
         threads: Handle::current().metrics().num_workers(),
         held: Notify::new(),
         stop: halted,
-        hasher: RandomState::new(),
+        hasher: RandomState::default(),
     });
     let mut workers = JoinSet::new();
     for _ in 0..running.workers() {
@@ -289,7 +291,12 @@ async fn receive(
                     .bus
                     .telemetry
                     .received(&running.route.group, &received);
+                let is_full = received.len() == ASKED_MAX;
                 running.take_in(received);
+                if is_full {
+                    // More lies ready. What came goes first, as long as the processor's cache has it.
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if error.is_transient() => {
                 tracing::warn!(

@@ -120,15 +120,23 @@ fn is_batch(running: &Running, work: &Work) -> bool {
     handler.is_some_and(|handler| handler.batch) && !work.alone
 }
 
-async fn handle(running: &Running, hand: &mut Hand) -> Step {
-    let expired = |work: &mut Work| {
-        let at = work.expires_at;
-        at.is_some_and(|at| at < running.bus.clock.now())
-    };
-    for work in hand.works.extract_if(.., expired) {
+fn is_expired(running: &Running, work: &Work) -> bool {
+    let at = work.expires_at;
+    at.is_some_and(|at| at < running.bus.clock.now())
+}
+
+/// Those that are too old have ended.
+fn expire(running: &Running, works: &mut Vec<Work>) {
+    for work in works.extract_if(.., |work| is_expired(running, work)) {
         tracing::debug!(topic = %work.delivery.topic, "a message has expired and is passed over");
         end(running, &work, End::Expired);
         work.delivery.accept();
+    }
+}
+
+async fn handle(running: &Running, hand: &mut Hand) -> Step {
+    if hand.works.iter().any(|work| is_expired(running, work)) {
+        expire(running, &mut hand.works);
     }
     match hand.works.first() {
         Some(work) if is_batch(running, work) => many(running, &mut hand.works).await,
@@ -154,6 +162,10 @@ async fn one(running: &Running, hand: &mut Hand) -> Step {
         .await;
     hand.give_back(received);
     let failed = match outcome {
+        Outcome::Done(effects) if effects.is_empty() && !running.route.settings.atomic => {
+            accept(running, &mut hand.works, End::Accepted);
+            return Step::Ended;
+        }
         Outcome::Done(effects) => {
             match span.within(finish(running, &mut hand.works, effects)).await {
                 Ok(()) => return Step::Ended,
@@ -171,24 +183,30 @@ impl Hand {
     fn lend(&mut self) -> Option<(usize, Arc<[Received]>)> {
         let work = self.works.first_mut()?;
         let at = work.handler?;
-        let received = received(work);
         if let Some(mut place) = self.place.take()
             && let Some([free]) = Arc::get_mut(&mut place)
         {
-            *free = received;
+            // Most messages are of the same topic, and counting its users is not for nothing.
+            if free.topic != work.delivery.topic {
+                free.topic = work.delivery.topic.clone();
+            }
+            free.position = work.delivery.position;
+            free.attempt = work.attempt();
+            mem::swap(&mut free.message, &mut work.delivery.message);
             return Some((at, place));
         }
-        Some((at, Arc::new([received])))
+        Some((at, Arc::new([received(work)])))
     }
 
-    /// Puts the message back into its delivery; without a copy, unless the handler kept it.
+    /// Puts the message back into its delivery; without a copy, unless the handler kept it. What is
+    /// left in the place is empty.
     fn give_back(&mut self, mut lent: Arc<[Received]>) {
         let Some(work) = self.works.first_mut() else {
             return;
         };
         match Arc::get_mut(&mut lent) {
             Some([only]) => {
-                work.delivery.message = mem::take(&mut only.message);
+                mem::swap(&mut only.message, &mut work.delivery.message);
                 self.place = Some(lent);
             }
             _ => work.delivery.message = lent[0].message.clone(),

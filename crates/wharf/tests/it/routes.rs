@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::Barrier;
 use wharf::{
     Attempt, Batch, Disposition, Failure, Message, Msg, Publish, Raw, Retry, Router, State,
     Unknown, group, header,
@@ -252,6 +253,57 @@ async fn what_has_expired_is_passed_over_and_what_nobody_takes_may_be_skipped() 
     assert_eq!(calls.load(Ordering::Relaxed), 0);
     assert!(bus.messages("dlq.orders.inventory").is_empty());
     bus.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_that_keep_their_thread_run_on_all_threads() {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let (inside, met) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (entered, counted) = (Arc::clone(&inside), Arc::clone(&met));
+    // Waits for the other one without giving its thread to anybody.
+    let handle = move |Raw(_): Raw| {
+        entered.fetch_add(1, Ordering::SeqCst);
+        let since = Instant::now();
+        while entered.load(Ordering::SeqCst) < 2 && since.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        let both = u32::from(entered.load(Ordering::SeqCst) == 2 && since.elapsed() < PATIENCE);
+        counted.fetch_add(both, Ordering::SeqCst);
+        async {}
+    };
+    let mut world = World::new();
+    for key in ["one", "two"] {
+        world
+            .publish("orders", Message::new("x").with_key(key))
+            .await;
+    }
+    let route = group("inventory").on(handle);
+    world.serve(Router::new().topic("orders", route)).await;
+    world.settle().await;
+    world.stop().await;
+    assert_eq!(met.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_handlers_wait_at_the_same_time_as_the_route_allows() {
+    const MANY: usize = 64;
+    let barrier = Arc::new(Barrier::new(MANY));
+    let handle = move |Raw(_): Raw| {
+        let barrier = Arc::clone(&barrier);
+        async move {
+            barrier.wait().await;
+        }
+    };
+    let mut world = World::new();
+    for key in 0..MANY {
+        let message = Message::new("x").with_key(key.to_string());
+        world.publish("orders", message).await;
+    }
+    let route = group("inventory").on(handle);
+    world.serve(Router::new().topic("orders", route)).await;
+    world.settle().await;
+    world.stop().await;
+    assert_eq!(world.bus.ends().accepted, MANY as u64);
 }
 
 #[test]
