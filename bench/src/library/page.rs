@@ -146,7 +146,7 @@ fn through_kafka(page: &mut String, report: &Report) -> std::fmt::Result {
         page,
         "\n## Through Kafka's protocol\n\n\
          {} messages of {} bytes with a key and the envelope's headers, on one Wharf node, {} partitions, {} under way at once while publishing.\n\
-         \"By hand\" is librdkafka with the settings that the transport gives it: publishing hears of each record by callback, consuming polls in a loop.\n\
+         \"By hand\" is librdkafka with the settings that the transport gives it: publishing hears of each record by callback, consuming polls in a loop and looks at key, headers and payload.\n\
          Both publish idempotently; consumers commit what they have handled, and the clock starts after the first tenth of the messages, so that joining a group is not measured.\n\
          Watermill has its own client (sarama) with its own settings: its publisher waits for each message, so as many goroutines publish; it is not idempotent, and it sends its own header in place of the envelope.\n\n\
          | what | library | by hand | library to by hand | Watermill | library to Watermill |\n\

@@ -88,16 +88,16 @@ fn copy(record: &BorrowedMessage<'_>, raw: Option<&BorrowedHeaders>) -> Message 
         memory.split().freeze()
     };
     let (key, payload) = (key.map(&mut kept), payload.map(&mut kept));
-    let mut headers = Headers::with_capacity(count);
+    let mut headers = Vec::with_capacity(count);
     for Header { key, value } in raw.into_iter().flat_map(Heads::iter) {
         let known = KNOWN.iter().find(|known| **known == key);
         let name = known.map_or_else(|| Cow::Owned(key.to_owned()), |known| Cow::Borrowed(*known));
-        headers.push_raw(name, value.map(&mut kept));
+        headers.push((name, value.map(&mut kept)));
     }
     Message {
         key,
         payload,
-        headers,
+        headers: headers.into_iter().collect(),
         timestamp: record.timestamp().to_millis().map(Timestamp::from_millis),
     }
 }

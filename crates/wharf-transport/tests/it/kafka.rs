@@ -10,7 +10,7 @@ use harness::servers::{Protocol, kafka};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
-use wharf_message::transport::conformance::{Fixture as _, run, run_those};
+use wharf_message::transport::conformance::Fixture as _;
 use wharf_message::transport::{
     Deliveries, Delivery, Error, Publish as _, Subscribe as _, Subscription, Transport,
 };
@@ -18,7 +18,7 @@ use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::kafka::KafkaTransport;
 
 use crate::raw;
-use crate::support::{Kind, Server, connected, keep, program};
+use crate::support::{Kind, Server, connected, program, suite};
 
 /// The largest message that the transport takes unless it is told otherwise.
 const BYTES_MAX: usize = 1 << 20;
@@ -94,16 +94,6 @@ async fn next(deliveries: &mut dyn Deliveries, max: usize) -> Vec<Delivery> {
 
 fn text(delivery: &Delivery) -> String {
     String::from_utf8(delivery.message.payload.clone().unwrap().to_vec()).unwrap()
-}
-
-/// The whole suite, or to look closer, only the cases whose names contain `WHARF_CASES`.
-async fn suite(server: &Server) {
-    match std::env::var("WHARF_CASES") {
-        Err(_) => keep(&run(server).await),
-        Ok(part) => run_those(server, |case| case.name.contains(&part))
-            .await
-            .assert_passed(),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

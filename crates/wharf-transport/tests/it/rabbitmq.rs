@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use harness::servers::{Protocol, rabbitmq};
-use wharf_message::transport::conformance::run;
 use wharf_message::transport::{Error, Subscription, Transport};
 use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::rabbitmq::RabbitTransport;
 
-use crate::support::{Kind, Server, connected, keep, program};
+use crate::support::{Kind, Server, connected, program, suite};
 
 /// The largest payload that the server of the tests takes.
 const BYTES_MAX: usize = 4 << 20;
@@ -52,7 +51,7 @@ fn names(topic: &str, group: &str) -> (TopicName, GroupName) {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_passes_the_conformance_suite() {
     let server = server();
-    keep(&run(&server).await);
+    suite(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

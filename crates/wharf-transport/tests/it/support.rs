@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use harness::Proxy;
 use harness::servers::{Place, Plan, Protocol, Running, Site};
 use wharf_message::Timestamp;
-use wharf_message::transport::conformance::Fixture;
+use wharf_message::transport::conformance::{Fixture, run, run_those};
 use wharf_message::transport::{Error, Transport};
 
 pub use crate::report::keep;
@@ -147,6 +147,16 @@ where
             }
             connected => return connected.unwrap_or_else(|error| panic!("{error}")),
         }
+    }
+}
+
+/// The whole suite, or to look closer, only the cases whose names contain `WHARF_CASES`.
+pub async fn suite(server: &Server) {
+    match std::env::var("WHARF_CASES") {
+        Err(_) => keep(&run(server).await),
+        Ok(part) => run_those(server, |case| case.name.contains(&part))
+            .await
+            .assert_passed(),
     }
 }
 
