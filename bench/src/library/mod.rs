@@ -245,6 +245,7 @@ fn allocations(options: &Options, messages: u64) -> Result<Vec<Figure>> {
 }
 
 /// What one side of a round took.
+#[derive(Clone, Copy, Debug)]
 struct Taken {
     /// Messages per second.
     rate: f64,
