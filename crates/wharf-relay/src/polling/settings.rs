@@ -17,8 +17,6 @@ pub struct Settings {
     pub columns: Vec<String>,
     /// How long rows stay in the table after they are durable at the target; `None` is for ever.
     pub keep: Option<Duration>,
-    /// How long a source may be held back by one transaction before it warns.
-    pub held_after: Duration,
     /// How long the lease lasts without being renewed, which is done three times as often: another
     /// relay takes over so long after this one was lost.
     pub lease: Duration,
@@ -42,7 +40,6 @@ impl Settings {
             table: table_name(table)?,
             columns: columns.map(str::to_owned).to_vec(),
             keep: Some(Duration::from_secs(24 * 3600)),
-            held_after: Duration::from_secs(10),
             lease: Duration::from_secs(6),
             idle_max: Duration::from_millis(250),
             insert_max: Duration::from_secs(60),

@@ -43,6 +43,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep};
 use wharf_message::Code;
 
+pub(crate) use progress::Snapshot;
 pub use settings::PostgresLog;
 
 use self::address::Address;

@@ -40,6 +40,19 @@ impl Snapshot {
         }
     }
 
+    /// Those that were running though some with higher numbers were over, ascending.
+    pub(crate) fn running(&self) -> &[u64] {
+        &self.running
+    }
+
+    /// The same for the transactions up to this one; of the others none counts as over.
+    pub(crate) fn up_to(mut self, xid: u64) -> Self {
+        self.xmax = self.xmax.min(xid.saturating_add(1));
+        self.xmin = self.xmin.min(self.xmax);
+        self.running.retain(|&running| running < self.xmax);
+        self
+    }
+
     /// Whether a transaction was over.
     pub(crate) fn sees(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())

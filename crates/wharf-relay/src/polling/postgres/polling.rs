@@ -7,18 +7,13 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use wharf_message::Code;
 
+use super::Table;
 use super::checkpoint::Checkpoint;
-use super::held::Watch;
-use super::{Position, Table, Until};
+use super::reader::{COUNTED_FEW, PostgresReader};
 use crate::polling::Settings;
-use crate::polling::backend::{Backend, Page, Reader, Words, bind_values, run_statements};
-use crate::polling::name::quoted_table;
-use crate::polling::pace::BYTES;
+use crate::polling::backend::{Backend, Words, bind_values, run_statements};
 use crate::polling::run::Polling;
 use crate::{Lag, Source, Trouble};
-
-/// Rows that are counted one by one to say how many are left.
-const COUNTED_MAX: i64 = 1_000_000;
 
 /// A polling source of a Postgres database.
 pub fn source(options: PgConnectOptions, settings: Settings) -> Arc<dyn Source> {
@@ -42,7 +37,7 @@ impl Backend for PostgresBackend {
     type Connection = PgConnection;
     type Table = Described;
     type Reader = PostgresReader;
-    type Watch = Watch;
+    type Watch = ();
 
     const WORDS: Words = Words {
         quote: '"',
@@ -88,25 +83,22 @@ impl Backend for PostgresBackend {
         described: &Described,
         checkpoint: Option<&Bytes>,
     ) -> Result<PostgresReader, Trouble> {
-        let Described { table, system } = described.clone();
-        let after = described.position(checkpoint)?;
+        let at = described.checkpoint(checkpoint)?;
+        let table = described.table.clone();
         let next = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8");
         let next: i64 = match next.fetch_one(&mut connection).await {
             Ok(next) => next,
             Err(error) => return Err(table.trouble(&error)),
         };
-        if after.transaction >= next.cast_unsigned() {
-            return Err(other_database(
-                "its transactions are numbered below the last one read",
-            ));
+        if at.highest() >= next.cast_unsigned() {
+            let why = "its transactions are numbered below the last one read";
+            return Err(other_database(why));
         }
         Ok(PostgresReader {
             connection,
             table,
-            at: Checkpoint {
-                system,
-                position: after,
-            },
+            at,
+            cursor: None,
         })
     }
 
@@ -115,31 +107,25 @@ impl Backend for PostgresBackend {
         connection: &mut PgConnection,
         described: &Described,
         confirmed: Option<&Bytes>,
-        watch: &mut Watch,
+        (): &mut (),
     ) -> Result<Lag, Trouble> {
-        let after = described.position(confirmed)?;
-        let table = &described.table;
-        let name = quoted_table(&self.settings.table, '"');
-        let sql = format!(
-            "WITH now AS MATERIALIZED (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon)
-            SELECT (SELECT count(*) FROM (SELECT 1 FROM {name}
-                    WHERE (transaction_id, sequence) > ($1::text::xid8, $2) LIMIT {COUNTED_MAX}) AS behind),
-                (SELECT horizon::text::int8 FROM now),
-                EXISTS (SELECT 1 FROM {name} WHERE transaction_id >= (SELECT horizon FROM now))"
-        );
-        let found: Result<(i64, i64, bool), _> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(after.transaction.to_string())
-            .bind(after.sequence)
+        let at = described.checkpoint(confirmed)?;
+        let refused = |error: sqlx::Error| described.table.trouble(&error);
+        let few = described.table.count_few(&at);
+        let few: i64 = sqlx::query_scalar(AssertSqlSafe(few))
             .fetch_one(&mut *connection)
-            .await;
-        let (rows, horizon, waiting) = found.map_err(|error| table.trouble(&error))?;
-        let waits_for = waiting.then_some(horizon);
-        let held_by = watch
-            .held_by(connection, waits_for, self.settings.held_after)
-            .await;
+            .await
+            .map_err(refused)?;
+        let rows = match few < COUNTED_FEW {
+            true => few,
+            false => {
+                let all = described.table.count_all(&at);
+                let all = sqlx::query_scalar(AssertSqlSafe(all)).fetch_one(connection);
+                all.await.map_err(refused)?
+            }
+        };
         Ok(Lag {
             rows: u64::try_from(rows).ok(),
-            held_by: held_by.map_err(|error| table.trouble(&error))?,
             ..Lag::default()
         })
     }
@@ -153,18 +139,17 @@ pub(crate) struct Described {
 }
 
 impl Described {
-    /// Where to go on behind a checkpoint of this server.
-    fn position(&self, checkpoint: Option<&Bytes>) -> Result<Position, Trouble> {
+    /// What a checkpoint of this server says.
+    fn checkpoint(&self, checkpoint: Option<&Bytes>) -> Result<Checkpoint, Trouble> {
         let Some(bytes) = checkpoint else {
-            return Ok(Position::before(0));
+            return Ok(Checkpoint::start(self.system));
         };
-        let Some(Checkpoint { system, position }) = Checkpoint::decode(bytes) else {
-            return Err(other_database(
-                "what is kept under this name is of another kind of source",
-            ));
+        let Some(at) = Checkpoint::decode(bytes) else {
+            let why = "what is kept under this name is of another kind of source";
+            return Err(other_database(why));
         };
-        match system == self.system || system == 0 || self.system == 0 {
-            true => Ok(position),
+        match at.system == self.system || at.system == 0 || self.system == 0 {
+            true => Ok(at),
             false => Err(other_database("its system identifier is another")),
         }
     }
@@ -174,33 +159,4 @@ fn other_database(why: &str) -> Trouble {
     let what = format!("the database is not the one that was read before: {why}");
     let fix = "mend the address, or give the relay another name: it begins with the first row then";
     Trouble::refused(Code::OUTBOX_OTHER_DATABASE, what, fix)
-}
-
-/// Reads the table in Postgres.
-pub(crate) struct PostgresReader {
-    connection: PgConnection,
-    table: Table,
-    at: Checkpoint,
-}
-
-impl Reader for PostgresReader {
-    async fn read(&mut self, rows_max: u32) -> Result<Page, Trouble> {
-        let (connection, after) = (&mut self.connection, self.at.position);
-        let limit = (rows_max, BYTES);
-        let read = self
-            .table
-            .read(connection, after, Until::Horizon, &[], limit)
-            .await?;
-        let checkpoint = read.last.map(|last| {
-            self.at.position = last;
-            self.at.encode()
-        });
-        Ok(Page {
-            rows: read.rows,
-            bytes: read.bytes,
-            checkpoint,
-            more: read.more,
-            settle: false,
-        })
-    }
 }

@@ -296,7 +296,18 @@ impl Table {
         trouble(error, asked(&self.name, &self.user))
     }
 
-    fn row(&self, row: &PgRow) -> Result<(Position, Row), sqlx::Error> {
+    /// Its name, for a statement.
+    pub(super) fn quoted(&self) -> String {
+        quoted_table(&self.name, '"')
+    }
+
+    /// Its columns, for a statement.
+    pub(super) fn list(&self) -> &str {
+        &self.list
+    }
+
+    /// A row that a statement selected as the transaction, the number, and the columns.
+    pub(super) fn row(&self, row: &PgRow) -> Result<(Position, Row), sqlx::Error> {
         let transaction = row.try_get_raw(0)?;
         let transaction = match transaction.is_null() {
             true => 0,
