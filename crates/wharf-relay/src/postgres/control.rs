@@ -38,7 +38,7 @@ pub(crate) struct Server {
 pub(crate) struct Slot {
     /// Whether this source can read it at all: its database and its plugin.
     pub(crate) is_ours: bool,
-    /// What it was told to be durable.
+    /// What it was told to be durable; 0 while it is being made.
     pub(crate) confirmed: u64,
     /// How many bytes of the log it keeps.
     pub(crate) retained: u64,
@@ -49,9 +49,10 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Whether it can be read by this source, and the server still has all of its log.
+    /// Whether it can be read by this source, and the server still has all of its log. While it is
+    /// being made it cannot: what commits meanwhile may be before its beginning.
     pub(crate) fn is_usable(&self) -> bool {
-        self.is_ours && self.state != "lost"
+        self.is_ours && self.state != "lost" && self.confirmed > 0
     }
 }
 

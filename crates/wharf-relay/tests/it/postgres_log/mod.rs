@@ -2,3 +2,5 @@
 
 mod basics;
 mod support;
+mod traps;
+mod trouble;

@@ -2,10 +2,12 @@
 //! and a relay that can be ended like a process that is killed.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use harness::{Database, DatabaseKind};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool};
@@ -16,7 +18,8 @@ use wharf_message::{Message, Timestamp, TopicName};
 use wharf_relay::postgres::PostgresLog;
 use wharf_relay::target::memory::MemoryTarget;
 use wharf_relay::{
-    Relay, Routed, Router, Row, Settings, State, Status, StatusView, Target, Unroutable,
+    Checkpoint, Delivered, Opened, Relay, Routed, Router, Row, Settings, Sink, State, Status,
+    StatusView, Target, Trouble, Unroutable,
 };
 
 /// The longest that anything may take.
@@ -244,12 +247,6 @@ impl Running {
         assert!(waited, "{what}: {:?}", self.status.view());
     }
 
-    /// Until it moves rows from the log.
-    pub(super) async fn running(&self) {
-        self.until("it runs", |view| view.state == State::Running)
-            .await;
-    }
-
     /// Ends it in an orderly way.
     pub(super) async fn stop(self) {
         self.stop.send_replace(true);
@@ -301,4 +298,164 @@ pub(super) async fn arrive(target: &MemoryTarget, expected: &[impl AsRef<str>]) 
 /// The numbers from `first` to `last`, as payloads.
 pub(super) fn numbers(first: u64, last: u64) -> Vec<String> {
     (first..=last).map(|number| number.to_string()).collect()
+}
+
+/// A target whose deliveries become durable only up to a number of them, in all.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) target: MemoryTarget,
+    open: watch::Sender<u64>,
+    delivered: Arc<AtomicU64>,
+    keeps: bool,
+}
+
+impl Gate {
+    /// Lets through so many deliveries.
+    pub(super) fn new(open: u64) -> Self {
+        Self {
+            target: MemoryTarget::default(),
+            open: watch::channel(open).0,
+            delivered: Arc::default(),
+            keeps: true,
+        }
+    }
+
+    /// Lets everything through, and forgets checkpoints.
+    pub(super) fn forgetful() -> Self {
+        Self {
+            keeps: false,
+            ..Self::new(u64::MAX)
+        }
+    }
+
+    /// Lets through so many more.
+    pub(super) fn more(&self, more: u64) {
+        self.open
+            .send_modify(|open| *open = open.saturating_add(more));
+    }
+
+    /// Until so many messages are durable, letting through one delivery after the other.
+    pub(super) async fn let_through(&self, messages: usize) {
+        let done = until(async || {
+            let enough = self.target.messages().len() >= messages;
+            if !enough && self.delivered.load(Ordering::SeqCst) >= *self.open.borrow() {
+                self.more(1);
+            }
+            enough
+        });
+        assert!(done.await, "{} messages", self.target.messages().len());
+    }
+}
+
+impl Target for Gate {
+    fn keeps_checkpoints(&self) -> bool {
+        self.keeps
+    }
+
+    fn open(&self, source: &str) -> BoxFuture<'_, Result<Opened, Trouble>> {
+        let opened = self.target.open(source);
+        async {
+            let Opened { sink, history } = opened.await?;
+            // What was under way before is gone.
+            self.delivered.store(0, Ordering::SeqCst);
+            self.open
+                .send_modify(|open| *open = if *open < u64::MAX { 0 } else { *open });
+            let sink = Box::new(GateSink {
+                gate: self.clone(),
+                sink,
+                number: 0,
+            });
+            let history = if self.keeps { history } else { Vec::new() };
+            Ok(Opened { sink, history })
+        }
+        .boxed()
+    }
+}
+
+struct GateSink {
+    gate: Gate,
+    sink: Box<dyn Sink>,
+    number: u64,
+}
+
+impl Sink for GateSink {
+    fn deliver(
+        &mut self,
+        messages: Vec<Routed>,
+        checkpoint: Checkpoint,
+    ) -> BoxFuture<'static, Result<Delivered, Trouble>> {
+        self.number += 1;
+        let number = self.number;
+        let mut open = self.gate.open.subscribe();
+        let delivered = Arc::clone(&self.gate.delivered);
+        let delivery = self.sink.deliver(messages, checkpoint);
+        async move {
+            open.wait_for(|&open| number <= open).await.unwrap();
+            let done = delivery.await?;
+            delivered.fetch_max(number, Ordering::SeqCst);
+            Ok(done)
+        }
+        .boxed()
+    }
+}
+
+impl Bed {
+    /// Until the server has heard from the relay so many times more.
+    pub(super) async fn heard(&self, times: usize) {
+        let ask = format!(
+            "SELECT coalesce(max(extract(epoch FROM reply_time) * 1000000), 0)::int8 \
+             FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid \
+             WHERE s.slot_name = '{}'",
+            self.slot
+        );
+        for _ in 0..times {
+            let before = self.number(ask.clone()).await;
+            assert!(until(async || self.number(ask.clone()).await > before).await);
+        }
+    }
+
+    /// Whether somebody reads the slot.
+    pub(super) async fn is_followed(&self) -> bool {
+        let ask = format!(
+            "SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_replication r \
+             ON r.pid = s.active_pid AND r.state IN ('catchup', 'streaming') \
+             WHERE s.slot_name = '{}'",
+            self.slot
+        );
+        self.number(ask).await == 1
+    }
+
+    /// Until somebody reads the slot.
+    pub(super) async fn following(&self) {
+        assert!(until(async || self.is_followed().await).await);
+    }
+
+    /// How many slots there are of this name.
+    pub(super) async fn slots(&self) -> i64 {
+        let slot = &self.slot;
+        self.number(format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'"
+        ))
+        .await
+    }
+
+    /// Makes the slot, as an operator does.
+    pub(super) async fn make_slot(&self) {
+        let slot = &self.slot;
+        self.run(format!(
+            "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+        ))
+        .await;
+    }
+
+    /// Drops the slot, as soon as nobody reads it.
+    pub(super) async fn drop_slot(&self) {
+        let free = format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND active",
+            self.slot
+        );
+        assert!(until(async || self.number(free.clone()).await == 0).await);
+        self.run(format!("SELECT pg_drop_replication_slot('{}')", self.slot))
+            .await;
+    }
 }
