@@ -184,7 +184,19 @@ impl PostgresLog {
         let history = match feed.keeps_checkpoints() {
             true => history,
             false => {
-                let kept = control.kept(&self.cursor()).await?;
+                let cursor = self.cursor();
+                let kept = match control.kept(&cursor).await {
+                    // The table of cursors is the relay's own, so it may make it.
+                    Err(Trouble {
+                        code: Code::OUTBOX_NOT_INSTALLED,
+                        fix: Some(statement),
+                        ..
+                    }) if self.create_slot => {
+                        control.execute(statement).await?;
+                        control.kept(&cursor).await?
+                    }
+                    kept => kept?,
+                };
                 kept.into_iter().map(Bytes::from).collect()
             }
         };

@@ -133,8 +133,8 @@ impl PostgresLog {
         self
     }
 
-    /// Whether the source may make the publication and, where none has been before, the slot. On by
-    /// default.
+    /// Whether the source may make the publication and, where none has been before, the slot; and the
+    /// table of cursors, if the target keeps no checkpoints. On by default.
     #[must_use]
     pub fn create_slot(mut self, create: bool) -> Self {
         self.create_slot = create;

@@ -152,7 +152,7 @@ impl Bed {
     /// Where the slot was told that all is durable, as a number.
     pub(super) async fn confirmed(&self) -> i64 {
         self.number(format!(
-            "SELECT (confirmed_flush_lsn - '0/0'::pg_lsn)::int8 FROM pg_replication_slots \
+            "SELECT coalesce((confirmed_flush_lsn - '0/0'::pg_lsn)::int8, 0) FROM pg_replication_slots \
              WHERE slot_name = '{}'",
             self.slot
         ))
@@ -448,14 +448,19 @@ impl Bed {
         .await;
     }
 
-    /// Drops the slot, as soon as nobody reads it.
-    pub(super) async fn drop_slot(&self) {
-        let free = format!(
+    /// Until nobody reads the slot.
+    pub(super) async fn free(&self) {
+        let ask = format!(
             "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND active",
             self.slot
         );
-        assert!(until(async || self.number(free.clone()).await == 0).await);
-        self.run(format!("SELECT pg_drop_replication_slot('{}')", self.slot))
-            .await;
+        assert!(until(async || self.number(ask.clone()).await == 0).await);
+    }
+
+    /// Drops the slot, as soon as nobody reads it.
+    pub(super) async fn drop_slot(&self) {
+        self.free().await;
+        let drop = format!("SELECT pg_drop_replication_slot('{}')", self.slot);
+        self.run(drop).await;
     }
 }

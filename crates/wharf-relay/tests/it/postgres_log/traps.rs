@@ -287,6 +287,7 @@ async fn t6_a_slot_that_was_dropped_and_made_again_meanwhile_hides_nothing() {
     // A slot that somebody else has read is the same.
     relay.stop().await;
     bed.insert(&["5"]).await;
+    bed.free().await;
     bed.run(format!(
         "SELECT pg_replication_slot_advance('{}', pg_current_wal_lsn())",
         bed.slot

@@ -347,3 +347,6 @@ fn low_half(value: &Value) -> Option<u32> {
         Value::Null | Value::Unchanged => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
