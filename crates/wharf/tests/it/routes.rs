@@ -271,16 +271,13 @@ async fn handlers_that_keep_their_thread_run_on_all_threads() {
         counted.fetch_add(both, Ordering::SeqCst);
         async {}
     };
-    let mut world = World::new();
+    let bus = serve(Router::new().topic("orders", group("inventory").on(handle))).await;
     for key in ["one", "two"] {
-        world
-            .publish("orders", Message::new("x").with_key(key))
-            .await;
+        let message = Message::new("x").with_key(key);
+        bus.publish_raw("orders", message).await;
     }
-    let route = group("inventory").on(handle);
-    world.serve(Router::new().topic("orders", route)).await;
-    world.settle().await;
-    world.stop().await;
+    bus.settle().await;
+    bus.stop().await.unwrap();
     assert_eq!(met.load(Ordering::SeqCst), 2);
 }
 
@@ -294,16 +291,14 @@ async fn as_many_handlers_wait_at_the_same_time_as_the_route_allows() {
             barrier.wait().await;
         }
     };
-    let mut world = World::new();
+    let bus = serve(Router::new().topic("orders", group("inventory").on(handle))).await;
     for key in 0..MANY {
         let message = Message::new("x").with_key(key.to_string());
-        world.publish("orders", message).await;
+        bus.publish_raw("orders", message).await;
     }
-    let route = group("inventory").on(handle);
-    world.serve(Router::new().topic("orders", route)).await;
-    world.settle().await;
-    world.stop().await;
-    assert_eq!(world.bus.ends().accepted, MANY as u64);
+    bus.settle().await;
+    assert_eq!(bus.bus().ends().accepted, MANY as u64);
+    bus.stop().await.unwrap();
 }
 
 #[test]
