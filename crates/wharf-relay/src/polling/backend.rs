@@ -3,6 +3,8 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use sqlx::Pool;
+use wharf_outbox::{Confirmed, Dialect};
 
 use super::Settings;
 use crate::{Lag, Row, Trouble};
@@ -53,6 +55,8 @@ pub(crate) struct Page {
 
 /// A database, and the way its outbox is read.
 pub(crate) trait Backend: Send + Sync + Sized + 'static {
+    /// Its dialect.
+    type Database: Dialect;
     /// A connection to it.
     type Connection: Send + 'static;
     /// What the table looks like.
@@ -100,6 +104,12 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
         table: &Self::Table,
         checkpoint: Option<&Bytes>,
     ) -> impl Future<Output = Result<Self::Reader, Trouble>> + Send;
+
+    /// Connections for making room; none is opened before it is needed.
+    fn pool(&self) -> Pool<Self::Database>;
+
+    /// Up to where a checkpoint says that every row is handed over.
+    fn complete(checkpoint: &Bytes) -> Option<Confirmed>;
 
     /// What is left to do behind what is confirmed.
     fn lag(

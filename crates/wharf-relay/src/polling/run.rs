@@ -1,12 +1,12 @@
 //! What all polling sources do: take the lease, read page after page, and beside that renew the lease,
-//! save what is confirmed and look at what is left.
+//! save what is confirmed, look at what is left, and make room.
 //!
 //! Two connections: one reads and may wait for room in the feed, the other keeps the lease meanwhile.
 //! Invariants: no page is handed over unless the lease is believed in; the cursor is moved to nothing
 //! but what the feed says is confirmed.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use wharf_message::Code;
-use wharf_outbox::hint;
+use wharf_outbox::{Outbox, hint};
 
 use super::backend::{Backend, Reader as _};
 use super::lease::{Lease, check_free};
@@ -79,6 +79,8 @@ struct Shared {
     until: watch::Sender<Instant>,
     /// The reader wants it renewed now.
     renew: Notify,
+    /// The last checkpoint that is durable.
+    confirmed: Mutex<Option<Bytes>>,
 }
 
 impl<B: Backend> Polling<B> {
@@ -95,6 +97,7 @@ impl<B: Backend> Polling<B> {
             sent: Mutex::default(),
             until: watch::channel(lease.until).0,
             renew: Notify::new(),
+            confirmed: Mutex::new(checkpoint.clone()),
         };
         let keeper = Keeper {
             connection,
@@ -108,6 +111,7 @@ impl<B: Backend> Polling<B> {
         tokio::select! {
             ended = self.read(reader, &feed, &shared) => ended,
             ended = keeper.keep(backend) => ended,
+            ended = self.make_room(&shared) => ended,
         }
     }
 
@@ -170,13 +174,53 @@ impl<B: Backend> Polling<B> {
     }
 }
 
+impl<B: Backend> Polling<B> {
+    /// Removes rows that are durable at the target and old, and makes partitions ahead. What fails
+    /// here is told and tried again; nothing depends on it.
+    async fn make_room(&self, shared: &Shared) -> Result<Never, Trouble> {
+        let settings = self.backend.settings();
+        let Some(keep) = settings.keep else {
+            return std::future::pending().await;
+        };
+        let outbox = Outbox::new().table(settings.table.clone());
+        let pool = self.backend.pool();
+        let mut told = None;
+        loop {
+            sleep(settings.maintain_every).await;
+            let Some(confirmed) = shared.confirmed().as_ref().and_then(B::complete) else {
+                continue;
+            };
+            loop {
+                let done = outbox.maintain(&pool, confirmed, keep).await;
+                let trouble = done.as_ref().err().map(ToString::to_string);
+                if let Some(trouble) = &trouble
+                    && told.as_ref() != Some(trouble)
+                {
+                    let table = &settings.table;
+                    tracing::warn!(%table, "old rows of the outbox are not removed: {trouble}");
+                }
+                told = trouble;
+                if !done.is_ok_and(|done| done.more) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 fn ended() -> Trouble {
     Trouble::unavailable(Code::OUTBOX_SOURCE_UNAVAILABLE, "the relay has ended")
 }
 
 impl Shared {
-    fn sent(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Bytes)>> {
+    fn sent(&self) -> MutexGuard<'_, VecDeque<(u64, Bytes)>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn confirmed(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -233,6 +277,7 @@ impl<B: Backend> Keeper<'_, B> {
         let mut sent = self.shared.sent();
         let durable = sent.partition_point(|(number, _)| *number <= confirmed);
         if let Some((_, last)) = sent.drain(..durable).last() {
+            *self.shared.confirmed() = Some(last.clone());
             self.confirmed = Some(last);
             self.saved = self.feed.keeps_checkpoints();
         }

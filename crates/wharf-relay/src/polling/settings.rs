@@ -15,8 +15,11 @@ pub struct Settings {
     pub table: TableName,
     /// Columns that the table must have.
     pub columns: Vec<String>,
-    /// How long rows stay in the table after they are durable at the target; `None` is for ever.
+    /// How long rows stay in the table at least; only those go that are durable at the target. `None`
+    /// is for ever, as it has to be when several sources read one table: each knows its own target.
     pub keep: Option<Duration>,
+    /// How often old rows are removed and partitions are made.
+    pub maintain_every: Duration,
     /// How long the lease lasts without being renewed, which is done three times as often: another
     /// relay takes over so long after this one was lost.
     pub lease: Duration,
@@ -40,6 +43,7 @@ impl Settings {
             table: table_name(table)?,
             columns: columns.map(str::to_owned).to_vec(),
             keep: Some(Duration::from_secs(24 * 3600)),
+            maintain_every: Duration::from_secs(60),
             lease: Duration::from_secs(6),
             idle_max: Duration::from_millis(250),
             insert_max: Duration::from_secs(60),

@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{
+    Sqlite, SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow,
+};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 use wharf_message::{Code, Timestamp};
+use wharf_outbox::Confirmed;
 
 use super::backend::{Backend, Page, Reader, Words, bind_values, run_statements};
 use super::name::{beside, quoted, quoted_table};
@@ -49,6 +52,7 @@ impl SqliteBackend {
 }
 
 impl Backend for SqliteBackend {
+    type Database = Sqlite;
     type Connection = SqliteConnection;
     type Table = Table;
     type Reader = SqliteReader;
@@ -97,6 +101,16 @@ impl Backend for SqliteBackend {
             at,
             complete: None,
         })
+    }
+
+    fn pool(&self) -> SqlitePool {
+        let one = SqlitePoolOptions::new().max_connections(1);
+        one.idle_timeout(Some(Duration::ZERO))
+            .connect_lazy_with(self.options.clone())
+    }
+
+    fn complete(checkpoint: &Bytes) -> Option<Confirmed> {
+        position(Some(checkpoint)).ok().map(Confirmed::sequence)
     }
 
     async fn lag(

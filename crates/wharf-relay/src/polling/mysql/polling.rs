@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use sqlx::mysql::{MySql, MySqlConnectOptions, MySqlConnection};
+use sqlx::mysql::{MySql, MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tokio::time::Instant;
 use wharf_message::Code;
+use wharf_outbox::Confirmed;
 
 use super::holes::{HOLES_MAX, Holes, Range};
 use super::probe::{
@@ -52,6 +53,7 @@ impl MySqlBackend {
 }
 
 impl Backend for MySqlBackend {
+    type Database = MySql;
     type Connection = MySqlConnection;
     type Table = Table;
     type Reader = MySqlReader;
@@ -129,6 +131,18 @@ impl Backend for MySqlBackend {
             canary: None,
             closed: false,
         })
+    }
+
+    fn pool(&self) -> MySqlPool {
+        let one = MySqlPoolOptions::new().max_connections(1);
+        one.idle_timeout(Some(Duration::ZERO))
+            .connect_lazy_with(self.options.clone())
+    }
+
+    fn complete(checkpoint: &Bytes) -> Option<Confirmed> {
+        let holes: Holes<Transaction> = decode(Some(checkpoint), SETTLE).ok()?;
+        let complete = i64::try_from(holes.complete()).unwrap_or(i64::MAX);
+        Some(Confirmed::sequence(complete))
     }
 
     async fn lag(

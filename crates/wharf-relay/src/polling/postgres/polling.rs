@@ -1,11 +1,13 @@
 //! The polling source of Postgres.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use wharf_message::Code;
+use wharf_outbox::Confirmed;
 
 use super::Table;
 use super::checkpoint::Checkpoint;
@@ -34,6 +36,7 @@ impl PostgresBackend {
 }
 
 impl Backend for PostgresBackend {
+    type Database = Postgres;
     type Connection = PgConnection;
     type Table = Described;
     type Reader = PostgresReader;
@@ -100,6 +103,17 @@ impl Backend for PostgresBackend {
             at,
             cursor: None,
         })
+    }
+
+    fn pool(&self) -> PgPool {
+        let one = PgPoolOptions::new().max_connections(1);
+        one.idle_timeout(Some(Duration::ZERO))
+            .connect_lazy_with(self.options.clone())
+    }
+
+    fn complete(checkpoint: &Bytes) -> Option<Confirmed> {
+        let at = Checkpoint::decode(checkpoint)?;
+        Some(Confirmed::before_transaction(at.done.xmin))
     }
 
     async fn lag(

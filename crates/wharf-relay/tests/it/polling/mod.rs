@@ -2,5 +2,6 @@
 
 mod databases;
 mod flow;
+mod holders;
 mod relays;
 mod table;
