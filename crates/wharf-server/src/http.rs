@@ -33,6 +33,7 @@ Wharf, a durable message broker.
 /healthz         200 while the process answers
 /readyz          200 while the node takes writes, else 503 and why
 /errors/<code>   what an error code means and what to do
+/api/v1/relays   how the relays of this node stand
 ";
 
 /// What the routes need.
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) reader: Reader,
     /// True once the node is stopping.
     pub(crate) stop: watch::Receiver<bool>,
+    /// The routes of the node's roles.
+    pub(crate) roles: Router,
 }
 
 /// Connections served at once; further ones wait to be accepted.
@@ -50,14 +53,16 @@ const CONNECTIONS_MAX: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves until `stopped` becomes true, then until what was begun is answered.
-pub(crate) async fn serve(socket: TcpListener, shared: Shared, stopped: watch::Receiver<bool>) {
+pub(crate) async fn serve(socket: TcpListener, mut shared: Shared, stopped: watch::Receiver<bool>) {
+    let roles = std::mem::take(&mut shared.roles);
     let router = Router::new()
         .route("/", get(async || INDEX))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/errors/{code}", get(error_page))
-        .with_state(Arc::new(shared));
+        .with_state(Arc::new(shared))
+        .merge(roles);
     serve_within(HEAD_TIMEOUT, socket, router, stopped).await;
 }
 
@@ -155,7 +160,12 @@ async fn error_page(Path(code): Path<String>) -> Response {
 }
 
 /// A problem document (RFC 9457).
-fn problem(status: StatusCode, code: Option<Code>, title: &str, detail: &str) -> Response {
+pub(crate) fn problem(
+    status: StatusCode,
+    code: Option<Code>,
+    title: &str,
+    detail: &str,
+) -> Response {
     let kind = code.map_or("about:blank".to_owned(), |code| format!("/errors/{code}"));
     let mut document = serde_json::json!({
         "type": kind,

@@ -19,6 +19,8 @@ mod open_files;
 mod options;
 mod pages;
 mod problem;
+#[cfg(feature = "relay")]
+mod relay;
 mod runtime;
 mod threads;
 

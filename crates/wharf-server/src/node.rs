@@ -53,9 +53,51 @@ pub struct EmbeddedNode {
     broker: Broker,
     data: PathBuf,
     threads: LogThreads,
+    roles: Roles,
     failed: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
+}
+
+/// What the node does beside serving clients.
+#[derive(Debug)]
+struct Roles {
+    #[cfg(feature = "relay")]
+    relays: crate::relay::RelayTasks,
+}
+
+impl Roles {
+    /// Starts the roles that are configured; what they measure goes to `registry`, and their HTTP
+    /// routes are returned.
+    #[cfg(feature = "relay")]
+    fn start(
+        config: &Config,
+        broker: &Broker,
+        registry: &mut Registry,
+    ) -> Result<(Self, axum::Router), Problem> {
+        let (relays, tasks) = crate::relay::Relays::start(config, broker)?;
+        let relays = Arc::new(relays);
+        registry.register_collector(Box::new(crate::metrics::RelayCollector(Arc::clone(
+            &relays,
+        ))));
+        Ok((Self { relays: tasks }, crate::relay::api::routes(relays)))
+    }
+
+    /// The same in a program that has none.
+    #[cfg(not(feature = "relay"))]
+    fn start(
+        _config: &Config,
+        _broker: &Broker,
+        _registry: &mut Registry,
+    ) -> Result<(Self, axum::Router), Problem> {
+        Ok((Self {}, axum::Router::new()))
+    }
+
+    /// Ends them, while the broker still serves.
+    async fn stop(self) {
+        #[cfg(feature = "relay")]
+        self.relays.stop().await;
+    }
 }
 
 /// Which of its configured listeners an [`EmbeddedNode`] opens.
@@ -204,12 +246,14 @@ impl EmbeddedNode {
             node: config.node.name.clone(),
             cluster_id: data.cluster_id.clone(),
         }));
+        let (roles, routes) = Roles::start(&config, &broker, &mut registry)?;
         let http = sockets.http.map(|socket| {
             let reader = broker.reader().clone();
             let shared = http::Shared {
                 registry,
                 reader,
                 stop: stopping,
+                roles: routes,
             };
             let address = local(&socket)?;
             let task = tokio::spawn(http::serve(socket, shared, http_stop));
@@ -221,6 +265,7 @@ impl EmbeddedNode {
             broker,
             data: data.path,
             threads,
+            roles,
             failed,
             stop,
             stopped,
@@ -265,6 +310,7 @@ impl EmbeddedNode {
     pub async fn shutdown(self) -> Result<(), Problem> {
         tracing::info!("stopping");
         self.stop.send_replace(true);
+        self.roles.stop().await;
         let drained = match self.kafka {
             Some(listening) => listening
                 .task

@@ -355,7 +355,11 @@ impl OutboxRouter {
             }
         };
         let route_by = || text(&self.settings.route_by);
-        let event_type = text(&self.settings.event_type).or_else(route_by);
+        // The library writes an empty type for a message that has none.
+        let event_type = match row.get(&self.settings.event_type) {
+            Some((_, Some(value))) if value.is_empty() => None,
+            _ => text(&self.settings.event_type).or_else(route_by),
+        };
         let time = message.timestamp.map(|time| Cow::Owned(time.to_rfc3339()));
         let json = is_json.then_some(Cow::Borrowed("application/json"));
         add(header::CE_ID, Some(id.into()));

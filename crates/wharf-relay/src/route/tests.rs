@@ -131,6 +131,30 @@ fn cloud_events_stand_beside_the_id_unless_the_row_says_them_itself() {
 }
 
 #[test]
+fn a_row_without_a_type_has_that_of_its_topic_and_an_empty_one_has_none() {
+    let with = |value| {
+        row(&[
+            ("id", Kind::Uuid, Some(ID)),
+            ("aggregatetype", Kind::Text, Some("Order")),
+            ("type", Kind::Text, value),
+            ("payload", Kind::Bytes, Some("p")),
+        ])
+    };
+    for (value, expected) in [
+        (None, Some("Order")),
+        (Some(""), None),
+        (Some("t"), Some("t")),
+    ] {
+        let routed = route_with(OutboxSettings::default(), &with(value)).expect("routed");
+        assert_eq!(routed.message.headers.text(header::CE_TYPE), Ok(expected));
+        assert!(
+            !routed.message.headers.contains(header::CONTENT_TYPE),
+            "bytes are of no known type"
+        );
+    }
+}
+
+#[test]
 fn additional_columns_go_to_headers_the_envelope_and_the_partition() {
     let more = [
         ("version", Kind::Integer, Some("2")),

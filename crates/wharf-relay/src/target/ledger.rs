@@ -252,7 +252,7 @@ struct Worker {
     settings: LedgerSettings,
     now: fn() -> Timestamp,
     owner: Owner,
-    /// The topics written to; those of scheduled messages by the topic they are for.
+    /// The topics of the commit in the making; those of scheduled messages by the topic they are for.
     known: HashMap<(TopicName, bool), TopicForm>,
     /// Spreads messages without a key.
     turn: usize,
@@ -276,6 +276,8 @@ impl Worker {
     async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
         while let Some(first) = waiting.recv().await {
             let mut gathered = Gathered::default();
+            // They may have more partitions by now.
+            self.known.clear();
             let mut next = Some(first);
             let mut failed = None;
             while let Some(delivery) = next.take() {

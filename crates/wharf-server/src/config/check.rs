@@ -32,7 +32,31 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), Problem> {
     let allowed = kafka.allow_unauthenticated_beyond_loopback;
     listener(loaded, "kafka", &kafka.listen, allowed)?;
     let allowed = http.allow_unauthenticated_beyond_loopback;
-    listener(loaded, "http", &http.listen, allowed)
+    listener(loaded, "http", &http.listen, allowed)?;
+    relays(loaded)
+}
+
+/// Every relay must be one that can be started.
+#[cfg(feature = "relay")]
+fn relays(loaded: &Loaded) -> Result<(), Problem> {
+    for (name, relay) in &loaded.config.relay {
+        if let Err((key, reason)) = crate::relay::check(name, relay) {
+            let key = format!("relay.{name}.{key}");
+            return Err(bad_value(&key, &reason, loaded.origin(&key)));
+        }
+    }
+    Ok(())
+}
+
+/// Without relays in this program, none can be configured.
+#[cfg(not(feature = "relay"))]
+fn relays(loaded: &Loaded) -> Result<(), Problem> {
+    let Some(name) = loaded.config.relay.keys().next() else {
+        return Ok(());
+    };
+    let key = format!("relay.{name}.url");
+    let reason = "this program was built without relays; run them in `wharf serve`";
+    Err(bad_value(&key, reason, loaded.origin(&key)))
 }
 
 impl Config {

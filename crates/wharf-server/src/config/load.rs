@@ -11,7 +11,7 @@ use wharf_message::Code;
 
 use super::check;
 use super::file::File;
-use super::settings::Config;
+use super::settings::{Config, Relay};
 use crate::Problem;
 
 /// The file read when it exists and no other is named.
@@ -157,8 +157,16 @@ impl Provider for Layer {
     }
 }
 
+/// What every setting of a relay begins with.
+const RELAY: &str = "relay.";
+
 /// The settings there are, with the kind of value each of them takes.
-struct Known(BTreeMap<String, Value>);
+struct Known {
+    /// By `section.key`.
+    settings: BTreeMap<String, Value>,
+    /// Those of every relay, by key.
+    relay: BTreeMap<String, Value>,
+}
 
 impl Known {
     fn new() -> Self {
@@ -171,7 +179,36 @@ impl Known {
                 .into_iter()
                 .map(move |(key, value)| (format!("{section}.{key}"), value))
         });
-        Self(keys.collect())
+        let settings = keys.collect();
+        let relay = Value::serialize(Relay::default())
+            .expect("plain structs of texts, numbers and booleans always serialize");
+        let relay = relay.into_dict().unwrap_or_default().into_iter().collect();
+        Self { settings, relay }
+    }
+
+    /// The kind of value that a setting takes; `None` when there is none of that name.
+    fn kind(&self, key: &str) -> Option<&Value> {
+        match key.strip_prefix(RELAY) {
+            Some(rest) => {
+                let (name, key) = rest.split_once('.')?;
+                self.relay.get(key).filter(|_| is_relay_name(name))
+            }
+            None => self.settings.get(key),
+        }
+    }
+
+    /// The settings that a key may have been meant for.
+    fn candidates(&self, key: &str) -> Vec<String> {
+        let relay = key
+            .strip_prefix(RELAY)
+            .and_then(|rest| rest.split_once('.'));
+        match relay {
+            Some((name, _)) => {
+                let keys = self.relay.keys();
+                keys.map(|key| format!("{RELAY}{name}.{key}")).collect()
+            }
+            None => self.settings.keys().cloned().collect(),
+        }
     }
 
     fn read_file(&self, path: &Path) -> Result<(Dict, BTreeMap<String, Origin>), Problem> {
@@ -188,12 +225,16 @@ impl Known {
             let Value::Dict(_, values) = values else {
                 return Err(self.unknown(section, section, &origin(section)));
             };
+            if section == "relay" {
+                self.read_relays(values, &origin, &mut origins)?;
+                continue;
+            }
             if values.is_empty() && !self.has_section(section) {
                 return Err(self.unknown(section, section, &origin(section)));
             }
             for key in values.keys() {
                 let key = format!("{section}.{key}");
-                if !self.0.contains_key(&key) {
+                if self.kind(&key).is_none() {
                     return Err(self.unknown(&key, &key, &origin(&key)));
                 }
                 origins.insert(key.clone(), origin(&key));
@@ -202,11 +243,46 @@ impl Known {
         Ok((file.values, origins))
     }
 
+    /// The tables `[relay.<name>]`.
+    fn read_relays(
+        &self,
+        relays: &Dict,
+        origin: &impl Fn(&str) -> Origin,
+        origins: &mut BTreeMap<String, Origin>,
+    ) -> Result<(), Problem> {
+        for (name, values) in relays {
+            let table = format!("{RELAY}{name}");
+            let Value::Dict(_, values) = values else {
+                let fix =
+                    format!("write it in a table with the relay's name: [relay.orders] {name} = …");
+                return Err(Problem::new(
+                    Code::INVALID_CONFIGURATION,
+                    format!("the key `{table}` belongs to no relay"),
+                    format!("{} sets it outside of any relay's table", origin(&table)),
+                    fix,
+                ));
+            };
+            if !is_relay_name(name) {
+                let reason = "a relay's name has lower-case letters, digits and `-`, at most 50";
+                return Err(bad_value(&table, reason, &origin(&table)));
+            }
+            for key in values.keys() {
+                let key = format!("{table}.{key}");
+                if self.kind(&key).is_none() {
+                    return Err(self.unknown(&key, &key, &origin(&key)));
+                }
+                origins.insert(key.clone(), origin(&key));
+            }
+        }
+        Ok(())
+    }
+
     fn has_section(&self, section: &str) -> bool {
-        self.0.keys().any(|key| {
+        let of = |key: &String| {
             key.split_once('.')
                 .is_some_and(|(known, _)| known == section)
-        })
+        };
+        section == "relay" || self.settings.keys().any(of)
     }
 
     /// The setting that the variable `name` means; `None` when it is not one of ours.
@@ -219,8 +295,10 @@ impl Known {
         let spelled = |text: &str| text.to_ascii_lowercase().replace('_', "-");
         let origin = Origin::Variable(name.to_owned());
         if let Some((section, key)) = rest.split_once("__") {
-            let key = format!("{}.{}", spelled(section), spelled(key));
-            if !self.0.contains_key(&key) {
+            // WHARF_RELAY__ORDERS__URL
+            let key = spelled(key).replacen("--", ".", 1);
+            let key = format!("{}.{key}", spelled(section));
+            if self.kind(&key).is_none() {
                 return Err(self.unknown(name, &key, &origin));
             }
             return Ok(Some(key));
@@ -238,7 +316,7 @@ impl Known {
     fn one(&self, key: &str, text: &str, origin: &Origin) -> Result<Dict, Problem> {
         // The parser's own words say less than what is expected.
         let bad = |expected: &str| bad_value(key, &format!("{text:?} is not {expected}"), origin);
-        let value = match self.0.get(key) {
+        let value = match self.kind(key) {
             Some(Value::Bool(..)) => Value::from(
                 text.parse::<bool>()
                     .ok()
@@ -251,9 +329,12 @@ impl Known {
             ),
             _ => Value::from(text),
         };
-        let (section, key) = key.split_once('.').unwrap_or((key, ""));
-        let values = Dict::from([(key.to_owned(), value)]);
-        Ok(Dict::from([(section.to_owned(), Value::from(values))]))
+        // Sections within sections, from the inside out.
+        let mut parts = key.rsplit('.');
+        let innermost = parts.next().unwrap_or(key);
+        let values = Dict::from([(innermost.to_owned(), value)]);
+        let nest = |values, section: &str| Dict::from([(section.to_owned(), Value::from(values))]);
+        Ok(parts.fold(values, nest))
     }
 
     /// The problem of a key that does not exist; `written` is how it was spelled.
@@ -264,7 +345,8 @@ impl Known {
             let inside = bare.map_or(0.0, |(_, bare)| strsim::jaro_winkler(bare, key));
             strsim::jaro_winkler(known, key).max(inside)
         };
-        let nearest = self.0.keys().map(|known| (likeness(known), known));
+        let candidates = self.candidates(key);
+        let nearest = candidates.iter().map(|known| (likeness(known), known));
         let nearest = nearest.max_by(|one, other| one.0.total_cmp(&other.0));
         let nearest = nearest
             .filter(|(likeness, _)| *likeness > 0.8)
@@ -287,6 +369,12 @@ impl Known {
             fix,
         )
     }
+}
+
+/// Whether a relay may have this name: it becomes a part of the names of topics and slots.
+pub(super) fn is_relay_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=50).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 /// The problem of a setting whose value cannot be used.

@@ -4,11 +4,13 @@
 //! the environment; everything after it is a function of its arguments. An unknown key is never
 //! ignored and a bad value never replaced by a default: both are `WHARF-1003`, with the place
 //! they came from.
+//! Relays have a table each, `[relay.<name>]`; passwords in their addresses are never shown.
 
 mod check;
 mod file;
 mod load;
 mod reference;
+mod relay;
 mod settings;
 mod show;
 mod units;
@@ -16,6 +18,7 @@ mod units;
 pub(crate) use check::beyond_loopback;
 pub use load::{Loaded, Origin, Override, Sources};
 pub use reference::reference;
-pub use settings::{Config, Groups, Http, Kafka, Log, Node, Setting, Topics};
+pub use relay::{Database, Lacking, Mode, SecretUrl, Valueless};
+pub use settings::{Config, Groups, Http, Kafka, Log, Node, Relay, Setting, Topics};
 pub use show::{to_json, to_toml};
 pub use units::{Address, ByteCount, InvalidUnit, Limit, Migration, Period};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::settings::Config;
+use super::settings::{Config, Relay};
 use super::show::{sections, toml_value};
 
 /// The Markdown of `docs/reference/configuration.md`.
@@ -13,7 +13,9 @@ pub fn reference() -> String {
          How the layers and the environment variables work is told in \
          [how to configure](../how-to/configure.md).\n",
     );
-    let defaults = sections(&Config::default());
+    let mut config = Config::default();
+    config.relay.insert("<name>".to_owned(), Relay::default());
+    let defaults = sections(&config);
     for ((section, about), (_, values)) in Config::SECTIONS.iter().zip(defaults) {
         writeln!(text, "\n## [{section}]\n\n{}", sentences(about))
             .expect("a String takes everything");
@@ -22,6 +24,7 @@ pub fn reference() -> String {
             let value = toml_value(&value).map_or("unset".to_owned(), |value| format!("`{value}`"));
             let variable = format!("wharf_{section}__{key}")
                 .replace('-', "_")
+                .replace('.', "__")
                 .to_ascii_uppercase();
             writeln!(
                 text,

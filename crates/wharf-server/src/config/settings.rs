@@ -3,11 +3,13 @@
 //! The macro turns each section into a plain struct and keeps the doc comments, so that the
 //! reference page is generated from the same lines the compiler reads.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::relay::{Database, Lacking, Mode, SecretUrl, Valueless};
 use super::units::{Address, ByteCount, Limit, Migration, Period};
 
 /// A setting as the reference describes it.
@@ -21,8 +23,41 @@ pub struct Setting {
     pub doc: &'static [&'static str],
 }
 
+/// The name of the tables of relays in the reference and in errors' pages.
+pub(super) const RELAYS: &str = "relay.<name>";
+
+/// A section: a plain struct and its default.
+macro_rules! section {
+    (
+        $(#[doc = $section_doc:literal])*
+        $Section:ident {
+            $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr;)*
+        }
+    ) => {
+        $(#[doc = $section_doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct $Section {
+            $($(#[doc = $doc])* pub $field: $type,)*
+        }
+
+        impl Default for $Section {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
 macro_rules! settings {
-    ($(
+    (
+    each relay {
+        $(#[doc = $relay_doc:literal])*
+        $Relay:ident {
+            $($(#[doc = $its_doc:literal])* $its_field:ident: $its_type:ty = $its_default:expr;)*
+        }
+    }
+    $(
         $(#[doc = $section_doc:literal])*
         $section:ident as $Section:ident {
             $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr;)*
@@ -33,31 +68,31 @@ macro_rules! settings {
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
         pub struct Config {
             $($(#[doc = $section_doc])* pub $section: $Section,)*
+            /// The relays, by name.
+            pub relay: BTreeMap<String, $Relay>,
         }
 
-        $(
-            $(#[doc = $section_doc])*
-            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-            #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-            pub struct $Section {
-                $($(#[doc = $doc])* pub $field: $type,)*
-            }
+        section! {
+            $(#[doc = $relay_doc])*
+            $Relay { $($(#[doc = $its_doc])* $its_field: $its_type = $its_default;)* }
+        }
 
-            impl Default for $Section {
-                fn default() -> Self {
-                    Self { $($field: $default,)* }
-                }
-            }
-        )*
+        $(section! {
+            $(#[doc = $section_doc])*
+            $Section { $($(#[doc = $doc])* $field: $type = $default;)* }
+        })*
 
         impl Config {
             /// The sections in order, with what they are about.
             pub(super) const SECTIONS: &'static [(&'static str, &'static [&'static str])] =
-                &[$((stringify!($section), &[$($section_doc),*]),)*];
+                &[$((stringify!($section), &[$($section_doc),*]),)* (RELAYS, &[$($relay_doc),*])];
 
             /// Section, field and doc comment of every setting.
             const FIELDS: &'static [(&'static str, &'static str, &'static [&'static str])] =
-                &[$($((stringify!($section), stringify!($field), &[$($doc),*]),)*)*];
+                &[
+                    $($((stringify!($section), stringify!($field), &[$($doc),*]),)*)*
+                    $((RELAYS, stringify!($its_field), &[$($its_doc),*]),)*
+                ];
         }
     };
 }
@@ -76,6 +111,103 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 settings! {
+    each relay {
+        /// A relay, which moves the rows of an outbox table to topics.
+        /// Each has a table of its own, such as `[relay.orders]`; its name may have lower-case letters, digits and `-`, and its checkpoints are kept under it.
+        Relay {
+            /// The address of the database: `postgres://user:password@host/database`, `mysql://…`, `sqlite:///path/to/file`.
+            /// Its password is never shown; a variable keeps it out of the file.
+            url: SecretUrl = SecretUrl::default();
+            /// `postgres`, `mysql` (also MariaDB) or `sqlite`. Unset: as the address says.
+            kind: Option<Database> = None;
+            /// `log` reads the database's log (Postgres), `poll` asks for new rows.
+            /// Unset: `log` for Postgres, `poll` for the others.
+            mode: Option<Mode> = None;
+            /// The outbox table, with its schema if need be.
+            table: String = "wharf_outbox".to_owned();
+            /// Where messages go: `embedded` is this node, others are addresses such as `kafka://host:9092`, `amqp://host` or `nats://host`.
+            /// Only this node gets each row exactly once; the others at least once, with the same id.
+            target: SecretUrl = SecretUrl::from("embedded");
+            /// The topic of a row: `{column}` is the value of a column, `${routedByValue}` that of `route-by`, `${name}` and `$1` a group of `topic-pattern`.
+            /// Unset: `outbox.event.` and the value of `route-by`.
+            topic: Option<String> = None;
+            /// A regular expression for the whole value of `route-by`; a value that does not match is the topic itself.
+            /// Debezium's `route.topic.regex`.
+            topic_pattern: Option<String> = None;
+            /// The column that decides the topic.
+            /// Debezium's `route.by.field`.
+            route_by: String = "aggregatetype".to_owned();
+            /// The column that becomes the header `id`, and the CloudEvents id.
+            /// Debezium's `table.field.event.id`.
+            id_column: String = "id".to_owned();
+            /// The column that becomes the key.
+            /// Debezium's `table.field.event.key`.
+            key_column: String = "aggregateid".to_owned();
+            /// The column that becomes the CloudEvents type.
+            /// Debezium's `table.field.event.type`.
+            type_column: String = "type".to_owned();
+            /// The column that becomes the payload; NULL is a tombstone.
+            /// Debezium's `table.field.event.payload`.
+            payload_column: String = "payload".to_owned();
+            /// The column whose JSON object becomes headers; the table may lack it.
+            headers_column: String = "headers".to_owned();
+            /// The column with a trace context, as Debezium's extension for Quarkus writes it; the table may lack it.
+            /// Debezium's `tracing.span.context.field`.
+            tracing_column: String = "tracingspancontext".to_owned();
+            /// The column with the time of the message. Unset: when the row was committed.
+            /// Debezium's `table.field.event.timestamp`.
+            timestamp_column: Option<String> = None;
+            /// Columns placed beside the payload, separated by commas: `column:header:alias`, `column:envelope:alias`, `column:partition`.
+            /// Debezium's `table.fields.additional.placement`.
+            additional: String = String::new();
+            /// What an additional column that the table lacks means: `error` or `ignore`.
+            /// Debezium's `table.field.additional.missing`.
+            additional_missing: Lacking = Lacking::Error;
+            /// Whether a payload of JSON is taken apart and written anew.
+            /// Debezium's `table.expand.json.payload`.
+            expand_json: bool = false;
+            /// What becomes of null fields in an expanded payload: `ignore` or `keep`.
+            /// Debezium's `table.json.payload.null.behavior`.
+            null_fields: Valueless = Valueless::Ignore;
+            /// What becomes of fields with empty arrays in an expanded payload: `ignore` or `keep`.
+            /// Debezium's `table.json.payload.empty.array.behavior`.
+            empty_arrays: Valueless = Valueless::Ignore;
+            /// Whether a blank payload is a tombstone.
+            /// Debezium's `route.tombstone.on.empty.payload`.
+            tombstone_on_empty: bool = false;
+            /// The CloudEvents source of rows that do not say it themselves. Unset: `wharf:outbox:` and the relay's name.
+            source: Option<String> = None;
+            /// Send exactly what Debezium's router sends: no CloudEvents, no headers from `headers-column`, no trace.
+            debezium_headers_only: bool = false;
+            /// The partitions of topics that are created. Unset: `topics.default-partitions`.
+            partitions: Option<u32> = None;
+            /// How many bytes of rows are under way at most.
+            in_flight_size_max: ByteCount = ByteCount(16 << 20);
+            /// With `poll`: how long rows stay in the table after they have arrived, or `unlimited`.
+            keep: Limit<Period> = Limit::At(Period(DAY));
+            /// With `poll`: the longest wait between two looks at the table while nothing comes.
+            poll_interval_max: Period = Period(Duration::from_millis(250));
+            /// With `poll`: how long after a relay was lost another one takes over.
+            lease: Period = Period(Duration::from_secs(6));
+            /// With `log`: the replication slot. Unset: `wharf_` and the relay's name.
+            slot: Option<String> = None;
+            /// With `log`: the publication. Unset: the name of the slot.
+            publication: Option<String> = None;
+            /// With `log`: whether the publication and, where none has been before, the slot are created.
+            create_slot: bool = true;
+            /// With `log`: whether a slot that was lost is created again, after the rows were read from the table.
+            recreate_slot: bool = false;
+            /// With `log`: how often something is written to the log so that the slot moves on while other databases are busy; `0s` for never.
+            heartbeat: Period = Period(Duration::from_secs(10));
+            /// With `log`: how much of its log the database may keep for this relay, or `unlimited`. Beyond it, the slot is given up and rows are read from the table.
+            retained_max: Limit<ByteCount> = Limit::Unlimited;
+            /// With `log`: whether messages written by `pg_logical_emit_message` without a table are rows, too.
+            messages: bool = false;
+            /// With `log`: whether rows that were in the table before the first start are wanted.
+            backlog: bool = true;
+        }
+    }
+
     /// The node itself.
     node as Node {
         /// The directory that holds everything the node knows.

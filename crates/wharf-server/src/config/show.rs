@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::load::{Loaded, Origin};
-use super::settings::Config;
+use super::settings::{Config, RELAYS};
 
 /// The configuration as the text of a `wharf.toml`; with `origins`, each value's as a comment.
 pub fn to_toml(loaded: &Loaded, origins: bool) -> String {
@@ -31,22 +31,31 @@ pub fn to_toml(loaded: &Loaded, origins: bool) -> String {
 
 /// The configuration as JSON; with `origins`, each value is an object of `value` and `origin`.
 pub fn to_json(loaded: &Loaded, origins: bool) -> Value {
-    let sections = sections(&loaded.config)
-        .into_iter()
-        .map(|(section, values)| {
-            let values = values.into_iter().map(|(key, value)| {
-                let origin = loaded.origin(&format!("{section}.{key}"));
-                let value = if origins {
-                    serde_json::json!({ "value": value, "origin": origin_json(origin) })
-                } else {
-                    value
-                };
-                (key, value)
-            });
-            let values = Value::Object(values.collect());
-            (section, values)
+    let mut shown = Map::new();
+    for (section, values) in sections(&loaded.config) {
+        let values = values.into_iter().map(|(key, value)| {
+            let origin = loaded.origin(&format!("{section}.{key}"));
+            let value = if origins {
+                serde_json::json!({ "value": value, "origin": origin_json(origin) })
+            } else {
+                value
+            };
+            (key, value)
         });
-    Value::Object(sections.collect())
+        let values = Value::Object(values.collect());
+        match section.split_once('.') {
+            Some((outer, name)) => {
+                let outer = shown
+                    .entry(outer)
+                    .or_insert_with(|| Value::Object(Map::new()));
+                outer[name] = values;
+            }
+            None => {
+                shown.insert(section, values);
+            }
+        }
+    }
+    Value::Object(shown)
 }
 
 fn origin_json(origin: &Origin) -> Value {
@@ -60,24 +69,24 @@ fn origin_json(origin: &Origin) -> Value {
     }
 }
 
-/// Sections and keys in the order of the reference, with their values.
+/// Sections and keys in the order of the reference, with their values; then each relay's. Passwords in
+/// addresses are left out.
 pub(super) fn sections(config: &Config) -> Vec<(String, Vec<(String, Value)>)> {
-    let mut values = serde_json::to_value(config).unwrap_or_default();
-    let mut take = |section: &str, key: &str| {
-        values
-            .get_mut(section)
-            .and_then(|section| section.get_mut(key))
-            .map(Value::take)
-    };
-    let section = |(name, _): &(&str, _)| {
-        let settings = Config::settings().filter(|setting| setting.section == *name);
+    let values = serde_json::to_value(config).unwrap_or_default();
+    let section = |name: &str, kind: &str, values: &Value| {
+        let settings = Config::settings().filter(|setting| setting.section == kind);
         let values = settings.map(|setting| {
-            let value = take(name, &setting.key).unwrap_or_default();
+            let value = values.get(&setting.key).cloned().unwrap_or_default();
             (setting.key, value)
         });
-        ((*name).to_owned(), values.collect())
+        (name.to_owned(), values.collect())
     };
-    Config::SECTIONS.iter().map(section).collect()
+    let fixed = Config::SECTIONS.iter().filter(|(name, _)| *name != RELAYS);
+    let fixed = fixed.map(|(name, _)| section(name, name, &values[*name]));
+    let relays = config.relay.keys();
+    let relays =
+        relays.map(|name| section(&format!("relay.{name}"), RELAYS, &values["relay"][name]));
+    fixed.chain(relays).collect()
 }
 
 /// A value as TOML writes it; `None` for one that is unset.

@@ -7,7 +7,11 @@
 mod collector;
 mod disk;
 mod kafka;
+#[cfg(feature = "relay")]
+mod relay;
 
 pub(crate) use collector::NodeCollector;
 pub(crate) use disk::{DiskMetrics, MeasuredDisk};
 pub(crate) use kafka::{Counted, KafkaMetrics};
+#[cfg(feature = "relay")]
+pub(crate) use relay::RelayCollector;

@@ -324,7 +324,7 @@ fn every_setting_has_a_meaning_and_the_reference_page_is_up_to_date() {
             "{section}.{key}"
         );
         assert!(
-            to_json(&loaded, false)[section].get(&key).is_some(),
+            section == "relay.<name>" || to_json(&loaded, false)[section].get(&key).is_some(),
             "{section}.{key}"
         );
     }

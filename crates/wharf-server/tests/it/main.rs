@@ -6,3 +6,4 @@ mod config;
 mod hostile;
 mod neighbours;
 mod node;
+mod relay;

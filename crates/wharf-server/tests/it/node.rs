@@ -27,7 +27,7 @@ pub(crate) fn config(data: &Path) -> Config {
 }
 
 /// Runs what blocks beside the node's own tasks.
-async fn outside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn outside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     timeout(PATIENCE, spawn_blocking(work))
         .await
         .unwrap()

@@ -96,6 +96,27 @@ impl EmbeddedTransport {
     }
 }
 
+impl EmbeddedTransport {
+    /// The topic that keeps the messages for `topic` whose time has not come, created when it is
+    /// missing; they are sent when it has, while this transport is open. For those who write to it
+    /// without publishing here.
+    ///
+    /// # Errors
+    /// As publishing a scheduled message.
+    pub async fn keep_scheduled(&self, topic: &TopicName) -> Result<TopicName, Error> {
+        self.core.check_open()?;
+        self.core.forward(topic);
+        let name = scheduled(topic)?;
+        self.core.find_or_create(&name, Some(topic)).await?;
+        Ok(name)
+    }
+
+    /// The largest [`Message::size`] that a topic takes.
+    pub fn message_bytes_max(topic: &Topic) -> usize {
+        message_bytes_max(topic)
+    }
+}
+
 impl fmt::Debug for EmbeddedTransport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
