@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sqlx::Transaction;
+use sqlx::{Pool, Transaction};
 use tower::{Service, ServiceExt};
 use wharf_message::dead_letter::Reason;
 use wharf_message::idempotency::{self, Key};
@@ -71,6 +71,15 @@ enum Mark {
     },
 }
 
+/// Begins a transaction in a task of its own. An attempt may be given up at any moment, and a `BEGIN`
+/// that is given up before its answer would leave the transaction open in a connection that goes back
+/// to the pool: sqlx rolls back only what it knows to have begun.
+async fn begin<D: Dialect>(pool: &Pool<D>) -> Result<Transaction<'static, D>, sqlx::Error> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin().await }).await;
+    begun.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+}
+
 async fn attempt<D: Dialect>(
     inbox: SqlInbox<D>,
     mut inner: Attempts,
@@ -83,7 +92,8 @@ async fn attempt<D: Dialect>(
         .iter()
         .map(|one| mark(&inbox.mode, one, context.group.as_str()));
     let marks = marks.collect::<Result<Vec<Mark>, Failed>>()?;
-    let mut transaction = inbox.pool.begin().await.map_err(|error| database(&error))?;
+    let transaction = begin(&inbox.pool).await;
+    let mut transaction = transaction.map_err(|error| database(&error))?;
     for (mark, one) in marks.iter().zip(&*received) {
         if let Some(seen) = claim(&inbox, &mut transaction, mark, one).await? {
             // Of a batch, the others are claimed when each is handled alone.
@@ -294,4 +304,43 @@ fn alone() -> Failed {
         Reason::RetriesExhausted,
         "a message of the batch had its effects before; each is handled alone",
     )
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use harness::{Database, DatabaseKind};
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_begin_that_is_given_up_leaves_no_transaction_open() {
+        let server = Database::start(DatabaseKind::Postgres, &["-c", "fsync=off"]);
+        let server = server.expect("Postgres starts");
+        let options = PgConnectOptions::new_without_pgpass()
+            .socket(server.folder())
+            .port(5432)
+            .username(server.user())
+            .database("postgres");
+        let pool = PgPoolOptions::new().max_connections(1);
+        let pool = pool.connect_with(options).await.expect("it answers");
+        // Given up a little later each time, so that every step is interrupted.
+        for turns in 0..50 {
+            let patience = async {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                _begun = begin(&pool) => {}
+                () = patience => {}
+            }
+            // On the only connection: `now()` stands still within a transaction.
+            let now = || sqlx::query_scalar::<_, String>("SELECT now()::text").fetch_one(&pool);
+            let (first, second) = (now().await.expect("a time"), now().await.expect("a time"));
+            assert_ne!(first, second);
+        }
+        pool.close().await;
+    }
 }

@@ -10,6 +10,8 @@ mod claims_bus;
 mod claims_s3;
 #[cfg(all(feature = "claim-check", feature = "embedded", feature = "kafka"))]
 mod claims_sweep;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod duplicates_sql;
 mod examples;
 #[cfg(feature = "sqlite")]
 mod inbox;
