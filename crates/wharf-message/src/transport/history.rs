@@ -34,10 +34,10 @@ pub struct Extent {
 /// let (history, mut read) = (transport.history()?, Vec::new());
 /// for topic in history.topics().await? {
 ///     for extent in history.extents(&topic).await?.unwrap_or_default() {
-///         history.read(&topic, extent, &mut |message| read.push(message.clone())).await?;
+///         history.read(&topic, extent, &mut |message| read.push(message.payload.clone())).await?;
 ///     }
 /// }
-/// assert_eq!(read, [Message::new("one")]);
+/// assert_eq!(read, [Some("one".into())]);
 /// # Ok(())
 /// # }
 /// # run().now_or_never().expect("nothing waits").expect("nothing is refused");
