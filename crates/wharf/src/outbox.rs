@@ -62,6 +62,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use futures_util::future::BoxFuture;
 use sqlx::Transaction;
 use wharf_message::{Message, Timestamp, TopicName};
 use wharf_outbox::Dialect;
@@ -85,30 +86,71 @@ mod sealed {
 use sealed::Sealed;
 
 /// A transaction that events can be written in: sqlx's own, and the [`Tx`] of a handler.
-pub trait InTransaction<'c>: Sealed + Send {
-    /// The database.
-    type Database: Dialect;
-
-    /// The transaction itself.
-    fn transaction(&mut self) -> &mut Transaction<'c, Self::Database>;
+pub trait InTransaction: Sealed + Send {
+    /// Writes rows. The future has no type of its own, so that what awaits it can be sent to another
+    /// thread whatever the transaction's lifetime is.
+    #[doc(hidden)]
+    fn write<'a>(
+        &'a mut self,
+        rows: &'a wharf_outbox::Outbox,
+        messages: &'a [(TopicName, Message)],
+    ) -> BoxFuture<'a, Result<(), Error>>;
 }
 
 impl<D: Dialect> Sealed for Transaction<'_, D> {}
 impl<D: Dialect> Sealed for Tx<D> {}
 
-impl<'c, D: Dialect> InTransaction<'c> for Transaction<'c, D> {
-    type Database = D;
-
-    fn transaction(&mut self) -> &mut Transaction<'c, D> {
-        self
+impl<D: Dialect> InTransaction for Transaction<'_, D> {
+    fn write<'a>(
+        &'a mut self,
+        rows: &'a wharf_outbox::Outbox,
+        messages: &'a [(TopicName, Message)],
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(rows.publish_all(self, messages))
     }
 }
 
-impl<D: Dialect> InTransaction<'static> for Tx<D> {
-    type Database = D;
+impl<D: Dialect> InTransaction for Tx<D> {
+    fn write<'a>(
+        &'a mut self,
+        rows: &'a wharf_outbox::Outbox,
+        messages: &'a [(TopicName, Message)],
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.transaction().write(rows, messages)
+    }
+}
 
-    fn transaction(&mut self) -> &mut Transaction<'static, D> {
-        Self::transaction(self)
+/// A transaction of Postgres, whose log takes events without a table.
+#[cfg(feature = "postgres")]
+pub trait InLog: InTransaction {
+    /// Writes a message into the log.
+    #[doc(hidden)]
+    fn emit<'a>(
+        &'a mut self,
+        topic: &'a TopicName,
+        message: &'a Message,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+#[cfg(feature = "postgres")]
+impl InLog for Transaction<'_, sqlx::Postgres> {
+    fn emit<'a>(
+        &'a mut self,
+        topic: &'a TopicName,
+        message: &'a Message,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(wharf_outbox::emit(self, topic, message))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl InLog for Tx<sqlx::Postgres> {
+    fn emit<'a>(
+        &'a mut self,
+        topic: &'a TopicName,
+        message: &'a Message,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.transaction().emit(topic, message)
     }
 }
 
@@ -118,10 +160,7 @@ impl<D: Dialect> InTransaction<'static> for Tx<D> {
 ///
 /// # Errors
 /// [`Error`]; roll the transaction back.
-pub async fn publish<'c, T: Event>(
-    tx: &mut impl InTransaction<'c>,
-    event: &T,
-) -> Result<(), Error> {
+pub async fn publish<T: Event>(tx: &mut impl InTransaction, event: &T) -> Result<(), Error> {
     Outbox::new().publish(tx, event).await
 }
 
@@ -140,8 +179,8 @@ pub async fn publish<'c, T: Event>(
 ///
 /// # Errors
 /// As [`publish`].
-pub async fn schedule<'c, T: Event>(
-    tx: &mut impl InTransaction<'c>,
+pub async fn schedule<T: Event>(
+    tx: &mut impl InTransaction,
     at: Timestamp,
     event: &T,
 ) -> Result<(), Error> {
@@ -218,9 +257,9 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Error`]; roll the transaction back.
-    pub async fn publish<'c, T: Event>(
+    pub async fn publish<T: Event>(
         &self,
-        tx: &mut impl InTransaction<'c>,
+        tx: &mut impl InTransaction,
         event: &T,
     ) -> Result<(), Error> {
         let effects = effects_of(event, When::Now)?;
@@ -231,9 +270,9 @@ impl Outbox {
     ///
     /// # Errors
     /// As [`Outbox::publish`].
-    pub async fn schedule<'c, T: Event>(
+    pub async fn schedule<T: Event>(
         &self,
-        tx: &mut impl InTransaction<'c>,
+        tx: &mut impl InTransaction,
         at: Timestamp,
         event: &T,
     ) -> Result<(), Error> {
@@ -247,9 +286,9 @@ impl Outbox {
     ///
     /// # Errors
     /// As [`Outbox::publish`].
-    pub async fn emit<'c, E: IntoEffects>(
+    pub async fn emit<E: IntoEffects>(
         &self,
-        tx: &mut impl InTransaction<'c>,
+        tx: &mut impl InTransaction,
         what: E,
     ) -> Result<(), Error> {
         let mut effects = Effects::default();
@@ -264,13 +303,13 @@ impl Outbox {
     /// # Errors
     /// As [`Outbox::publish`].
     #[cfg(feature = "postgres")]
-    pub async fn publish_in_log<'c, T: Event>(
+    pub async fn publish_in_log<T: Event>(
         &self,
-        tx: &mut impl InTransaction<'c, Database = sqlx::Postgres>,
+        tx: &mut impl InLog,
         event: &T,
     ) -> Result<(), Error> {
         for (topic, message) in self.messages(effects_of(event, When::Now)?)? {
-            wharf_outbox::emit(tx.transaction(), &topic, &message).await?;
+            tx.emit(&topic, &message).await?;
         }
         Ok(())
     }
@@ -280,13 +319,9 @@ impl Outbox {
         self.rows.hint();
     }
 
-    async fn write<'c>(
-        &self,
-        tx: &mut impl InTransaction<'c>,
-        effects: Effects,
-    ) -> Result<(), Error> {
+    async fn write(&self, tx: &mut impl InTransaction, effects: Effects) -> Result<(), Error> {
         let messages = self.messages(effects)?;
-        self.rows.publish_all(tx.transaction(), &messages).await?;
+        tx.write(&self.rows, &messages).await?;
         // A hint that comes of a transaction which is rolled back costs one look.
         if let Ok(handling) = HANDLING.try_with(Arc::clone) {
             handling.wrote_to(&self.rows);

@@ -72,7 +72,7 @@ fn content(row: Row<'_>) -> Value {
         }
     };
     if let Some(headers) = row.headers {
-        content.insert("headers".to_owned(), headers.into());
+        content.insert("headers".to_owned(), headers);
     }
     content.into()
 }

@@ -211,10 +211,9 @@ impl Outbox {
             "INSERT INTO {} (id, aggregatetype, aggregateid, type, payload, headers) VALUES ",
             self.table.quoted::<D>()
         );
-        let headers = rows.iter().map(|row| {
-            let headers = row.headers.as_ref();
-            headers.map(|headers| serde_json::Value::from(headers.clone()).to_string())
-        });
+        let headers = rows
+            .iter()
+            .map(|row| row.headers.as_ref().map(ToString::to_string));
         let headers: Vec<_> = headers.collect();
         let mut values = Vec::with_capacity(6 * rows.len());
         for (row, headers) in rows.iter().zip(&headers) {

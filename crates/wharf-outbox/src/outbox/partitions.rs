@@ -26,7 +26,7 @@ const DAYS_AHEAD: i32 = 2;
 const MOVE_ROWS_MAX: i64 = 10_000;
 /// What keeps several instances from doing this at once, and locks from being waited for.
 const BEGIN: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-    SET LOCAL lock_timeout = '300ms'; SET LOCAL statement_timeout = '30s'; \
+    SET LOCAL lock_timeout = '300ms'; SET LOCAL statement_timeout = '5s'; \
     SELECT pg_advisory_xact_lock(8241904117326210378)";
 /// Below what is confirmed, and above it, of two parameters.
 const CONFIRMED: &str = "(transaction_id, sequence) <= ($1::text::xid8, $2::bigint)";
@@ -210,7 +210,7 @@ impl Run<'_> {
                 FROM pg_inherits AS i
                 JOIN pg_class AS c ON c.oid = i.inhrelid
                 JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                WHERE i.inhparent = $1::text::regclass AND NOT i.inhdetachpending
+                WHERE i.inhparent = $1::text::regclass
             ) AS partitions WHERE past <= now() - $2::float8 * interval '1 microsecond' ORDER BY past";
         #[expect(
             clippy::cast_precision_loss,

@@ -30,7 +30,7 @@ pub(crate) struct Row<'a> {
     /// `payload`.
     pub(crate) payload: Option<&'a [u8]>,
     /// `headers`: a JSON object.
-    pub(crate) headers: Option<Map<String, Value>>,
+    pub(crate) headers: Option<Value>,
 }
 
 impl<'a> Row<'a> {
@@ -77,13 +77,13 @@ impl<'a> Row<'a> {
             key,
             kind,
             payload,
-            headers: (!headers.is_empty()).then_some(headers),
+            headers: (!headers.is_empty()).then_some(headers.into()),
         })
     }
 
     /// About how much room it takes in a statement, in bytes.
     pub(crate) fn size(&self) -> usize {
-        let headers = self.headers.iter().flatten();
+        let headers = self.headers.iter().filter_map(Value::as_object).flatten();
         let headers =
             headers.map(|(name, value)| name.len() + value.as_str().map_or(0, str::len) + 8);
         self.payload.map_or(0, <[u8]>::len) + self.key.len() + headers.sum::<usize>() + 256

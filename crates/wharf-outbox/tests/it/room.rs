@@ -1,7 +1,10 @@
 //! Making room: what goes, and that nothing goes which a relay has not confirmed.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, MySql, PgPool, Pool, Postgres, Sqlite};
 use wharf_message::{Message, TopicName};
 use wharf_outbox::{Confirmed, Horizon, Maintained, Outbox, OutboxError};
@@ -86,7 +89,7 @@ async fn rows_go_when_they_are_old_and_confirmed_and_never_beyond_the_cursor<D: 
 }
 
 #[test]
-fn rows_of_mariadb_go_when_they_are_old_and_confirmed_and_never_beyond_the_cursor() {
+fn t14_rows_of_mariadb_go_by_their_position_and_never_beyond_the_cursor() {
     case(
         rows_go_when_they_are_old_and_confirmed_and_never_beyond_the_cursor::<MySql>(
             "CURRENT_TIMESTAMP(6) - INTERVAL 30 DAY",
@@ -95,7 +98,7 @@ fn rows_of_mariadb_go_when_they_are_old_and_confirmed_and_never_beyond_the_curso
 }
 
 #[test]
-fn rows_of_sqlite_go_when_they_are_old_and_confirmed_and_never_beyond_the_cursor() {
+fn t14_rows_of_sqlite_go_by_their_position_and_never_beyond_the_cursor() {
     case(
         rows_go_when_they_are_old_and_confirmed_and_never_beyond_the_cursor::<Sqlite>(
             "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-30 days')",
@@ -156,7 +159,7 @@ fn a_partition_is_dropped_when_all_of_it_is_old_and_confirmed() {
 
 /// `T15`: the row is written before the position is taken, and committed after it.
 #[test]
-fn a_partition_with_a_row_of_a_transaction_that_was_open_is_not_dropped() {
+fn t15_a_partition_with_a_row_of_a_transaction_that_was_open_is_not_dropped() {
     case(async {
         let pool = fresh::<Postgres>().await;
         old_days(&pool, &[9]).await;
@@ -183,7 +186,7 @@ fn a_partition_with_a_row_of_a_transaction_that_was_open_is_not_dropped() {
 }
 
 #[test]
-fn a_position_confirms_its_transaction_up_to_its_row_and_no_further() {
+fn t17_a_position_confirms_its_transaction_up_to_its_row_and_no_further() {
     case(async {
         let pool = fresh::<Postgres>().await;
         old_days(&pool, &[9]).await;
@@ -262,6 +265,38 @@ fn partitions_are_made_ahead_and_rows_of_the_default_one_are_moved_to_theirs() {
 }
 
 #[test]
+fn who_reads_while_rows_are_moved_sees_every_row_once() {
+    case(async {
+        let pool = fresh::<Postgres>().await;
+        without_days(&pool).await;
+        publish(&pool, 5_000).await;
+        let moving = AtomicBool::new(true);
+        let read = |_| async {
+            let mut counts = BTreeSet::new();
+            while moving.load(Ordering::Relaxed) {
+                let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM wharf_outbox");
+                counts.insert(count.persistent(false).fetch_one(&pool).await.unwrap());
+            }
+            counts
+        };
+        let moved = async {
+            let mut moved = 0;
+            while moved == 0 {
+                moved = maintain(&pool, Confirmed::NOTHING, DAY).await.moved;
+            }
+            moving.store(false, Ordering::Relaxed);
+            moved
+        };
+        let (moved, counts) = futures_util::future::join(moved, join_all((0..4).map(read))).await;
+        assert_eq!(moved, 5_000);
+        assert!(
+            counts.iter().all(|counts| counts.iter().eq([&5_000])),
+            "{counts:?}"
+        );
+    });
+}
+
+#[test]
 fn what_is_moved_does_not_come_to_a_relay_that_reads_the_log_again() {
     case(async {
         let pool = fresh::<Postgres>().await;
@@ -334,7 +369,7 @@ fn several_instances_make_room_at_once() {
                 .unwrap();
             (done.created.len(), done.dropped.len())
         };
-        let all = futures_util::future::join_all((0..4).map(one)).await;
+        let all = join_all((0..4).map(one)).await;
         assert!(all.iter().map(|done| done.0).sum::<usize>() <= 3, "{all:?}");
         // What one found locked by another is done the next time.
         let _: Maintained = maintain(&pool, confirmed, 7 * DAY).await;

@@ -15,6 +15,8 @@ mod duplicates_sql;
 mod examples;
 #[cfg(feature = "sqlite")]
 mod inbox;
+#[cfg(all(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod outbox;
 mod policies;
 mod promises;
 mod routes;
