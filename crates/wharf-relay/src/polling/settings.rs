@@ -25,6 +25,9 @@ pub struct Settings {
     pub lease: Duration,
     /// The longest wait between two looks at the table.
     pub idle_max: Duration,
+    /// In Postgres: how many rows of a backlog the server sorts at once, in memory or in temporary
+    /// files.
+    pub sorted_max: u32,
     /// In MySQL and MariaDB, without the right to see other transactions (`PROCESS`): how long a
     /// single `INSERT` may take at most. A number that is missing for longer counts as rolled back
     /// when no lock is on it.
@@ -46,6 +49,7 @@ impl Settings {
             maintain_every: Duration::from_secs(60),
             lease: Duration::from_secs(6),
             idle_max: Duration::from_millis(250),
+            sorted_max: 1_000_000,
             insert_max: Duration::from_secs(60),
         })
     }

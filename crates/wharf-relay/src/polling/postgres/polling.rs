@@ -102,6 +102,7 @@ impl Backend for PostgresBackend {
             table,
             at,
             cursor: None,
+            sorted_max: self.settings.sorted_max.max(1),
         })
     }
 

@@ -23,8 +23,6 @@ use crate::polling::pace::BYTES;
 use crate::postgres::Snapshot;
 use crate::{Row, Trouble};
 
-/// How many rows the server sorts at once for a large batch.
-const SORTED_MAX: usize = 250_000;
 /// How many rows are counted by the index alone.
 pub(super) const COUNTED_FEW: i64 = 10_000;
 
@@ -34,7 +32,9 @@ pub(crate) struct PostgresReader {
     pub(super) table: Table,
     pub(super) at: Checkpoint,
     /// How many rows were fetched from the cursor that is open.
-    pub(super) cursor: Option<usize>,
+    pub(super) cursor: Option<u32>,
+    /// How many rows it has at most.
+    pub(super) sorted_max: u32,
 }
 
 /// A batch that fits a page.
@@ -121,7 +121,7 @@ impl PostgresReader {
 
     /// Has the rest of the batch sorted, which holds no transaction open afterwards.
     async fn declare(&mut self) -> Result<(), sqlx::Error> {
-        let sql = self.table.sorted(&self.at);
+        let sql = self.table.sorted(&self.at, self.sorted_max);
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut self.connection)
             .await?;
@@ -150,19 +150,20 @@ impl PostgresReader {
             page.bytes += row.size();
             page.rows.push(row);
         }
-        let fetched = self.cursor.unwrap_or(0) + found.len();
+        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let fetched = self.cursor.unwrap_or(0).saturating_add(count);
         self.cursor = Some(fetched);
         if let Some(batch) = &mut self.at.batch {
             batch.after = after.unwrap_or(batch.after);
             batch.highest = batch.highest.max(highest);
         }
-        if found.len() < rows_max as usize {
+        if count < rows_max {
             sqlx::raw_sql("CLOSE wharf_new")
                 .execute(&mut self.connection)
                 .await?;
             self.cursor = None;
             // Either there is more to sort, or this was the end of the batch.
-            if fetched < SORTED_MAX {
+            if fetched < self.sorted_max {
                 let highest = self.at.highest();
                 if let Some(batch) = self.at.batch.take() {
                     self.at.done = batch.upto.up_to(highest);
@@ -236,13 +237,13 @@ impl Table {
     }
 
     /// The statements that sort what is left of a large batch and end the transaction.
-    fn sorted(&self, at: &Checkpoint) -> String {
+    fn sorted(&self, at: &Checkpoint, rows_max: u32) -> String {
         let (name, list, behind) = (self.quoted(), self.list(), behind(at));
         format!(
             "SET LOCAL work_mem = '64MB';
             DECLARE wharf_new NO SCROLL CURSOR WITH HOLD FOR
                 SELECT transaction_id, sequence::int8, {list} FROM {name}
-                WHERE {behind} ORDER BY sequence, transaction_id LIMIT {SORTED_MAX};
+                WHERE {behind} ORDER BY sequence, transaction_id LIMIT {rows_max};
             COMMIT"
         )
     }

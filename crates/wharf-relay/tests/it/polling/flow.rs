@@ -19,6 +19,7 @@ on_every_database! {
     t15_rows_are_confirmed_no_earlier_than_they_are_durable
     a_relay_stands_by_until_the_other_one_stops
     a_backlog_of_many_pages_arrives_in_order
+    t1_t3_a_crash_in_the_middle_of_a_backlog_repeats_and_loses_nothing
     a_row_is_noticed_at_once_by_its_hint
     a_missing_table_or_cursor_is_told_with_what_creates_it_and_then_it_goes_on
 }
@@ -211,6 +212,41 @@ async fn a_backlog_of_many_pages_arrives_in_order<D: Server>() {
     in_order(&payloads);
     assert!(relay.status.view().batches > 3);
     until(|| relay.status.view().lag.rows == Some(0)).await;
+    relay.stop().await;
+}
+
+async fn t1_t3_a_crash_in_the_middle_of_a_backlog_repeats_and_loses_nothing<D: Server>() {
+    const ROWS: usize = 2_500;
+    let (pool, options) = fresh::<D>().await;
+    let beside = D::NAME != "SQLite";
+    let mut open = pool.acquire().await.unwrap();
+    if beside {
+        D::run(&mut open, D::BEGIN.to_owned()).await.unwrap();
+        D::run(&mut open, insert("a1", "a1:1")).await.unwrap();
+    }
+    let mut connection = pool.acquire().await.unwrap();
+    D::run(&mut connection, D::BEGIN.to_owned()).await.unwrap();
+    for number in 1..=ROWS {
+        let row = insert("a0", format!("a0:{number}"));
+        D::run(&mut connection, row).await.unwrap();
+    }
+    D::run(&mut connection, "COMMIT".to_owned()).await.unwrap();
+    let target = MemoryTarget::default();
+    let mut few = settings();
+    few.sorted_max = 700;
+    let relay = start(D::source(&options, few), target.clone());
+    for at_least in [200, 900, 1_600] {
+        until(|| target.messages().len() >= at_least).await;
+        target.crash();
+        if beside && at_least == 900 {
+            // Begun before all the others, and committed while the relay is down.
+            D::run(&mut open, insert("a1", "a1:2")).await.unwrap();
+            D::run(&mut open, "COMMIT".to_owned()).await.unwrap();
+        }
+        run(&pool, insert("a2", format!("a2:{at_least}"))).await;
+    }
+    exactly_the_committed_rows(&pool, &target).await;
+    assert!(relay.status.view().connects > 1, "the crashes were seen");
     relay.stop().await;
 }
 

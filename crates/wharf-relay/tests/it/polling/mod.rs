@@ -3,5 +3,6 @@
 mod databases;
 mod flow;
 mod holders;
+mod refusals;
 mod relays;
 mod table;
