@@ -1,14 +1,12 @@
 //! Where a database is and who asks, for the replication connection: the same as for the other one.
 
-use std::io;
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 use sqlx::ConnectOptions as _;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use tokio::net::TcpStream;
+use sqlx::postgres::PgConnectOptions;
 
-use super::session::Stream;
+use super::tls::Tls;
 
 /// Where a server is.
 #[derive(Clone, Debug)]
@@ -26,7 +24,7 @@ pub(crate) struct Address {
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) database: String,
-    tls: PgSslMode,
+    pub(crate) tls: Tls,
 }
 
 impl std::fmt::Debug for Address {
@@ -46,6 +44,12 @@ impl Address {
     pub(crate) fn new(options: &PgConnectOptions) -> Self {
         let url = options.to_url_lossy();
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let file = |name: &str| {
+            let mut settings = url.query_pairs();
+            settings
+                .find(|(key, _)| key == name)
+                .map(|(_, file)| PathBuf::from(&*file))
+        };
         let user = options.get_username().to_owned();
         let (host, port) = (options.get_host(), options.get_port());
         let socket = options.get_socket().cloned();
@@ -58,17 +62,11 @@ impl Address {
             password: url.password().map(decode).unwrap_or_default(),
             database: options.get_database().unwrap_or(&user).to_owned(),
             user,
-            tls: options.get_ssl_mode(),
-        }
-    }
-
-    /// Makes the connection as safe as it is to be.
-    pub(crate) async fn secure(&self, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
-        match self.tls {
-            PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => Ok(Box::new(stream)),
-            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, "no TLS"))
-            }
+            tls: Tls {
+                mode: options.get_ssl_mode(),
+                roots: file("sslrootcert"),
+                identity: file("sslcert").zip(file("sslkey")),
+            },
         }
     }
 }

@@ -16,13 +16,13 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use wharf_message::Code;
 
-use super::control::{Control, Moment};
+use super::control::{Control, Moment, Slot};
 use super::outgoing::Outgoing;
 use super::progress::{Phase, Progress};
 use super::session::{Failed, Session};
 use super::{PostgresLog, lag_of};
 use crate::polling::postgres::{Position, Table, Until};
-use crate::{Batch, FeedClosed, Row, Trouble};
+use crate::{Batch, Row, Trouble};
 
 /// How many rows and bytes are read at a time.
 const PAGE: (u32, usize) = (2000, 1 << 20);
@@ -57,8 +57,7 @@ impl CatchUp<'_> {
         let mut whole_at = Instant::now();
         loop {
             let moment = self.control.moment().await?;
-            let usable =
-                moment.is_published && moment.slot.as_ref().is_some_and(|slot| slot.is_usable());
+            let usable = moment.is_published && moment.slot.as_ref().is_some_and(Slot::is_usable);
             takes_over_at = match (usable, takes_over_at) {
                 (false, _) => None,
                 (true, None) => Some(moment.snapshot.xmax),
@@ -179,16 +178,8 @@ impl CatchUp<'_> {
             false => self.progress.table_delta(),
         };
         let batch = Batch { rows, checkpoint };
-        let mut sending = std::pin::pin!(self.outgoing.send(batch, self.progress.confirm));
-        loop {
-            tokio::select! {
-                sent = &mut sending => return sent.map_err(closed),
-                () = sleep(WHOLE_EVERY) => {
-                    let moment = self.control.moment().await?;
-                    self.outgoing.feed().status().set_lag(lag_of(self.source, &moment, self.progress.confirm));
-                }
-            }
-        }
+        let confirm = self.progress.confirm;
+        self.outgoing.patiently(batch, confirm, self.control).await
     }
 
     fn tell(&mut self, moment: &Moment, usable: bool, told: &mut Option<bool>) {
@@ -232,9 +223,4 @@ impl CatchUp<'_> {
             false => Ok(()),
         }
     }
-}
-
-/// The relay has ended, and so nobody hears this.
-pub(crate) fn closed(closed: FeedClosed) -> Trouble {
-    Trouble::unavailable(Code::OUTBOX_TARGET_UNAVAILABLE, closed.to_string())
 }

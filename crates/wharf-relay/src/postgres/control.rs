@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 use tokio::time::{Instant, sleep};
@@ -167,6 +168,11 @@ impl Control {
         }
     }
 
+    /// Says a word, so that the database does not hang up.
+    pub(crate) async fn ping(&mut self) -> Result<(), Trouble> {
+        self.execute("SELECT 1".to_owned()).await
+    }
+
     /// What the server is at.
     pub(crate) async fn moment(&mut self) -> Result<Moment, Trouble> {
         // The snapshot is taken before the statement begins, and so before the position is asked for.
@@ -292,7 +298,7 @@ impl Control {
     }
 
     fn cursor_trouble(&self, cursor: &str, error: &sqlx::Error) -> Trouble {
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error.as_database_error().and_then(DatabaseError::code);
         match code.as_deref() {
             Some("42P01") => Trouble::refused(
                 Code::OUTBOX_NOT_INSTALLED,

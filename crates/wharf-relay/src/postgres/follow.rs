@@ -16,9 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use wharf_message::Code;
 
 use super::assembly::{Assembly, Odd};
-use super::catch_up::closed;
 use super::control::{Control, Moment, SILENCE_MAX};
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, closed};
 use super::session::{Failed, Session};
 use super::{PostgresLog, lag_of, pgoutput};
 use crate::{FeedClosed, Trouble};
@@ -199,7 +198,7 @@ impl<'a> Follow<'a> {
         let Some(mut control) = self.control.take() else {
             return;
         };
-        let kept = self.outgoing.to_keep();
+        let kept = self.outgoing.take_kept();
         let cursor = self.source.cursor();
         let beats = now >= self.heartbeat.0;
         if beats {

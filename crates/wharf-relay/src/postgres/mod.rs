@@ -30,6 +30,7 @@ mod progress;
 mod refusal;
 mod session;
 mod settings;
+mod tls;
 mod value;
 
 use std::convert::Infallible;
@@ -60,6 +61,8 @@ use crate::{Feed, Lag, Source, Trouble};
 /// How long to wait for somebody who is about to leave a slot.
 const LEAVING: Duration = Duration::from_secs(2);
 const LEAVING_STEP: Duration = Duration::from_millis(20);
+/// How often the database hears something while the target is waited for.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 impl Source for PostgresLog {
     fn describe(&self) -> String {
@@ -152,6 +155,8 @@ impl PostgresLog {
                 session: Some(session),
             };
             session = catch_up.run().await?;
+            // From here on a slot that is gone was a slot that was in use.
+            self.persist(&mut control, &progress, &mut outgoing).await?;
         }
         let wanted = Wanted {
             namespace,
@@ -276,18 +281,7 @@ impl PostgresLog {
         if progress.phase == Phase::Log {
             // Rows that are inserted now will never be in the log of this slot.
             progress.phase = Phase::Table;
-            let batch = crate::Batch {
-                rows: Vec::new(),
-                checkpoint: progress.whole(),
-            };
-            outgoing
-                .send(batch, progress.confirm)
-                .await
-                .map_err(catch_up::closed)?;
-            while !outgoing.is_idle() {
-                outgoing.confirmed().await.map_err(catch_up::closed)?;
-                outgoing.keep(control, &self.cursor()).await?;
-            }
+            self.persist(control, progress, outgoing).await?;
         }
         let publication = refusal::quoted(&self.publication);
         if control.has_publication().await? {
@@ -358,6 +352,30 @@ impl PostgresLog {
             (Phase::New | Phase::Table, _) => {}
         }
         Ok(())
+    }
+
+    /// Waits until it is durable how far the source is.
+    async fn persist(
+        &self,
+        control: &mut Control,
+        progress: &Progress,
+        outgoing: &mut Outgoing,
+    ) -> Result<(), Trouble> {
+        let batch = crate::Batch {
+            rows: Vec::new(),
+            checkpoint: progress.whole(),
+        };
+        outgoing.patiently(batch, progress.confirm, control).await?;
+        loop {
+            outgoing.keep(control, &self.cursor()).await?;
+            if outgoing.is_idle() {
+                return Ok(());
+            }
+            tokio::select! {
+                confirmed = outgoing.confirmed() => confirmed.map_err(outgoing::closed)?,
+                () = sleep(KEEP_ALIVE) => control.ping().await?,
+            }
+        }
     }
 
     async fn make_slot(&self, session: &mut Session, control: &Control) -> Result<(), Trouble> {

@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
+use wharf_message::Code;
 
+use super::KEEP_ALIVE;
 use super::control::Control;
 use super::progress::Progress;
 use crate::{Batch, Feed, FeedClosed, Trouble};
@@ -70,6 +72,22 @@ impl Outgoing {
         async move { feed.send(batch).await }
     }
 
+    /// Hands a batch over, and lets the database hear something while that takes long.
+    pub(crate) async fn patiently(
+        &mut self,
+        batch: Batch,
+        confirm: u64,
+        control: &mut Control,
+    ) -> Result<(), Trouble> {
+        let mut sending = std::pin::pin!(self.send(batch, confirm));
+        loop {
+            tokio::select! {
+                sent = &mut sending => return sent.map_err(closed),
+                () = sleep(KEEP_ALIVE) => control.ping().await?,
+            }
+        }
+    }
+
     /// Waits until more is durable.
     ///
     /// # Cancellation
@@ -115,7 +133,7 @@ impl Outgoing {
     }
 
     /// What is to be kept in the database, and what the slot may be told then.
-    pub(crate) fn to_keep(&mut self) -> Option<(Bytes, u64)> {
+    pub(crate) fn take_kept(&mut self) -> Option<(Bytes, u64)> {
         let next = self.kept.next.take()?;
         self.kept.at = Some(Instant::now());
         let durable = self.kept.durable.as_ref()?;
@@ -134,7 +152,7 @@ impl Outgoing {
         cursor: &str,
     ) -> Result<(), Trouble> {
         self.settle();
-        if let Some((checkpoint, confirm)) = self.to_keep() {
+        if let Some((checkpoint, confirm)) = self.take_kept() {
             control.keep(cursor, &checkpoint).await?;
             self.was_kept(confirm);
         }
@@ -145,4 +163,9 @@ impl Outgoing {
     pub(crate) fn feed(&self) -> &Feed {
         &self.feed
     }
+}
+
+/// The relay has ended, and so nobody hears this.
+pub(crate) fn closed(closed: FeedClosed) -> Trouble {
+    Trouble::unavailable(Code::OUTBOX_TARGET_UNAVAILABLE, closed.to_string())
 }

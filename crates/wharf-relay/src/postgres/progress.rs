@@ -526,7 +526,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
             let bytes = [&[VERSION, b'W'][..], &bytes].concat();
-            let _ = Progress::fold(&[bytes.into()]).is_ok();
+            drop(Progress::fold(&[bytes.into()]));
         }
     }
 }

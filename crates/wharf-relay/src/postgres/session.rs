@@ -96,7 +96,7 @@ impl Session {
             Place::Host(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                address.secure(stream).await?
+                address.tls.secure(stream, host).await?
             }
         };
         let mut session = Self {

@@ -2,5 +2,6 @@
 
 mod basics;
 mod support;
+mod tls;
 mod traps;
 mod trouble;

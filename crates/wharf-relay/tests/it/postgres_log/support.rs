@@ -18,8 +18,8 @@ use wharf_message::{Message, Timestamp, TopicName};
 use wharf_relay::postgres::PostgresLog;
 use wharf_relay::target::memory::MemoryTarget;
 use wharf_relay::{
-    Checkpoint, Delivered, Opened, Relay, Routed, Router, Row, Settings, Sink, State, Status,
-    StatusView, Target, Trouble, Unroutable,
+    Checkpoint, Delivered, Opened, Relay, Routed, Router, Row, Settings, Sink, Status, StatusView,
+    Target, Trouble, Unroutable,
 };
 
 /// The longest that anything may take.

@@ -160,10 +160,9 @@ async fn t4_the_slot_is_told_only_what_is_durable_without_a_gap() {
     let relay = Running::with(bed.source(), Arc::new(target.clone()), Settings::default());
     let mut settled = 0;
     let ready = until(async || {
-        for at in settled..target.count() {
-            target.done(at);
-            settled = at + 1;
-        }
+        let count = target.count();
+        (settled..count).for_each(|at| target.done(at));
+        settled = count;
         bed.is_followed().await
     });
     assert!(ready.await);
