@@ -44,11 +44,10 @@ impl Address {
     pub(crate) fn new(options: &PgConnectOptions) -> Self {
         let url = options.to_url_lossy();
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        // sqlx writes paths with this word before them.
         let file = |name: &str| {
-            let mut settings = url.query_pairs();
-            settings
-                .find(|(key, _)| key == name)
-                .map(|(_, file)| PathBuf::from(&*file))
+            let (_, file) = url.query_pairs().find(|(key, _)| key == name)?;
+            Some(PathBuf::from(file.strip_prefix("file: ").unwrap_or(&file)))
         };
         let user = options.get_username().to_owned();
         let (host, port) = (options.get_host(), options.get_port());

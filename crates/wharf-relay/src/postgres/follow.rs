@@ -24,6 +24,9 @@ use crate::{FeedClosed, Trouble};
 
 /// The most bytes of rows in a batch, but for one row.
 const BATCH_BYTES: usize = 1 << 20;
+/// How many batches make a target busy, and what counts as a small one then.
+const UNDER_WAY_MANY: usize = 8;
+const BATCH_BYTES_SMALL: usize = 64 << 10;
 /// How many messages are taken before anything else gets its turn.
 const MESSAGES_AT_ONCE: usize = 1024;
 /// How often the server is told something new at most, and something at all at least.
@@ -180,8 +183,13 @@ impl<'a> Follow<'a> {
         Trouble::unavailable(Code::OUTBOX_SOURCE_UNAVAILABLE, what)
     }
 
-    /// Hands over what waits, if the batch before is gone.
+    /// Hands over what waits, if the batch before is gone. While the target is busy with many, small
+    /// ones grow until it is done with one of them.
     fn send(&mut self) {
+        let busy = self.outgoing.under_way() >= UNDER_WAY_MANY;
+        if busy && self.assembly.bytes() < BATCH_BYTES_SMALL {
+            return;
+        }
         if self.sending.is_none() && (self.assembly.has_rows() || self.assembly.is_anchored()) {
             let (batch, confirm) = self.assembly.batch();
             self.sending = Some(self.outgoing.send(batch, confirm).boxed());

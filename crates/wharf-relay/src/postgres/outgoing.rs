@@ -115,6 +115,11 @@ impl Outgoing {
         self.confirmed = confirmed;
     }
 
+    /// How many batches are not durable yet.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
     /// Whether everything that was handed over is durable.
     pub(crate) fn is_idle(&self) -> bool {
         self.confirmed == self.sent && self.kept.next.is_none()

@@ -80,11 +80,8 @@ async fn the_log_is_read_over_tls_and_a_server_of_another_name_is_refused() {
     let (bed, target) = (Bed::on(&server).await, MemoryTarget::default());
     let file = server.folder().join("data/pg_hba.conf");
     let rules = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(
-        &file,
-        format!("{rules}\nhostssl all all 127.0.0.0/8 trust\n"),
-    )
-    .unwrap();
+    let only = "hostssl all all 127.0.0.0/8 trust\nhostnossl all all 127.0.0.0/8 reject";
+    std::fs::write(&file, format!("{only}\n{rules}")).unwrap();
     bed.run("SELECT pg_reload_conf()").await;
     let source = |host: &str, mode: &str| {
         let (user, database) = (server.user(), &bed.slot);
