@@ -138,7 +138,7 @@ enum Command {
     /// List, set and delete quotas
     #[command(subcommand)]
     Quota(quota::Command),
-    /// Create the outbox table of a service
+    /// Create the outbox table of a service, show and drain the relays that read such tables
     #[command(subcommand)]
     Outbox(outbox::Command),
     /// Send the rows of a CSV or JSON Lines file to a topic, each once

@@ -18,6 +18,7 @@ mod explain;
 mod group;
 mod ingest;
 mod logging;
+mod node_api;
 mod outbox;
 mod output;
 mod pace;

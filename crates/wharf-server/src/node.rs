@@ -94,6 +94,10 @@ impl Roles {
     }
 
     /// Ends them, while the broker still serves.
+    #[cfg_attr(
+        not(feature = "relay"),
+        expect(clippy::unused_async, reason = "as with roles")
+    )]
     async fn stop(self) {
         #[cfg(feature = "relay")]
         self.relays.stop().await;

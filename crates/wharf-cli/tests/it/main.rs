@@ -7,6 +7,7 @@ mod crowd;
 mod duplicates;
 mod outbox;
 mod quotas;
+mod relay;
 mod run;
 mod serve;
 mod transactions;
