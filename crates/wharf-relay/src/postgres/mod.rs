@@ -378,7 +378,8 @@ impl PostgresLog {
         }
     }
 
-    async fn make_slot(&self, session: &mut Session, control: &Control) -> Result<(), Trouble> {
+    /// Makes the slot, which waits for all transactions that are open.
+    async fn make_slot(&self, session: &mut Session, control: &mut Control) -> Result<(), Trouble> {
         if !self.create_slot {
             let what = format!("there is no slot {}", self.slot);
             return Err(Trouble::refused(
@@ -387,9 +388,16 @@ impl PostgresLog {
                 self.slot_statement(),
             ));
         }
-        let made = session.query(&self.creation()).await;
-        made.map(drop)
-            .map_err(|failed| control.names.failed(&failed))
+        let creation = self.creation();
+        let mut making = std::pin::pin!(session.query(&creation));
+        loop {
+            tokio::select! {
+                made = &mut making => {
+                    return made.map(drop).map_err(|failed| control.names.failed(&failed));
+                }
+                () = sleep(KEEP_ALIVE) => control.ping().await?,
+            }
+        }
     }
 
     /// Begins the stream; says how long the server waits for a word, by half.
