@@ -38,7 +38,7 @@ pub enum OutboxError {
     )]
     NotInstalled {
         /// Its name.
-        table: TableName,
+        table: String,
         /// What the database says.
         source: sqlx::Error,
     },
@@ -49,7 +49,7 @@ pub enum OutboxError {
     )]
     OtherTable {
         /// Its name.
-        table: TableName,
+        table: String,
         /// What the database says.
         source: sqlx::Error,
     },
@@ -60,7 +60,7 @@ pub enum OutboxError {
     )]
     Denied {
         /// Its name.
-        table: TableName,
+        table: String,
         /// What was tried.
         what: &'static str,
         /// The statement or the step that helps.
@@ -100,10 +100,17 @@ impl OutboxError {
         let sqlx::Error::Database(inner) = &error else {
             return Self::Database(error);
         };
-        let (refusal, source, table) = (D::refusal(&**inner), error, table.clone());
+        let (refusal, name) = (D::refusal(&**inner), table.to_string());
+        let source = error;
         match refusal {
-            Some(Refusal::NoTable) => Self::NotInstalled { table, source },
-            Some(Refusal::OtherTable) => Self::OtherTable { table, source },
+            Some(Refusal::NoTable) => Self::NotInstalled {
+                table: name,
+                source,
+            },
+            Some(Refusal::OtherTable) => Self::OtherTable {
+                table: name,
+                source,
+            },
             Some(Refusal::Denied) => {
                 let (what, fix) = match doing {
                     Doing::Publish => (
@@ -121,7 +128,7 @@ impl OutboxError {
                     ),
                 };
                 Self::Denied {
-                    table,
+                    table: name,
                     what,
                     fix,
                     source,
