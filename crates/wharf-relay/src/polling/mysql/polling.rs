@@ -57,7 +57,8 @@ impl Backend for MySqlBackend {
     type Connection = MySqlConnection;
     type Table = Table;
     type Reader = MySqlReader;
-    type Watch = ();
+    /// Whether it was told that there are too many holes.
+    type Watch = bool;
 
     const WORDS: Words = Words {
         quote: '`',
@@ -150,7 +151,7 @@ impl Backend for MySqlBackend {
         connection: &mut MySqlConnection,
         table: &Table,
         confirmed: Option<&Bytes>,
-        (): &mut (),
+        told: &mut bool,
     ) -> Result<Lag, Trouble> {
         let holes: Holes<Transaction> = decode(confirmed, SETTLE)?;
         check_numbers(connection, table, holes.high()).await?;
@@ -167,6 +168,13 @@ impl Backend for MySqlBackend {
         let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection);
         let rows: i64 = rows.await.map_err(|error| table.trouble(&error))?;
         let full = holes.ranges().len() >= HOLES_MAX;
+        if full && !*told {
+            tracing::warn!(
+                "rows of the outbox wait for open transactions: there are {HOLES_MAX} gaps in the numbers that somebody may still fill ({})",
+                Code::OUTBOX_HELD_BACK
+            );
+        }
+        *told = full;
         let held_by = full.then(|| {
             format!(
                 "{HOLES_MAX} gaps in the numbers that somebody may still fill, from {} on: look for open transactions in information_schema.innodb_trx and end them with KILL ({})",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use tokio::time::Instant;
 use wharf_message::Code;
 use wharf_outbox::Confirmed;
 
@@ -102,6 +103,7 @@ impl Backend for PostgresBackend {
             table,
             at,
             cursor: None,
+            refreshed: Instant::now(),
             sorted_max: self.settings.sorted_max.max(1),
         })
     }

@@ -12,9 +12,12 @@
 //! was handed over. Such a transaction may have left no trace on disk: after a crash the server gives
 //! its number to another one.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
+use tokio::time::Instant;
 
 use super::checkpoint::{Batch, Checkpoint};
 use super::{Position, Table};
@@ -23,6 +26,8 @@ use crate::polling::pace::BYTES;
 use crate::postgres::Snapshot;
 use crate::{Row, Trouble};
 
+/// How often it is looked which transactions have ended while no rows come.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// How many rows are counted by the index alone.
 pub(super) const COUNTED_FEW: i64 = 10_000;
 
@@ -35,6 +40,8 @@ pub(crate) struct PostgresReader {
     pub(super) cursor: Option<u32>,
     /// How many rows it has at most.
     pub(super) sorted_max: u32,
+    /// When it was last looked which transactions have ended.
+    pub(super) refreshed: Instant,
 }
 
 /// A batch that fits a page.
@@ -72,13 +79,34 @@ impl PostgresReader {
             upto,
         } = small;
         let Some(highest) = rows.iter().map(|(at, _)| at.transaction).max() else {
-            return Ok(Page::default());
+            return self.forget_ended().await;
         };
         rows.sort_unstable_by_key(|(at, _)| (at.sequence, at.transaction));
         self.at.done = upto.up_to(highest.max(self.at.highest()));
         Ok(Page {
             rows: rows.into_iter().map(|(_, row)| row).collect(),
             bytes,
+            checkpoint: Some(self.at.encode()),
+            ..Page::default()
+        })
+    }
+
+    /// Forgets transactions that have ended without a row, now and then while nothing comes: rows
+    /// behind them may be removed then.
+    async fn forget_ended(&mut self) -> Result<Page, sqlx::Error> {
+        if self.at.done.running().is_empty() || self.refreshed.elapsed() < REFRESH_EVERY {
+            return Ok(Page::default());
+        }
+        self.refreshed = Instant::now();
+        let sees = sqlx::query("SELECT pg_current_snapshot()::text");
+        let sees = snapshot(&sees.fetch_one(&mut self.connection).await?, 0)?;
+        // Whatever it sees, a later look sees, too.
+        let unread = self.small(1).await?;
+        if unread.is_none_or(|small| !small.rows.is_empty()) {
+            return Ok(Page::default());
+        }
+        self.at.done = sees.up_to(self.at.highest());
+        Ok(Page {
             checkpoint: Some(self.at.encode()),
             ..Page::default()
         })
@@ -113,8 +141,15 @@ impl PostgresReader {
 
     /// Begins the transaction that a cursor is declared in, and says what it sees.
     async fn begin_cursor(&mut self) -> Result<Snapshot, sqlx::Error> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-        sqlx::raw_sql(begin).execute(&mut self.connection).await?;
+        // The table first: whoever moves rows between partitions has it for himself, and a snapshot
+        // from before that would look where they are not any more.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
+            self.table.quoted()
+        );
+        sqlx::raw_sql(AssertSqlSafe(begin))
+            .execute(&mut self.connection)
+            .await?;
         let sees = sqlx::query("SELECT pg_current_snapshot()::text");
         snapshot(&sees.fetch_one(&mut self.connection).await?, 0)
     }
