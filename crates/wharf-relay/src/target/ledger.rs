@@ -132,15 +132,22 @@ impl LedgerTarget {
             partitions: 1,
             compacted: true,
         };
-        self.ledger.create_topic(topic).await.map_err(trouble)?;
+        self.ledger
+            .create_topic(topic)
+            .await
+            .map_err(|error| trouble(&error))?;
         let place = Partition {
             topic: name,
             index: 0,
         };
-        let owner = self.ledger.own(place.clone()).await.map_err(trouble)?;
+        let owner = self
+            .ledger
+            .own(place.clone())
+            .await
+            .map_err(|error| trouble(&error))?;
         let position = |reader| self.ledger.progress(reader, place.clone());
-        let last = position(LAST).await.map_err(trouble)?;
-        let anchor = position(ANCHOR).await.map_err(trouble)?;
+        let last = position(LAST).await.map_err(|error| trouble(&error))?;
+        let anchor = position(ANCHOR).await.map_err(|error| trouble(&error))?;
         let history = match (anchor, last) {
             (Some(anchor), Some(last)) => self.history(&place, anchor, last).await?,
             _ => Vec::new(),
@@ -184,7 +191,7 @@ impl LedgerTarget {
                 );
                 return Err(Trouble::unavailable(Code::OUTBOX_TARGET_UNAVAILABLE, what));
             };
-            let entries = read.map_err(trouble)?.into_iter();
+            let entries = read.map_err(|error| trouble(&error))?.into_iter();
             for entry in entries.take_while(|entry| entry.offset <= last) {
                 next = entry.offset + 1;
                 let is_ours = |(name, _): &(Bytes, _)| &**name == CHECKPOINT;
@@ -433,7 +440,7 @@ impl Worker {
             ..Commit::default()
         };
         let committed = self.ledger.commit(&self.owner, commit).await;
-        let committed = committed.map_err(trouble)?;
+        let committed = committed.map_err(|error| trouble(&error))?;
         let found = committed.offsets.get(messages).copied();
         let found = found.unwrap_or(self.next);
         if found != self.next {
@@ -458,9 +465,10 @@ impl Worker {
         };
         let corrected = self.ledger.commit(&self.owner, commit).await;
         let what = format!("somebody else wrote into {topic}");
-        corrected.map_or_else(trouble, |_done| {
-            Trouble::unavailable(Code::OUTBOX_TARGET_UNAVAILABLE, what)
-        })
+        corrected.map_or_else(
+            |error| trouble(&error),
+            |_done| Trouble::unavailable(Code::OUTBOX_TARGET_UNAVAILABLE, what),
+        )
     }
 
     fn positions(&self, anchor: i64, last: i64) -> Vec<Progress> {
@@ -509,7 +517,7 @@ fn too_large(bytes: usize) -> Trouble {
     Trouble::refused(Code::OUTBOX_TARGET_UNAVAILABLE, what, fix)
 }
 
-fn trouble(error: LedgerError) -> Trouble {
+fn trouble(error: &LedgerError) -> Trouble {
     let code = Code::OUTBOX_TARGET_UNAVAILABLE;
     match error {
         LedgerError::Fenced { .. } => {
@@ -519,7 +527,7 @@ fn trouble(error: LedgerError) -> Trouble {
         LedgerError::Unavailable(_) | LedgerError::UnknownPartition(_) => {
             Trouble::unavailable(code, error.to_string())
         }
-        LedgerError::TooLarge { bytes } => too_large(bytes),
+        LedgerError::TooLarge { bytes } => too_large(*bytes),
         LedgerError::TopicDiffers { .. } => {
             let fix = "delete the topic, if nobody needs its checkpoints";
             Trouble::refused(code, error.to_string(), fix)
