@@ -138,6 +138,7 @@ fn is_test(name: &str, sources: &[Source]) -> bool {
     ];
     let definitions = [
         format!("fn {case}("),
+        format!("fn {case}<"),
         format!("def {case}("),
         format!("\"{case}\""),
     ];
@@ -166,6 +167,8 @@ pub(super) fn is_known(name: &str, sources: &[Source]) -> bool {
     let definition = |keyword: &str| format!("{keyword} {name}(");
     let patterns = [
         definition("fn"),
+        // A case that runs on several databases.
+        format!("fn {name}<"),
         definition("def"),
         format!("\"{name}\""),
         format!("{name} = \""),
@@ -196,10 +199,15 @@ mod tests {
     #[test]
     fn a_test_is_found_where_it_is_said_to_be_and_nowhere_else() {
         let sources = [
-            source("crates/a/tests/it/one.rs", "fn holds() {}"),
+            source("crates/a/tests/it/one.rs", "fn holds() {} fn lasts<T>() {}"),
             source("compat/b/run.mjs", "test(\"it goes on\", "),
         ];
-        for known in ["a::one::holds", "a::it::one::holds", "compat/b::it goes on"] {
+        for known in [
+            "a::one::holds",
+            "a::it::one::holds",
+            "a::one::lasts",
+            "compat/b::it goes on",
+        ] {
             assert!(is_test(known, &sources), "{known}");
         }
         for unknown in [
