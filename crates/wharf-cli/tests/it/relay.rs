@@ -89,10 +89,7 @@ fn a_relay_killed_at_random_points_moves_every_committed_row_once_and_says_how_i
     let pool = runtime.block_on(shop(&database));
     let written: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
     let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-    let writing = runtime.spawn({
-        let pool = pool.clone();
-        async move { write(&pool, written, stop).await }
-    });
+    let writing = runtime.spawn(async move { write(&pool, written, stop).await });
     for kill in 0..KILLS {
         let mut node = serve(directory, &["--data", "data"], &[]);
         // Until it has moved something, and then for a time of no meaning.
