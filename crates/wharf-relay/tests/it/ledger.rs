@@ -165,7 +165,7 @@ fn routed(topic: &str, number: usize) -> Routed {
 }
 
 /// What is in a partition.
-async fn entries(ledger: &Cut, topic: &str, index: i32) -> Vec<Entry> {
+fn entries(ledger: &Cut, topic: &str, index: i32) -> Vec<Entry> {
     let partition = Partition {
         topic: name(topic),
         index,
@@ -174,8 +174,8 @@ async fn entries(ledger: &Cut, topic: &str, index: i32) -> Vec<Entry> {
     read.now_or_never().and_then(Result::ok).unwrap_or_default()
 }
 
-async fn numbers(ledger: &Cut, topic: &str, index: i32) -> Vec<usize> {
-    let entries = entries(ledger, topic, index).await.into_iter();
+fn numbers(ledger: &Cut, topic: &str, index: i32) -> Vec<usize> {
+    let entries = entries(ledger, topic, index).into_iter();
     let value = |entry: Entry| String::from_utf8(entry.record.value.unwrap().to_vec());
     entries
         .map(|entry| value(entry).unwrap().parse().unwrap())
@@ -268,7 +268,7 @@ proptest! {
             let mut all = Vec::new();
             for topic in ["a", "b"] {
                 for index in 0..PARTITIONS {
-                    let numbers = numbers(&ledger, topic, index).await;
+                    let numbers = numbers(&ledger, topic, index);
                     prop_assert!(numbers.is_sorted(), "in order: {numbers:?}");
                     for number in &numbers {
                         let key = format!("k{}", number % 5);
@@ -294,7 +294,7 @@ async fn what_waits_becomes_one_commit_and_checkpoints_keep_a_ring_of_keys() {
     deliver_all(&ledger, 64, &sent, 32).await;
     let commits = ledger.commits.load(Ordering::SeqCst);
     assert!(commits < 20, "{commits} commits for 32 deliveries");
-    let entries = entries(&ledger, "_wharf.relay.orders", 0).await;
+    let entries = entries(&ledger, "_wharf.relay.orders", 0);
     for entry in &entries {
         let value = entry.record.value.clone().unwrap();
         let is_whole = !value.starts_with(b"+");
@@ -332,7 +332,7 @@ async fn a_later_relay_fences_the_one_before() {
     assert_eq!(good.await, Ok(Delivered::default()));
     let mut all = Vec::new();
     for index in 0..PARTITIONS {
-        all.extend(numbers(&ledger, "a", index).await);
+        all.extend(numbers(&ledger, "a", index));
     }
     assert_eq!(all, [2]);
 }
@@ -354,10 +354,10 @@ async fn what_a_topic_does_not_take_is_set_aside_with_its_checkpoint() {
     let messages = vec![large, huge, elsewhere, placed];
     let delivered = opened.sink.deliver(messages, checkpoint(4, 4, true)).await;
     assert_eq!(delivered, Ok(Delivered { set_aside: 3 }));
-    assert_eq!(numbers(&ledger, "a", 1).await, [4]);
+    assert_eq!(numbers(&ledger, "a", 1), [4]);
     let mut letters = Vec::new();
     for index in 0..PARTITIONS {
-        letters.extend(entries(&ledger, "dlq.outbox.orders.relay", index).await);
+        letters.extend(entries(&ledger, "dlq.outbox.orders.relay", index));
     }
     let header = |entry: &Entry, name: &str| {
         let headers = entry.record.headers.iter();
@@ -401,8 +401,8 @@ async fn a_message_for_later_goes_to_the_scheduled_ones_of_its_topic() {
         .deliver(vec![at(1_001), at(1_000)], checkpoint(1, 1, true));
     delivered.await.unwrap();
     let home = partitioner::partition(b"k1", PARTITIONS as usize) as i32;
-    assert_eq!(numbers(&ledger, "scheduled.a", home).await, [1]);
-    assert_eq!(numbers(&ledger, "a", home).await, [1], "its time has come");
+    assert_eq!(numbers(&ledger, "scheduled.a", home), [1]);
+    assert_eq!(numbers(&ledger, "a", home), [1], "its time has come");
 }
 
 #[tokio::test]

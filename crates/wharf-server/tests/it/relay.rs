@@ -66,10 +66,10 @@ fn relays_have_tables_variables_and_origins_and_their_passwords_are_never_shown(
     }
 }
 
-#[test]
-fn every_mistake_in_a_relay_names_its_key_and_the_nearest_one() {
+/// Settings that are wrong, the key that is told, and a part of what is said.
+fn mistakes() -> Vec<(String, &'static str, &'static str)> {
     let url = "url = \"postgres://relay:s3cret@db/shop\"";
-    for (settings, key, hint) in [
+    vec![
         (
             format!("{url}\ntopik = 'x'"),
             "relay.orders.topik",
@@ -142,7 +142,12 @@ fn every_mistake_in_a_relay_names_its_key_and_the_nearest_one() {
             "relay.orders.partitions",
             "at least one",
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn every_mistake_in_a_relay_names_its_key_and_the_nearest_one() {
+    for (settings, key, hint) in mistakes() {
         let Problem {
             code,
             what,
