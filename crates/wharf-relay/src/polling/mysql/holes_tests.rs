@@ -21,7 +21,7 @@ struct Transaction {
     shown: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     /// A transaction takes some numbers for one statement.
     Take(usize, u64),

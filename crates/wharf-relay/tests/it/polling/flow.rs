@@ -49,7 +49,7 @@ async fn transaction<D: Server>(
 ) -> Result<(), sqlx::Error> {
     let run = D::run;
     run(connection, D::BEGIN.to_owned()).await?;
-    if random % 2 == 0 {
+    if random.is_multiple_of(2) {
         // Takes the transaction's id before it waits.
         let same = format!("UPDATE aggregates SET version = version WHERE name = '{aggregate}'");
         run(connection, same).await?;
@@ -62,7 +62,7 @@ async fn transaction<D: Server>(
     let mut version: u32 = version.trim().parse().unwrap();
     let rows = 1 + random % 5;
     for row in 0..rows {
-        let lost = row == 2 && random % 3 == 0;
+        let lost = row == 2 && random.is_multiple_of(3);
         if lost {
             run(connection, "SAVEPOINT here".to_owned()).await?;
         }
@@ -80,7 +80,7 @@ async fn transaction<D: Server>(
     }
     let update = format!("UPDATE aggregates SET version = {version} WHERE name = '{aggregate}'");
     run(connection, update).await?;
-    let end = if random % 7 == 0 {
+    let end = if random.is_multiple_of(7) {
         "ROLLBACK"
     } else {
         "COMMIT"
@@ -280,7 +280,7 @@ async fn a_missing_table_or_cursor_is_told_with_what_creates_it_and_then_it_goes
     until(|| told(Code::OUTBOX_NOT_INSTALLED).is_some()).await;
     super::databases::prepare(&pool).await;
     run(&pool, "DROP TABLE wharf_outbox_cursor").await;
-    let fix = || Some(told(Code::OUTBOX_NOT_INSTALLED)?.fix?);
+    let fix = || told(Code::OUTBOX_NOT_INSTALLED)?.fix;
     until(|| fix().is_some_and(|fix| fix.starts_with("CREATE TABLE"))).await;
     run(&pool, fix().unwrap()).await;
     run(&pool, insert("a0", "a0:1")).await;
