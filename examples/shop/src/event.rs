@@ -25,6 +25,9 @@ pub(crate) const OUTCOMES: &str = OrderCompleted::TOPIC;
 /// Every topic the shop writes, dead letters apart.
 pub const TOPICS: [&str; 6] = [CHECKOUTS, ORDERS, STOCK, PAYMENTS, SHIPMENTS, OUTCOMES];
 
+/// The topics of the services that publish through the outbox, and through nothing else.
+pub(crate) const PUBLISHED: [&str; 3] = [ORDERS, PAYMENTS, OUTCOMES];
+
 /// One line of a basket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {

@@ -1,15 +1,17 @@
 //! What every message passes before its handler, as a `tower` layer: messages of earlier runs are
-//! left alone, repeats change nothing, and everything is counted.
+//! left alone, and everything is counted. A service without a database has its inbox here, too.
 //!
 //! An event counts as handled once its handler has succeeded, never before: an attempt that failed is
 //! made again. Two messages with the same id have the same key, and the library handles those one
 //! after the other, so none slips past its twin.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use tower::util::MapRequestLayer;
 use tower::{Layer, Service};
 use wharf::{Disposition, Effects, Incoming, Outcome, Received, header};
 
@@ -25,22 +27,50 @@ struct Desk {
     /// What the keys of this run's messages begin with.
     run: String,
     tally: Arc<ServiceTally>,
-    inbox: Mutex<Inbox>,
+    /// The inbox of a service that has none in a database.
+    memory: Option<Mutex<Inbox>>,
 }
 
+/// Whether an attempt got past the inbox in the database.
+#[derive(Clone, Debug, Default)]
+struct Passed(Arc<AtomicBool>);
+
 impl Intake {
+    /// For a service whose inbox is in its database; [`Intake::behind_inbox`] goes behind that.
     pub(crate) fn new(run: &str, tally: Arc<ServiceTally>) -> Self {
         Self(Arc::new(Desk {
             run: format!("{run}-"),
             tally,
-            inbox: Mutex::default(),
+            memory: None,
         }))
+    }
+
+    /// The same for a service that has its state in memory, and so its inbox.
+    pub(crate) fn with_memory(&self) -> Self {
+        Self(Arc::new(Desk {
+            run: self.0.run.clone(),
+            tally: Arc::clone(&self.0.tally),
+            memory: Some(Mutex::default()),
+        }))
+    }
+
+    /// The layer between the inbox in a database and the handlers, which no repeat reaches.
+    pub(crate) fn behind_inbox() -> MapRequestLayer<fn(Incoming) -> Incoming> {
+        MapRequestLayer::new(|mut incoming: Incoming| {
+            if let Some(Passed(passed)) = incoming.extensions().get() {
+                passed.store(true, Ordering::Relaxed);
+            }
+            incoming
+        })
     }
 }
 
 impl Desk {
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The inbox in memory, if there is one.
+    fn in_memory<T>(&self, ask: impl FnOnce(&mut Inbox) -> T) -> Option<T> {
+        let memory = self.memory.as_ref()?;
+        let mut inbox = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(ask(&mut inbox))
     }
 
     /// The id under which the message is remembered, if its handler is to see it.
@@ -61,18 +91,20 @@ impl Desk {
             self.tally.arrived_after(on_its_way);
         }
         let id = identity(received);
-        if self.inbox().knows(&id) {
+        if self.in_memory(|inbox| inbox.knows(&id)) == Some(true) {
             self.tally.suppressed.add(1);
             return None;
         }
         Some(id)
     }
 
-    fn note(&self, id: String, outcome: &Outcome) {
+    fn note(&self, id: String, passed: &Passed, outcome: &Outcome) {
         match outcome {
-            Outcome::Done(effects) => {
-                self.inbox().remember(id);
-                self.tally.sent.add(effects.len() as u64);
+            Outcome::Done(_) => {
+                let remembered = self.in_memory(|inbox| inbox.remember(id)).is_some();
+                if !remembered && !passed.0.load(Ordering::Relaxed) {
+                    self.tally.suppressed.add(1);
+                }
             }
             Outcome::Failed(failed) if failed.disposition == Disposition::DeadLetter => {
                 self.tally.set_aside.add(1);
@@ -123,15 +155,17 @@ where
         self.handlers.poll_ready(context)
     }
 
-    fn call(&mut self, incoming: Incoming) -> Self::Future {
+    fn call(&mut self, mut incoming: Incoming) -> Self::Future {
         let Some(id) = self.desk.admit(&incoming) else {
             return Box::pin(async { Ok(Outcome::Done(Effects::default())) });
         };
         let desk = Arc::clone(&self.desk);
+        let passed = Passed::default();
+        incoming.extensions().insert(passed.clone());
         let handling = self.handlers.call(incoming);
         Box::pin(async move {
             let outcome = handling.await?;
-            desk.note(id, &outcome);
+            desk.note(id, &passed, &outcome);
             Ok(outcome)
         })
     }

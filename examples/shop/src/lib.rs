@@ -10,13 +10,18 @@
 //! back twice, cards that are declined, shelves that are empty, and checkouts nobody can read.
 //! At the end the numbers must add up; [`Summary::checks`] says so line by line.
 //!
-//! Service state lives in memory: a run starts with a fresh shop, on a broker that may be kept.
+//! *Order* and *payment* have a database: their rows, the inbox row of the message and the events that
+//! follow from it are committed together, and a relay moves the events from the outbox to their topics.
+//! The state of the others lives in memory: a run starts with fresh shelves, on a broker and a database
+//! that may be kept.
 
+mod database;
 mod event;
 mod inbox;
 mod intake;
 mod observer;
 mod python;
+mod relay;
 mod services;
 mod shop;
 mod storefront;
@@ -24,8 +29,10 @@ mod summary;
 mod tally;
 pub mod view;
 
+pub use database::{Database, SCHEMA};
 pub use event::TOPICS;
 pub use python::Python;
+pub use relay::{TOPIC, relay};
 pub use shop::{Options, run};
 pub use summary::{Check, Summary};
 pub use tally::{ServiceView, Snapshot};

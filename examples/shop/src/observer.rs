@@ -5,28 +5,76 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 /// How long the broker may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many records each of the shop's topics has had so far. Blocks on the network.
-pub(crate) fn records_by_topic(broker: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+/// Where the shop's topics end, by topic and partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ends(BTreeMap<(String, i32), i64>);
+
+impl Ends {
+    /// How many records a topic has got since `before`.
+    pub(crate) fn written(&self, topic: &str, before: &Self) -> u64 {
+        let ours = self.0.iter().filter(|((name, _), _)| name == topic);
+        let since = ours.map(|(partition, end)| end - before.0.get(partition).unwrap_or(&0));
+        u64::try_from(since.sum::<i64>()).unwrap_or(0)
+    }
+}
+
+/// Where each of the shop's topics ends. Blocks on the network.
+pub(crate) fn ends(broker: &str) -> anyhow::Result<Ends> {
     let consumer = client(broker, "shop-observer")?;
     let metadata = consumer.fetch_metadata(None, PATIENCE)?;
     let ours = |topic: &str| topic.starts_with("shop.") || topic.starts_with("dlq.shop.");
-    let mut records = BTreeMap::new();
+    let mut ends = Ends::default();
     for topic in metadata.topics().iter().filter(|topic| ours(topic.name())) {
-        let mut total = 0;
         for partition in topic.partitions() {
             let (_, end) = consumer.fetch_watermarks(topic.name(), partition.id(), PATIENCE)?;
-            total += u64::try_from(end).unwrap_or(0);
+            let place = (topic.name().to_owned(), partition.id());
+            ends.0.insert(place, end);
         }
-        records.insert(topic.name().to_owned(), total);
     }
-    Ok(records)
+    Ok(ends)
+}
+
+/// How often each event of a run is in these topics, by topic and the id that the relay gives every
+/// message: that of its row. Reads them from `before` to `after`. Blocks on the network.
+pub(crate) fn events(
+    broker: &str,
+    topics: &[&str],
+    run: &str,
+    before: &Ends,
+    after: &Ends,
+) -> anyhow::Result<BTreeMap<String, u64>> {
+    let consumer = client(broker, "shop-observer")?;
+    let (mut partitions, mut left) = (TopicPartitionList::new(), 0);
+    for ((topic, partition), end) in &after.0 {
+        let from = before.0.get(&(topic.clone(), *partition)).copied();
+        let from = from.unwrap_or(0);
+        if topics.contains(&topic.as_str()) && from < *end {
+            partitions.add_partition_offset(topic, *partition, Offset::Offset(from))?;
+            left += end - from;
+        }
+    }
+    consumer.assign(&partitions)?;
+    let (run, mut events) = (format!("{run}-"), BTreeMap::new());
+    while left > 0 {
+        let message = consumer.poll(PATIENCE).context("the broker is silent")??;
+        left -= 1;
+        if message.key().unwrap_or_default().starts_with(run.as_bytes()) {
+            let headers = message.headers().into_iter().flat_map(|all| all.iter());
+            let id = headers.filter(|header| header.key == "id").find_map(|header| header.value);
+            let id = String::from_utf8_lossy(id.unwrap_or_default());
+            *events.entry(format!("{} {id}", message.topic())).or_default() += 1;
+        }
+    }
+    Ok(events)
 }
 
 /// Asks how far a group is behind, without joining it.

@@ -1,6 +1,5 @@
 //! The whole shop: starts the services, watches them, stops them when the stream has run dry.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,17 +8,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wharf::{Bus, TopicName};
 
-use crate::event::TOPICS;
+use crate::database::Database;
+use crate::event::{PUBLISHED, TOPICS};
 use crate::intake::Intake;
-use crate::observer::{self, Observer};
+use crate::observer::{self, Ends, Observer};
 use crate::python::{Counts, Python};
-use crate::services::{NOTIFICATION, SERVICES, Service};
+use crate::services::{Kit, NOTIFICATION, SERVICES, Service};
 use crate::storefront::{self, Plan};
-use crate::summary::Summary;
+use crate::summary::{Outbox, Summary};
 use crate::tally::{ServiceTally, Snapshot, Tally};
 
 /// Partitions of each of the shop's topics.
-const PARTITIONS: u32 = 3;
+pub(crate) const PARTITIONS: u32 = 3;
 /// How often the figures are taken.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a stop condition is looked at.
@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Options {
     /// The broker's address, `host:port`.
     pub broker: String,
+    /// Where the order and the payment service keep their rows. Somebody else relays its outbox.
+    pub database: Database,
     /// Checkouts to send (the malformed ones included); `None` goes on until stopped.
     pub orders: Option<u64>,
     /// Stop sending after this long; `None` goes on.
@@ -46,10 +48,13 @@ pub struct Options {
 
 struct Shop {
     broker: String,
+    database: Database,
     /// The name of this run; messages of other runs are left alone.
     run: String,
     /// The storefront's; the others share its connection.
     bus: Bus,
+    /// Where the topics ended at the start.
+    before: Ends,
     tally: Arc<Tally>,
     services: Vec<Arc<ServiceTally>>,
     observers: Vec<(Arc<ServiceTally>, Observer)>,
@@ -68,9 +73,8 @@ pub async fn run(
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let run = format!("{:x}", since_1970.as_millis());
     let bus = connect(&options.broker).await?;
-    let before = records(&options.broker).await?;
-    let python = options.python.as_ref();
-    let mut shop = Shop::open(options.broker.clone(), run.clone(), bus, python)?;
+    let before = ends(&options.broker).await?;
+    let mut shop = Shop::open(&options, run.clone(), bus, before)?;
     let (close_storefront, closed) = watch::channel(false);
     let plan = Plan {
         checkouts: options.orders,
@@ -92,7 +96,7 @@ pub async fn run(
     loop {
         tokio::select! {
             result = &mut customers => { result??; break; }
-            _ = next_tick.tick() => show(&shop.snapshot().await),
+            _ = next_tick.tick() => show(&shop.snapshot().await?),
             _ = stop.wait_for(|stop| *stop) => { close_storefront.send_replace(true); }
             () = sleep_until(end) => { close_storefront.send_replace(true); }
             Some(failed) = shop.tasks.join_next() => failed?.context("a service stopped")?,
@@ -104,14 +108,7 @@ pub async fn run(
     }
     shop.drain(&mut show).await?;
     shop.close().await?;
-    let after = records(&shop.broker).await?;
-    Ok(Summary::new(
-        &shop.tally,
-        &shop.views(),
-        &before,
-        &after,
-        shop.started.elapsed(),
-    ))
+    shop.add_up().await
 }
 
 async fn sleep_until(end: Option<tokio::time::Instant>) {
@@ -132,23 +129,20 @@ async fn connect(broker: &str) -> anyhow::Result<Bus> {
     Ok(bus)
 }
 
-async fn records(broker: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+async fn ends(broker: &str) -> anyhow::Result<Ends> {
     let broker = broker.to_owned();
-    tokio::task::spawn_blocking(move || observer::records_by_topic(&broker)).await?
+    tokio::task::spawn_blocking(move || observer::ends(&broker)).await?
 }
 
 impl Shop {
-    fn open(
-        broker: String,
-        run: String,
-        bus: Bus,
-        python: Option<&Python>,
-    ) -> anyhow::Result<Self> {
+    fn open(options: &Options, run: String, bus: Bus, before: Ends) -> anyhow::Result<Self> {
         let (close, _) = watch::channel(false);
         let mut shop = Self {
-            broker,
+            broker: options.broker.clone(),
+            database: options.database.clone(),
             run,
             bus,
+            before,
             tally: Arc::default(),
             services: Vec::new(),
             observers: Vec::new(),
@@ -157,7 +151,7 @@ impl Shop {
             started: Instant::now(),
         };
         for service in SERVICES {
-            match python {
+            match &options.python {
                 Some(python) if service.name == NOTIFICATION.name => shop.hire(service, python)?,
                 _ => shop.start(service)?,
             }
@@ -168,7 +162,11 @@ impl Shop {
     /// Starts a service.
     fn start(&mut self, service: Service) -> anyhow::Result<()> {
         let tally = self.observe(service, service.name)?;
-        let router = (service.router)(Arc::clone(&self.tally), Intake::new(&self.run, tally));
+        let router = (service.router)(Kit {
+            tally: Arc::clone(&self.tally),
+            intake: Intake::new(&self.run, tally),
+            database: self.database.clone(),
+        });
         let closed = self.closed();
         let bus = Bus::new(Arc::clone(self.bus.transport()), service.name);
         let serve = bus.serve(router);
@@ -214,7 +212,7 @@ impl Shop {
     }
 
     /// The figures now. The lag is asked of the broker; when it does not answer, the last one stays.
-    async fn snapshot(&mut self) -> Snapshot {
+    async fn snapshot(&mut self) -> anyhow::Result<Snapshot> {
         let observers = std::mem::take(&mut self.observers);
         let asked = tokio::task::spawn_blocking(move || {
             for (tally, observer) in &observers {
@@ -227,38 +225,40 @@ impl Shop {
         if let Ok(observers) = asked.await {
             self.observers = observers;
         }
-        Snapshot {
+        self.database.count(&self.run, &self.tally).await?;
+        Ok(Snapshot {
             seconds: self.started.elapsed().as_secs_f64(),
             checkouts: self.tally.checkouts.get(),
             placed: self.tally.placed.get(),
             completed: self.tally.completed.get(),
             rejected: self.tally.rejected.get(),
             services: self.views(),
-        }
+        })
     }
 
     fn views(&self) -> Vec<crate::ServiceView> {
         self.services.iter().map(|service| service.view()).collect()
     }
 
-    /// Waits until every order has ended and been notified, and every repeat has arrived.
+    /// Waits until every order has ended, everything in the outbox is in its topic, and every message
+    /// has been consumed.
     async fn drain(&mut self, show: &mut impl FnMut(&Snapshot)) -> anyhow::Result<()> {
         let mut progress = (0, Instant::now());
         let mut shown = Instant::now();
+        let mut calm = false;
         loop {
-            let received = self
-                .services
-                .iter()
-                .map(|service| service.received.get())
-                .sum();
+            let received = self.services.iter().map(|service| service.received.get());
+            let received = received.sum();
             if received != progress.0 {
                 progress = (received, Instant::now());
             }
-            let snapshot = self.snapshot().await;
+            let snapshot = self.snapshot().await?;
             let behind: u64 = snapshot.services.iter().map(|service| service.lag).sum();
-            let open =
-                self.tally.placed.get() != self.tally.completed.get() + self.tally.rejected.get();
-            if (behind == 0 && !open) || progress.1.elapsed() > PATIENCE {
+            let ended = snapshot.placed == snapshot.completed + snapshot.rejected;
+            // What was relayed since the lag was asked for is seen by asking again.
+            let was_calm = calm;
+            calm = behind == 0 && ended && self.is_relayed().await?;
+            if (calm && was_calm) || progress.1.elapsed() > PATIENCE {
                 show(&snapshot);
                 return Ok(());
             }
@@ -271,6 +271,30 @@ impl Shop {
                 Some(failed) = self.tasks.join_next() => failed?.context("a service stopped")?,
             }
         }
+    }
+
+    /// Whether the topics have as many messages as the outbox has rows.
+    async fn is_relayed(&self) -> anyhow::Result<bool> {
+        let rows: u64 = self.database.outbox(&self.run).await?.values().sum();
+        let ends = ends(&self.broker).await?;
+        let written = PUBLISHED.map(|topic| ends.written(topic, &self.before));
+        Ok(written.iter().sum::<u64>() >= rows)
+    }
+
+    /// Adds up what the services, the database and the broker say.
+    async fn add_up(&self) -> anyhow::Result<Summary> {
+        self.database.count(&self.run, &self.tally).await?;
+        let rows = self.database.outbox(&self.run).await?;
+        let after = ends(&self.broker).await?;
+        let (broker, run) = (self.broker.clone(), self.run.clone());
+        let (before, end) = (self.before.clone(), after.clone());
+        let messages = tokio::task::spawn_blocking(move || {
+            observer::events(&broker, &PUBLISHED, &run, &before, &end)
+        });
+        let outbox = Outbox::new(&rows, &messages.await??);
+        let written = |topic: &str| after.written(topic, &self.before);
+        let elapsed = self.started.elapsed();
+        Ok(Summary::new(&self.tally, &self.views(), &outbox, written, elapsed))
     }
 
     async fn close(&mut self) -> anyhow::Result<()> {

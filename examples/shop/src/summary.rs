@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::event;
-use crate::tally::{ServiceView, Tally};
+use crate::tally::{Count, ServiceView, Tally};
 
 /// Where checkouts go that the order service cannot read.
 const DEAD_LETTERS: &str = "dlq.shop.checkouts.order";
@@ -74,20 +74,17 @@ impl Summary {
     pub(crate) fn new(
         tally: &Tally,
         services: &[ServiceView],
-        before: &BTreeMap<String, u64>,
-        after: &BTreeMap<String, u64>,
+        outbox: &Outbox,
+        written: impl Fn(&str) -> u64,
         elapsed: Duration,
     ) -> Self {
         let total = |figure: fn(&ServiceView) -> u64| services.iter().map(figure).sum::<u64>();
-        let written = |topic: &str| {
-            let records = |of: &BTreeMap<String, u64>| of.get(topic).copied().unwrap_or(0);
-            records(after) - records(before)
-        };
         let suppressed = total(|service| service.suppressed);
         let set_aside = total(|service| service.set_aside);
         let retried = total(|service| service.retried);
         let mut checks = intake(tally, suppressed, set_aside, retried);
         checks.extend(books(tally));
+        checks.extend(outbox.checks(tally));
         checks.extend(evidence(tally, set_aside, written));
         Self {
             seconds: elapsed.as_secs_f64(),
@@ -110,6 +107,65 @@ impl Summary {
     /// Whether everything that must hold does.
     pub fn adds_up(&self) -> bool {
         self.checks.iter().all(Check::holds)
+    }
+}
+
+/// What is in the outbox, and what of it is in the topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outbox {
+    rows: u64,
+    messages: u64,
+    /// Rows that never became a message.
+    unsent: u64,
+    /// Messages beyond one for each row.
+    excess: u64,
+}
+
+impl Outbox {
+    /// Compares how often each event is in the outbox with how often it is in its topic.
+    pub(crate) fn new(rows: &BTreeMap<String, u64>, messages: &BTreeMap<String, u64>) -> Self {
+        let beyond = |these: &BTreeMap<String, u64>, those: &BTreeMap<String, u64>| {
+            let those = |event| those.get(event).copied().unwrap_or(0);
+            let each = these.iter();
+            each.map(|(event, times)| times.saturating_sub(those(event)))
+                .sum()
+        };
+        Self {
+            rows: rows.values().sum(),
+            messages: messages.values().sum(),
+            unsent: beyond(rows, messages),
+            excess: beyond(messages, rows),
+        }
+    }
+
+    fn checks(&self, tally: &Tally) -> Vec<Check> {
+        let count = |counts: &[&Count]| counts.iter().map(|count| count.get()).sum();
+        let events = [
+            &tally.placed,
+            &tally.completed,
+            &tally.rejected,
+            &tally.captured,
+            &tally.payments_repeated,
+            &tally.declined,
+        ];
+        vec![
+            Check::new(
+                "rows in the outbox = what became of orders and payments",
+                self.rows,
+                count(&events),
+            ),
+            Check::new(
+                "rows in the outbox = messages in their topics",
+                self.rows,
+                self.messages,
+            ),
+            Check::new("rows that were not relayed = none", self.unsent, 0),
+            Check::new(
+                "messages without a row of their own = none",
+                self.excess,
+                0,
+            ),
+        ]
     }
 }
 
@@ -209,4 +265,23 @@ fn evidence(tally: &Tally, set_aside: u64, written: impl Fn(&str) -> u64) -> Vec
             set_aside,
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_row_and_a_message_that_came_twice_do_not_make_up_for_each_other() {
+        let counts = |events: &[(&str, u64)]| {
+            let events = events.iter();
+            events.map(|&(id, times)| (id.to_owned(), times)).collect()
+        };
+        let rows = counts(&[("a", 1), ("b", 2), ("c", 1)]);
+        let outbox = Outbox::new(&rows, &counts(&[("a", 1), ("b", 3), ("d", 1)]));
+        assert_eq!((outbox.rows, outbox.messages), (4, 5));
+        assert_eq!((outbox.unsent, outbox.excess), (1, 2));
+        let same = Outbox::new(&rows, &rows);
+        assert_eq!((same.unsent, same.excess), (0, 0));
+    }
 }

@@ -24,7 +24,8 @@ impl Count {
     }
 }
 
-/// What happened to orders, in the whole shop.
+/// What happened to orders, in the whole shop. What the order and the payment service did is in their
+/// database, and comes from there ([`Database::count`](crate::Database)).
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) checkouts: Count,
@@ -49,7 +50,6 @@ pub(crate) struct Tally {
 pub(crate) struct ServiceTally {
     pub(crate) name: &'static str,
     pub(crate) received: Count,
-    pub(crate) sent: Count,
     pub(crate) retried: Count,
     pub(crate) suppressed: Count,
     pub(crate) set_aside: Count,
@@ -65,7 +65,6 @@ impl ServiceTally {
         Self {
             name,
             received: Count::default(),
-            sent: Count::default(),
             retried: Count::default(),
             suppressed: Count::default(),
             set_aside: Count::default(),
@@ -94,7 +93,6 @@ impl ServiceTally {
         ServiceView {
             name: self.name,
             received: self.received.get(),
-            sent: self.sent.get(),
             retried: self.retried.get(),
             suppressed: self.suppressed.get(),
             set_aside: self.set_aside.get(),
@@ -113,8 +111,6 @@ pub struct ServiceView {
     pub name: &'static str,
     /// Messages received since the start.
     pub received: u64,
-    /// Messages sent since the start.
-    pub sent: u64,
     /// Attempts made again after one that failed.
     pub retried: u64,
     /// Repeats that changed nothing.

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wharf::{Msg, Publish, Router, State, Unknown, group};
 
-use super::{Service, TOGETHER};
+use super::{Kit, Service, TOGETHER};
 use crate::event::{
     Line, ORDERS, OrderPlaced, PAYMENTS, PaymentDeclined, StockReleased, StockReserved,
     StockUnavailable,
 };
-use crate::intake::Intake;
 use crate::tally::Tally;
 
 /// Pieces a delivery from the supplier brings.
@@ -87,13 +86,13 @@ impl Warehouse {
     }
 }
 
-fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+fn router(Kit { tally, intake, .. }: Kit) -> Router {
     let route = group(SERVICE.name)
         .on(reserve)
         .on(release)
         .unknown(Unknown::Skip)
         .concurrency(TOGETHER)
-        .layer(intake);
+        .layer(intake.with_memory());
     let shelves = Arc::default();
     Router::new()
         .topics(SERVICE.topics.iter().copied(), route)

@@ -1,5 +1,6 @@
 //! The five services. Each is a handful of async functions from messages to messages, and a router
-//! that says which group they handle which topics for.
+//! that says which group they handle which topics for. Order and payment keep their rows in a database
+//! and publish through its outbox; the others have their state in memory and return what is published.
 
 mod inventory;
 mod notification;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use wharf::{Concurrency, Router};
 
+use crate::database::Database;
 use crate::intake::Intake;
 use crate::tally::Tally;
 
@@ -30,8 +32,15 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
     /// What it listens to.
     pub(crate) topics: &'static [&'static str],
-    /// Its handlers, with a fresh state.
-    pub(crate) router: fn(Arc<Tally>, Intake) -> Router,
+    /// Its handlers.
+    pub(crate) router: fn(Kit) -> Router,
+}
+
+/// What the shop gives a service.
+pub(crate) struct Kit {
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) intake: Intake,
+    pub(crate) database: Database,
 }
 
 /// All of them.

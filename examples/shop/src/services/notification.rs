@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use wharf::{Msg, Router, State, group};
 
-use super::{Service, TOGETHER};
+use super::{Kit, Service, TOGETHER};
 use crate::event::{OUTCOMES, OrderCompleted, OrderRejected};
-use crate::intake::Intake;
 use crate::tally::Tally;
 
 pub(crate) const SERVICE: Service = Service {
@@ -17,12 +16,12 @@ pub(crate) const SERVICE: Service = Service {
     router,
 };
 
-fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+fn router(Kit { tally, intake, .. }: Kit) -> Router {
     let route = group(SERVICE.name)
         .on(good_news)
         .on(bad_news)
         .concurrency(TOGETHER)
-        .layer(intake);
+        .layer(intake.with_memory());
     Router::new()
         .topics(SERVICE.topics.iter().copied(), route)
         .with_state(tally)

@@ -1,17 +1,19 @@
 //! The order service: accepts checkouts, follows every order to its end, and says how it ended.
+//!
+//! Its orders are rows, and what it publishes is written beside them, in the outbox: both in the
+//! transaction that has the message's row in the inbox. A repeat does not get here, and an event is
+//! sent exactly when its order is kept.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use sqlx::Pool;
+use wharf::{Msg, Router, SqlInbox, Tx, Unknown, group, outbox};
 
-use wharf::{Failure, Msg, Publish, Router, State, Unknown, group};
-
-use super::{Service, TOGETHER};
+use super::{Kit, Service, TOGETHER};
+use crate::database::{Database, Sql, Value};
 use crate::event::{
     CHECKOUTS, Checkout, Line, Order, OrderCompleted, OrderPlaced, OrderRejected, PAYMENTS,
     ParcelShipped, PaymentDeclined, SHIPMENTS, STOCK, StockUnavailable,
 };
 use crate::intake::Intake;
-use crate::tally::Tally;
 
 pub(super) const SERVICE: Service = Service {
     name: "order",
@@ -19,125 +21,114 @@ pub(super) const SERVICE: Service = Service {
     router,
 };
 
-/// Orders that are open, by number.
-#[derive(Clone, Debug)]
-struct Desk {
-    open: Arc<Mutex<BTreeSet<String>>>,
-    tally: Arc<Tally>,
-}
-
-impl Desk {
-    fn new(tally: Arc<Tally>) -> Self {
-        Self {
-            open: Arc::default(),
-            tally,
-        }
-    }
-
-    fn open(&self, order: &Order) -> bool {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(order.number.clone())
-    }
-
-    /// Whether it was open.
-    fn close(&self, order: &Order) -> bool {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&order.number)
-    }
-
-    fn reject(&self, order: Order, reason: String) -> Option<Publish<OrderRejected>> {
-        self.close(&order).then(|| {
-            self.tally.rejected.add(1);
-            Publish(OrderRejected { order, reason })
-        })
+fn router(kit: Kit) -> Router {
+    match kit.database {
+        Database::Sqlite(pool) => routes(pool, kit.intake),
+        Database::Postgres(pool) => routes(pool, kit.intake),
     }
 }
 
-/// A checkout that is no order, and never will be one.
-#[derive(Debug, PartialEq, Eq, thiserror::Error, Failure)]
-enum Unacceptable {
-    #[error("the basket of {0} is empty")]
-    #[failure(dead_letter)]
-    EmptyBasket(String),
-}
-
-fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+fn routes<D: Sql>(pool: Pool<D>, intake: Intake) -> Router {
     let route = group(SERVICE.name)
-        .on(place)
-        .on(turn_away)
-        .on(refuse)
-        .on(complete)
+        .on(place::<D>)
+        .on(turn_away::<D>)
+        .on(refuse::<D>)
+        .on(complete::<D>)
         .unknown(Unknown::Skip)
         .concurrency(TOGETHER)
+        .layer(Intake::behind_inbox())
+        .inbox(SqlInbox::new(pool, SERVICE.name))
         .layer(intake);
-    Router::new()
-        .topics(SERVICE.topics.iter().copied(), route)
-        .with_state(Desk::new(tally))
+    Router::new().topics(SERVICE.topics.iter().copied(), route)
 }
 
-async fn place(
-    State(desk): State<Desk>,
+async fn place<D: Sql>(
+    mut tx: Tx<D>,
     Msg(checkout): Msg<Checkout>,
-) -> Result<Publish<OrderPlaced>, Unacceptable> {
+) -> Result<(), wharf::Error> {
+    let order = accepted(checkout)?;
+    let sql = "INSERT INTO orders (number, customer, total_cents, state) VALUES ($1, $2, $3, 'open')";
+    let row = [
+        Value::Text(&order.number),
+        Value::Text(&order.customer),
+        Value::Number(order.total_cents),
+    ];
+    D::change(&mut tx, sql, &row).await?;
+    outbox::publish(&mut tx, &OrderPlaced { order }).await?;
+    Ok(())
+}
+
+async fn turn_away<D: Sql>(
+    tx: Tx<D>,
+    Msg(StockUnavailable { order, reason }): Msg<StockUnavailable>,
+) -> Result<(), wharf::Error> {
+    reject(tx, order, reason).await
+}
+
+async fn refuse<D: Sql>(
+    tx: Tx<D>,
+    Msg(PaymentDeclined { order, reason }): Msg<PaymentDeclined>,
+) -> Result<(), wharf::Error> {
+    reject(tx, order, reason).await
+}
+
+async fn reject<D: Sql>(mut tx: Tx<D>, order: Order, reason: String) -> Result<(), wharf::Error> {
+    if close(&mut tx, &order, "rejected").await? {
+        outbox::publish(&mut tx, &OrderRejected { order, reason }).await?;
+    }
+    Ok(())
+}
+
+async fn complete<D: Sql>(
+    mut tx: Tx<D>,
+    Msg(ParcelShipped { order }): Msg<ParcelShipped>,
+) -> Result<(), wharf::Error> {
+    if close(&mut tx, &order, "completed").await? {
+        outbox::publish(&mut tx, &OrderCompleted { order }).await?;
+    }
+    Ok(())
+}
+
+/// Whether it was open.
+async fn close<D: Sql>(tx: &mut Tx<D>, order: &Order, state: &str) -> Result<bool, sqlx::Error> {
+    let sql = "UPDATE orders SET state = $1 WHERE number = $2 AND state = 'open'";
+    let values = [Value::Text(state), Value::Text(&order.number)];
+    Ok(D::change(tx, sql, &values).await? == 1)
+}
+
+/// The order that a checkout becomes. An empty basket is none, and never will be one.
+fn accepted(checkout: Checkout) -> Result<Order, wharf::Error> {
     if checkout.lines.is_empty() || checkout.lines.iter().any(|line| line.quantity == 0) {
-        return Err(Unacceptable::EmptyBasket(checkout.order));
+        let why = format!("the basket of {} is empty", checkout.order);
+        return Err(wharf::Error::dead_letter(why));
     }
     let price = |line: &Line| line.price_cents.saturating_mul(line.quantity.into());
-    let order = Order {
-        total_cents: checkout
-            .lines
-            .iter()
-            .map(price)
-            .fold(0, u64::saturating_add),
+    let prices = checkout.lines.iter().map(price);
+    Ok(Order {
+        total_cents: prices.fold(0, u64::saturating_add),
         number: checkout.order,
         customer: checkout.customer,
         card: checkout.card,
         lines: checkout.lines,
-    };
-    desk.open(&order);
-    desk.tally.placed.add(1);
-    Ok(Publish(OrderPlaced { order }))
-}
-
-async fn turn_away(
-    State(desk): State<Desk>,
-    Msg(StockUnavailable { order, reason }): Msg<StockUnavailable>,
-) -> Option<Publish<OrderRejected>> {
-    desk.reject(order, reason)
-}
-
-async fn refuse(
-    State(desk): State<Desk>,
-    Msg(PaymentDeclined { order, reason }): Msg<PaymentDeclined>,
-) -> Option<Publish<OrderRejected>> {
-    desk.reject(order, reason)
-}
-
-async fn complete(
-    State(desk): State<Desk>,
-    Msg(ParcelShipped { order }): Msg<ParcelShipped>,
-) -> Option<Publish<OrderCompleted>> {
-    desk.close(&order).then(|| {
-        desk.tally.completed.add(1);
-        Publish(OrderCompleted { order })
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use wharf::{Disposition, IntoFailed as _};
+
     use super::*;
 
-    #[tokio::test]
-    async fn an_empty_basket_is_no_order() {
-        let desk = Desk::new(Arc::default());
+    #[test]
+    fn an_empty_basket_is_no_order() {
         let checkout = Checkout {
             order: "o-1".to_owned(),
             customer: "c".to_owned(),
             card: "4711".to_owned(),
             lines: Vec::new(),
         };
-        let refused = place(State(desk.clone()), Msg(checkout)).await;
-        assert_eq!(refused, Err(Unacceptable::EmptyBasket("o-1".to_owned())));
-        assert_eq!(desk.tally.placed.get(), 0);
+        let refused = accepted(checkout).unwrap_err().into_failed();
+        assert_eq!(refused.disposition, Disposition::DeadLetter);
+        assert_eq!(refused.error, "the basket of o-1 is empty");
     }
 }

@@ -1,14 +1,17 @@
 //! The payment service: charges the card once the stock is reserved.
 //!
 //! Its gateway has days like any other: now and then a call fails, and the library tries again; now
-//! and then it reports a payment twice, and the same event goes out twice, with the same id.
+//! and then it reports a payment twice, and the same event goes out twice, with the same id. Payments
+//! are rows, and what is published is written beside them, as in the order service.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wharf::{Failure, Msg, Publish, Router, State, Unknown, group};
+use sqlx::Pool;
+use wharf::{Failure, Msg, Router, SqlInbox, State, Tx, Unknown, group, outbox};
 
-use super::{Service, TOGETHER};
+use super::{Kit, Service, TOGETHER};
+use crate::database::{Database, Sql, Value};
 use crate::event::{PaymentCaptured, PaymentDeclined, STOCK, StockReserved};
 use crate::intake::Intake;
 use crate::tally::Tally;
@@ -43,24 +46,18 @@ impl Gateway {
         }
     }
 
-    /// Whether the card takes it.
-    fn charge(&self, card: &str) -> Result<bool, GatewayError> {
+    /// How often it reports that the card was charged; 0 when the card is declined.
+    fn charge(&self, card: &str) -> Result<u64, GatewayError> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         if call.is_multiple_of(FAILS_ONE_IN) {
             self.tally.gateway_failures.add(1);
             return Err(GatewayError::Unreachable);
         }
-        Ok(!card.ends_with(DECLINED_CARD))
-    }
-
-    /// How often it reports a payment.
-    fn reports(&self) -> usize {
-        let charged = self.charged.fetch_add(1, Ordering::Relaxed) + 1;
-        if charged.is_multiple_of(REPEAT_ONE_IN) {
-            self.tally.payments_repeated.add(1);
-            return 2;
+        if card.ends_with(DECLINED_CARD) {
+            return Ok(0);
         }
-        1
+        let charged = self.charged.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(1 + u64::from(charged.is_multiple_of(REPEAT_ONE_IN)))
     }
 }
 
@@ -71,68 +68,70 @@ enum GatewayError {
     Unreachable,
 }
 
-fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+fn router(kit: Kit) -> Router {
+    let gateway = Gateway::new(kit.tally);
+    match kit.database {
+        Database::Sqlite(pool) => routes(pool, kit.intake, gateway),
+        Database::Postgres(pool) => routes(pool, kit.intake, gateway),
+    }
+}
+
+fn routes<D: Sql>(pool: Pool<D>, intake: Intake, gateway: Gateway) -> Router {
     let route = group(SERVICE.name)
-        .on(charge)
+        .on(charge::<D>)
         .unknown(Unknown::Skip)
         .concurrency(TOGETHER)
+        .layer(Intake::behind_inbox())
+        .inbox(SqlInbox::new(pool, SERVICE.name))
         .layer(intake);
     Router::new()
         .topics(SERVICE.topics.iter().copied(), route)
-        .with_state(Gateway::new(tally))
+        .with_state(gateway)
 }
 
-/// Captured, once or twice, or declined.
-type Charged = (
-    Vec<Publish<PaymentCaptured>>,
-    Option<Publish<PaymentDeclined>>,
-);
-
-async fn charge(
+async fn charge<D: Sql>(
     State(gateway): State<Gateway>,
+    mut tx: Tx<D>,
     Msg(StockReserved { order }): Msg<StockReserved>,
-) -> Result<Charged, GatewayError> {
-    if !gateway.charge(&order.card)? {
-        gateway.tally.declined.add(1);
+) -> Result<(), wharf::Error> {
+    let reports = gateway.charge(&order.card)?;
+    let sql = "INSERT INTO payments (order_number, total_cents, reports, state) VALUES ($1, $2, $3, $4)";
+    let row = [
+        Value::Text(&order.number),
+        Value::Number(order.total_cents),
+        Value::Number(reports.max(1)),
+        Value::Text(if reports > 0 { "captured" } else { "declined" }),
+    ];
+    D::change(&mut tx, sql, &row).await?;
+    if reports == 0 {
         let reason = "the card was declined".to_owned();
-        return Ok((Vec::new(), Some(Publish(PaymentDeclined { order, reason }))));
+        outbox::publish(&mut tx, &PaymentDeclined { order, reason }).await?;
+        return Ok(());
     }
-    gateway.tally.captured.add(1);
-    let captured = Publish(PaymentCaptured {
-        payment: format!("payment-{order}"),
-        order,
-    });
-    Ok((vec![captured; gateway.reports()], None))
+    let payment = format!("payment-{order}");
+    let captured = PaymentCaptured { payment, order };
+    for _ in 0..reports {
+        outbox::publish(&mut tx, &captured).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Order;
 
-    #[tokio::test]
-    async fn one_call_in_so_many_fails_and_the_next_attempt_succeeds() {
+    #[test]
+    fn one_call_in_so_many_fails_and_one_payment_in_so_many_is_reported_twice() {
         let gateway = Gateway::new(Arc::default());
-        let order = Order {
-            number: "o-1".to_owned(),
-            customer: "c".to_owned(),
-            card: "4711".to_owned(),
-            lines: Vec::new(),
-            total_cents: 100,
-        };
-        let mut failed = 0;
+        let (mut failed, mut repeated) = (0, 0);
         for _ in 0..FAILS_ONE_IN + 1 {
-            let reserved = StockReserved {
-                order: order.clone(),
-            };
-            match charge(State(gateway.clone()), Msg(reserved)).await {
-                Ok((captured, None)) => assert!(!captured.is_empty()),
-                Ok((_, Some(declined))) => panic!("{declined:?}"),
+            match gateway.charge("4711") {
+                Ok(reports) => repeated += reports - 1,
                 Err(GatewayError::Unreachable) => failed += 1,
             }
         }
-        assert_eq!(failed, 1);
-        assert_eq!(gateway.tally.captured.get(), FAILS_ONE_IN);
-        assert_eq!(gateway.tally.payments_repeated.get(), 1);
+        assert_eq!((failed, repeated), (1, 1));
+        assert_eq!(gateway.tally.gateway_failures.get(), 1);
+        assert_eq!(gateway.charge(DECLINED_CARD), Ok(0));
     }
 }

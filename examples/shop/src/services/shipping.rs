@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use wharf::{Msg, Publish, Router, State, Unknown, group};
 
-use super::{Service, TOGETHER};
+use super::{Kit, Service, TOGETHER};
 use crate::event::{PAYMENTS, ParcelShipped, PaymentCaptured};
-use crate::intake::Intake;
 use crate::tally::Tally;
 
 pub(super) const SERVICE: Service = Service {
@@ -15,12 +14,12 @@ pub(super) const SERVICE: Service = Service {
     router,
 };
 
-fn router(tally: Arc<Tally>, intake: Intake) -> Router {
+fn router(Kit { tally, intake, .. }: Kit) -> Router {
     let route = group(SERVICE.name)
         .on(ship)
         .unknown(Unknown::Skip)
         .concurrency(TOGETHER)
-        .layer(intake);
+        .layer(intake.with_memory());
     Router::new()
         .topics(SERVICE.topics.iter().copied(), route)
         .with_state(tally)

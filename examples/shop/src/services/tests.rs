@@ -1,16 +1,19 @@
-//! The five services on a broker in memory: the same routers, and the numbers add up.
+//! The five services on a broker in memory, with a database in a file and the relay of its outbox: the
+//! same routers, and the numbers add up.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use wharf::{Bus, Clock, Message, ServeError, Timestamp, TopicName, header};
 use wharf_message::transport::Publish as _;
 use wharf_message::transport::memory::MemoryTransport;
 
-use super::SERVICES;
-use crate::event::{CHECKOUTS, OUTCOMES, PAYMENTS, PaymentCaptured};
+use super::{Kit, SERVICES};
+use crate::database::Database;
+use crate::event::{CHECKOUTS, OUTCOMES, PAYMENTS, PUBLISHED, PaymentCaptured};
 use crate::intake::Intake;
 use crate::storefront::{self, Dice, submission};
 use crate::tally::{ServiceTally, ServiceView, Tally};
@@ -22,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The whole shop without Kafka.
 struct Opened {
     transport: Arc<MemoryTransport>,
+    database: Database,
+    relay: JoinHandle<()>,
+    _folder: TempDir,
     tally: Arc<Tally>,
     services: Vec<Arc<ServiceTally>>,
     tasks: JoinSet<Result<(), ServeError>>,
@@ -33,17 +39,30 @@ impl Opened {
     async fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap());
+        let transport = Arc::new(MemoryTransport::new(now));
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::sqlite(&folder.path().join("shop.db"));
+        let database = database.await.unwrap();
+        let close = watch::channel(false).0;
+        let relay = crate::relay(&database, transport.clone()).unwrap();
         let mut shop = Self {
-            transport: Arc::new(MemoryTransport::new(now)),
+            relay: tokio::spawn(relay.run(close.subscribe())),
+            transport,
+            database,
+            _folder: folder,
             tally: Arc::default(),
             services: Vec::new(),
             tasks: JoinSet::new(),
-            close: watch::channel(false).0,
+            close,
         };
         for service in SERVICES {
             let tally = Arc::new(ServiceTally::new(service.name));
             shop.services.push(Arc::clone(&tally));
-            let router = (service.router)(Arc::clone(&shop.tally), Intake::new(RUN, tally));
+            let router = (service.router)(Kit {
+                tally: Arc::clone(&shop.tally),
+                intake: Intake::new(RUN, tally),
+                database: shop.database.clone(),
+            });
             let mut close = shop.close.subscribe();
             let closed = async move {
                 let _closed_either_way = close.wait_for(|close| *close).await;
@@ -71,10 +90,33 @@ impl Opened {
         views.map(|view| figure(&view)).sum()
     }
 
+    /// Returns when everything that was published is handled, and everything in the outbox published.
     async fn idle(&self) {
-        tokio::time::timeout(PATIENCE, self.transport.idle())
-            .await
-            .expect("everything that was published is handled");
+        let idle = async {
+            loop {
+                self.transport.idle().await;
+                let rows = self.rows().await;
+                if self.messages() == rows {
+                    self.transport.idle().await;
+                    if self.rows().await == rows {
+                        return;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, idle).await.unwrap();
+        self.database.count(RUN, &self.tally).await.unwrap();
+    }
+
+    async fn rows(&self) -> usize {
+        let rows = self.database.outbox(RUN).await.unwrap();
+        usize::try_from(rows.values().sum::<u64>()).unwrap()
+    }
+
+    fn messages(&self) -> usize {
+        let topics = PUBLISHED.iter();
+        topics.map(|topic| self.transport.messages(topic).len()).sum()
     }
 
     async fn close(mut self) {
@@ -82,6 +124,8 @@ impl Opened {
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap().unwrap();
         }
+        self.relay.await.unwrap();
+        self.database.close().await;
     }
 }
 
