@@ -1,6 +1,7 @@
 //! `wharf demo`: a node of its own, and a shop of five services on it.
 //!
-//! The shop reaches the node only through its network port, as any Kafka client would.
+//! The shop reaches the node only through its network port, as any Kafka client would. Two of its
+//! services publish through the outbox of a database, which the node's role `relay` reads.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::cli::Outcome;
 use wharf_server::Node;
-use wharf_server::config::{Address, Config, Period};
+use wharf_server::config::{Address, Config, Limit, Mode, Period, Relay, SecretUrl};
 
 use crate::output;
 
@@ -23,6 +24,7 @@ Examples:
   wharf demo --orders 5000        so many checkouts, then the numbers
   wharf demo --for 30s --rate 1000
   wharf demo --keep ./shop-data   keep the data, and go on with it next time
+  wharf demo --postgres postgres://shop:secret@localhost/shop
   wharf demo --python             the notification service in Python instead of Rust
   wharf demo --python-with shop-venv/bin/python")]
 pub(crate) struct Demo {
@@ -41,6 +43,10 @@ pub(crate) struct Demo {
     /// Keep the data in this directory [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Keep orders and payments in this Postgres database, in the schema wharf_demo, which is
+    /// removed at the end unless --keep is given [default: an SQLite file]
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
     /// Run the notification service in Python (needs its package confluent-kafka)
     #[arg(long)]
     python: bool,
@@ -57,12 +63,12 @@ impl Demo {
 
     async fn open_shop(self) -> anyhow::Result<Outcome> {
         let temporary = tempfile::Builder::new().prefix("wharf-demo-").tempdir()?;
-        let data = self
-            .keep
-            .clone()
-            .unwrap_or_else(|| temporary.path().join("data"));
+        let folder = self.keep.as_deref().unwrap_or(temporary.path());
+        std::fs::create_dir_all(folder)?;
+        let data = folder.join("node");
         let python = self.python(temporary.path()).await?;
-        let node = start_node(&data).await?;
+        let (database, relay) = self.database(folder).await?;
+        let node = start_node(&data, relay).await?;
         let broker = node.kafka_address().to_string();
         let endless = self.orders.is_none() && self.duration.is_none();
         output::note(&introduction(
@@ -84,6 +90,7 @@ impl Demo {
         });
         let options = shop::Options {
             broker,
+            database: database.clone(),
             orders: self.orders,
             duration: self.duration,
             per_second: self.rate,
@@ -94,17 +101,46 @@ impl Demo {
         let summary = shop::run(options, stop, |snapshot| screen.show(snapshot)).await;
         interrupted.abort();
         let stopped = node.shutdown().await;
+        let closed = database.close(self.keep.is_some()).await;
         let summary = summary?;
         stopped?;
+        closed?;
         output::text(&format!("\n{}", shop::view::summary(&summary)))?;
         if self.keep.is_some() {
-            output::note(&format!("the data is kept in {}", data.display()))?;
+            output::note(&format!("the data is kept in {}", folder.display()))?;
         }
         Ok(if summary.adds_up() {
             Outcome::Done
         } else {
             Outcome::Negative
         })
+    }
+
+    /// The database of the order and the payment service, and the relay of its outbox.
+    async fn database(&self, folder: &Path) -> anyhow::Result<(shop::Database, Relay)> {
+        let mut relay = Relay {
+            topic: Some(shop::TOPIC.to_owned()),
+            // The summary compares them with the topics.
+            keep: Limit::Unlimited,
+            ..Relay::default()
+        };
+        let Some(url) = &self.postgres else {
+            let file = folder.join("shop.db");
+            relay.url = SecretUrl::from(format!("sqlite://{}", file.display()).as_str());
+            return Ok((shop::Database::sqlite(&file).await?, relay));
+        };
+        let database = shop::Database::postgres(url, self.keep.is_some()).await?;
+        relay.url = SecretUrl::from(url.as_str());
+        relay.table = format!("{}.wharf_outbox", shop::SCHEMA);
+        relay.slot = Some(shop::SCHEMA.to_owned());
+        if !database.has_log().await? {
+            relay.mode = Some(Mode::Poll);
+            output::note(
+                "the log of this database cannot be read (wal_level is not logical, or the user may \
+                 not replicate), so its outbox is polled",
+            )?;
+        }
+        Ok((database, relay))
     }
 
     /// What runs the notification service, if that is not Rust. Before anything else is started.
@@ -119,9 +155,10 @@ impl Demo {
 }
 
 /// A node on the usual ports where they are free, on others where they are not.
-async fn start_node(data: &Path) -> anyhow::Result<Node> {
+async fn start_node(data: &Path, relay: Relay) -> anyhow::Result<Node> {
     let mut config = Config::default();
     config.node.data = data.to_path_buf();
+    config.relay.insert("shop".to_owned(), relay);
     // The five services start together; nobody else is expected to join them.
     config.groups.initial_rebalance_delay = Period(Duration::from_millis(200));
     for (section, address) in [

@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Pool, Sqlite};
+use tokio::time::Instant;
 use wharf::outbox::Outbox;
 use wharf::Inbox;
 use wharf_outbox::Dialect;
@@ -23,6 +25,9 @@ use crate::tally::Tally;
 pub const SCHEMA: &str = "wharf_demo";
 /// Postgres lets the services write side by side.
 const CONNECTIONS: u32 = 16;
+/// How long a relay that ended may still hold its slot, and how often that is looked at.
+const LEAVING: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
 
 const TABLES: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS orders (
@@ -111,13 +116,17 @@ impl Database {
         Ok(Self::Sqlite(pool))
     }
 
-    /// A Postgres database, in which the schema [`SCHEMA`] is created when it is missing.
-    pub async fn postgres(url: &str) -> anyhow::Result<Self> {
+    /// A Postgres database, in which the schema [`SCHEMA`] is created when it is missing. Without
+    /// `keep`, what an earlier run left is removed.
+    pub async fn postgres(url: &str, keep: bool) -> anyhow::Result<Self> {
         let options = PgConnectOptions::from_str(url).context("the address is none of Postgres")?;
         let options = options.options([("search_path", SCHEMA)]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
         let pool = pool.connect_with(options).await;
         let pool = pool.context("the Postgres database cannot be reached")?;
+        if !keep {
+            remove(&pool).await?;
+        }
         let schema = format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA}");
         sqlx::query(AssertSqlSafe(schema)).execute(&pool).await?;
         for sql in TABLES {
@@ -127,12 +136,29 @@ impl Database {
         Ok(Self::Postgres(pool))
     }
 
-    /// Ends its connections.
-    pub async fn close(&self) {
+    /// Whether a relay can read its log: that of Postgres, where it is on and the user may.
+    pub async fn has_log(&self) -> anyhow::Result<bool> {
+        let Self::Postgres(pool) = self else {
+            return Ok(false);
+        };
+        let sql = "SELECT current_setting('wal_level') = 'logical' AND (rolreplication OR rolsuper)
+            FROM pg_roles WHERE rolname = current_user";
+        Ok(sqlx::query_scalar(sql).fetch_one(pool).await?)
+    }
+
+    /// Ends its connections. Without `keep`, everything in Postgres is removed before: call it when the
+    /// relay has ended.
+    pub async fn close(&self, keep: bool) -> anyhow::Result<()> {
         match self {
             Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(pool) => {
+                if !keep {
+                    remove(pool).await?;
+                }
+                pool.close().await;
+            }
         }
+        Ok(())
     }
 
     /// Takes the figures of a run's orders and payments into the shop's.
@@ -166,6 +192,25 @@ impl Database {
         let counted = |(what, count): (String, i64)| (what, count.unsigned_abs());
         Ok(rows.into_iter().map(counted).collect())
     }
+}
+
+/// Removes everything that is the shop's, the slot first: it keeps the log of the whole server.
+async fn remove(pool: &PgPool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LEAVING;
+    let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+        WHERE slot_name = $1 AND database = current_database()";
+    // Its sender takes a moment to notice that the relay is gone.
+    while let Err(error) = sqlx::query(sql).bind(SCHEMA).execute(pool).await {
+        if Instant::now() > deadline {
+            return Err(error).context("the slot of the shop's relay cannot be dropped");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    for what in ["PUBLICATION", "SCHEMA"] {
+        let sql = format!("DROP {what} IF EXISTS {SCHEMA} CASCADE");
+        sqlx::query(AssertSqlSafe(sql)).execute(pool).await?;
+    }
+    Ok(())
 }
 
 /// Creates the library's tables.

@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     close.send_replace(true);
     relay.await?;
     bus.transport().shutdown().await?;
-    database.close().await;
+    database.close(false).await?;
     std::io::stdout().write_all(shop::view::summary(&summary).as_bytes())?;
     Ok(if summary.adds_up() {
         ExitCode::SUCCESS

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use harness::Launch;
+use harness::{Database, DatabaseKind, Launch};
 
 use super::compat::{self, PREFIX, Peer};
 use super::{Outcome, claims, counted, features, transports};
@@ -144,7 +144,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "demo",
-        about: "the demo, all in Rust and partly in Python, ends with numbers that add up",
+        about: "the demo on SQLite, on Postgres with and without its log, and partly in Python, ends with numbers that add up",
         run: demo,
     },
     Part {
@@ -313,11 +313,21 @@ fn disk(cx: &Context<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The demo's own exit code says whether its numbers add up: with all services in Rust, and with one
-/// in Python.
+/// The demo's own exit code says whether its numbers add up: with all services in Rust, on each
+/// database, and with one in Python.
 fn demo(cx: &Context<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     run_demo(cx, "demo", &mut outcome, |_| {})?;
+    setup::databases(cx.workspace)?;
+    for wal_level in ["logical", "replica"] {
+        let setting = format!("wal_level={wal_level}");
+        let database = Database::start(DatabaseKind::Postgres, &["-c", &setting])?;
+        let (user, folder) = (database.user(), database.folder().display());
+        let url = format!("postgres://{user}@localhost/postgres?host={folder}");
+        run_demo(cx, &format!("demo-postgres-{wal_level}"), &mut outcome, |command| {
+            command.args(["--postgres", &url]);
+        })?;
+    }
     match setup::python(cx.workspace) {
         Ok(interpreter) => run_demo(cx, "demo-python", &mut outcome, |command| {
             command.arg("--python-with").arg(interpreter);

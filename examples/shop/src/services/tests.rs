@@ -41,8 +41,8 @@ impl Opened {
         let now = Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap());
         let transport = Arc::new(MemoryTransport::new(now));
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::sqlite(&folder.path().join("shop.db"));
-        let database = database.await.unwrap();
+        let file = folder.path().join("shop.db");
+        let database = Database::sqlite(&file).await.unwrap();
         let close = watch::channel(false).0;
         let relay = crate::relay(&database, transport.clone()).unwrap();
         let mut shop = Self {
@@ -125,7 +125,7 @@ impl Opened {
             ended.unwrap().unwrap();
         }
         self.relay.await.unwrap();
-        self.database.close().await;
+        self.database.close(false).await.unwrap();
     }
 }
 
