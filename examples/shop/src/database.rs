@@ -14,8 +14,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Pool, Sqlite};
 use tokio::time::Instant;
-use wharf::outbox::Outbox;
 use wharf::Inbox;
+use wharf::outbox::Outbox;
 use wharf_outbox::Dialect;
 
 use crate::tally::Tally;

@@ -67,11 +67,19 @@ pub(crate) fn events(
     while left > 0 {
         let message = consumer.poll(PATIENCE).context("the broker is silent")??;
         left -= 1;
-        if message.key().unwrap_or_default().starts_with(run.as_bytes()) {
+        if message
+            .key()
+            .unwrap_or_default()
+            .starts_with(run.as_bytes())
+        {
             let headers = message.headers().into_iter().flat_map(|all| all.iter());
-            let id = headers.filter(|header| header.key == "id").find_map(|header| header.value);
+            let id = headers
+                .filter(|header| header.key == "id")
+                .find_map(|header| header.value);
             let id = String::from_utf8_lossy(id.unwrap_or_default());
-            *events.entry(format!("{} {id}", message.topic())).or_default() += 1;
+            *events
+                .entry(format!("{} {id}", message.topic()))
+                .or_default() += 1;
         }
     }
     Ok(events)

@@ -38,7 +38,13 @@ pub fn relay(database: &Database, transport: Arc<dyn Transport>) -> anyhow::Resu
         async move { Ok(transport as _) }.boxed()
     };
     let target = PublishTarget::new(Arc::new(connect), PARTITIONS, now);
-    Ok(Relay::new("shop", source, Arc::new(router), Arc::new(target), now))
+    Ok(Relay::new(
+        "shop",
+        source,
+        Arc::new(router),
+        Arc::new(target),
+        now,
+    ))
 }
 
 fn now() -> Timestamp {

@@ -294,7 +294,13 @@ impl Shop {
         let outbox = Outbox::new(&rows, &messages.await??);
         let written = |topic: &str| after.written(topic, &self.before);
         let elapsed = self.started.elapsed();
-        Ok(Summary::new(&self.tally, &self.views(), &outbox, written, elapsed))
+        Ok(Summary::new(
+            &self.tally,
+            &self.views(),
+            &outbox,
+            written,
+            elapsed,
+        ))
     }
 
     async fn close(&mut self) -> anyhow::Result<()> {

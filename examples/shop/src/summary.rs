@@ -160,11 +160,7 @@ impl Outbox {
                 self.messages,
             ),
             Check::new("rows that were not relayed = none", self.unsent, 0),
-            Check::new(
-                "messages without a row of their own = none",
-                self.excess,
-                0,
-            ),
+            Check::new("messages without a row of their own = none", self.excess, 0),
         ]
     }
 }

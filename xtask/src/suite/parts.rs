@@ -324,9 +324,14 @@ fn demo(cx: &Context<'_>) -> Result<Outcome> {
         let database = Database::start(DatabaseKind::Postgres, &["-c", &setting])?;
         let (user, folder) = (database.user(), database.folder().display());
         let url = format!("postgres://{user}@localhost/postgres?host={folder}");
-        run_demo(cx, &format!("demo-postgres-{wal_level}"), &mut outcome, |command| {
-            command.args(["--postgres", &url]);
-        })?;
+        run_demo(
+            cx,
+            &format!("demo-postgres-{wal_level}"),
+            &mut outcome,
+            |command| {
+                command.args(["--postgres", &url]);
+            },
+        )?;
     }
     match setup::python(cx.workspace) {
         Ok(interpreter) => run_demo(cx, "demo-python", &mut outcome, |command| {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::run::{command, run, run_in};
+use crate::run::{command, run_in};
 use crate::serve::{Served, serve};
 
 /// Commands in one directory, against a node of their own.
@@ -371,27 +371,4 @@ fn an_ingest_stops_at_a_bad_row_and_goes_on_when_it_is_mended() {
         shell.stdout(&["consume", "events", "--until", "end", "--values"]),
         "{\"n\":1}\n{\"n\":3}\n"
     );
-}
-
-#[test]
-fn the_demo_adds_up() {
-    let directory = tempfile::tempdir().unwrap();
-    let arguments = ["demo", "--orders", "600", "--rate", "300", "--keep", "shop"];
-    for run in 0..2 {
-        let said = run_in(directory.path(), &arguments);
-        assert!(said.starts_with("exit: 0"), "run {run}: {said}");
-        assert!(said.contains("The numbers add up."), "run {run}: {said}");
-    }
-}
-
-/// Programs stand in for an interpreter that is not there, and for one without the package.
-#[test]
-fn the_demo_says_what_python_lacks_before_it_starts_anything() {
-    let missing = run(&["demo", "--python-with", "no-such-python", "--orders", "1"]);
-    assert!(missing.starts_with("exit: 3"), "{missing}");
-    assert!(missing.contains("apt-get install python3"), "{missing}");
-    let lacking = run(&["demo", "--python-with", "false", "--orders", "1"]);
-    assert!(lacking.starts_with("exit: 3"), "{lacking}");
-    assert!(lacking.contains("confluent-kafka"), "{lacking}");
-    assert!(!lacking.contains("Wharf runs at"), "{lacking}");
 }

@@ -4,6 +4,7 @@
 mod basics;
 mod commands;
 mod crowd;
+mod demo;
 mod duplicates;
 mod outbox;
 mod quotas;

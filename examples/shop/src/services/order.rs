@@ -42,12 +42,10 @@ fn routes<D: Sql>(pool: Pool<D>, intake: Intake) -> Router {
     Router::new().topics(SERVICE.topics.iter().copied(), route)
 }
 
-async fn place<D: Sql>(
-    mut tx: Tx<D>,
-    Msg(checkout): Msg<Checkout>,
-) -> Result<(), wharf::Error> {
+async fn place<D: Sql>(mut tx: Tx<D>, Msg(checkout): Msg<Checkout>) -> Result<(), wharf::Error> {
     let order = accepted(checkout)?;
-    let sql = "INSERT INTO orders (number, customer, total_cents, state) VALUES ($1, $2, $3, 'open')";
+    let sql =
+        "INSERT INTO orders (number, customer, total_cents, state) VALUES ($1, $2, $3, 'open')";
     let row = [
         Value::Text(&order.number),
         Value::Text(&order.customer),

@@ -95,7 +95,8 @@ async fn charge<D: Sql>(
     Msg(StockReserved { order }): Msg<StockReserved>,
 ) -> Result<(), wharf::Error> {
     let reports = gateway.charge(&order.card)?;
-    let sql = "INSERT INTO payments (order_number, total_cents, reports, state) VALUES ($1, $2, $3, $4)";
+    let sql =
+        "INSERT INTO payments (order_number, total_cents, reports, state) VALUES ($1, $2, $3, $4)";
     let row = [
         Value::Text(&order.number),
         Value::Number(order.total_cents),

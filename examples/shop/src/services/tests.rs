@@ -116,7 +116,9 @@ impl Opened {
 
     fn messages(&self) -> usize {
         let topics = PUBLISHED.iter();
-        topics.map(|topic| self.transport.messages(topic).len()).sum()
+        topics
+            .map(|topic| self.transport.messages(topic).len())
+            .sum()
     }
 
     async fn close(mut self) {
