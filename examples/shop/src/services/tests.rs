@@ -21,6 +21,10 @@ use crate::tally::{ServiceTally, ServiceView, Tally};
 const RUN: &str = "run";
 /// Long enough for every order to end, on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Enough that every kind of trouble comes to some of them.
+const ORDERS: u64 = 1_500;
+/// How often is looked whether everything is done.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The whole shop without Kafka.
 struct Opened {
@@ -102,7 +106,7 @@ impl Opened {
                         return;
                     }
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(LOOK).await;
             }
         };
         tokio::time::timeout(PATIENCE, idle).await.unwrap();
@@ -136,7 +140,7 @@ async fn every_order_ends_and_every_repeat_is_suppressed() {
     let shop = Opened::new().await;
     let storefront = shop.bus("storefront");
     let mut dice = Dice::new(42);
-    for number in 0..2_000 {
+    for number in 0..ORDERS {
         let submission = submission(&mut dice, RUN, number);
         storefront::count(&shop.tally, &submission);
         storefront::submit(&storefront, submission).await.unwrap();
@@ -150,7 +154,7 @@ async fn every_order_ends_and_every_repeat_is_suppressed() {
         tally.checkouts_repeated.get(),
         tally.checkouts_malformed.get(),
     );
-    assert_eq!(tally.placed.get(), 2_000 - rubbish);
+    assert_eq!(tally.placed.get(), ORDERS - rubbish);
     let ended = tally.completed.get() + tally.rejected.get();
     assert_eq!(tally.placed.get(), ended);
     let refused = tally.unavailable.get() + tally.declined.get();
