@@ -80,6 +80,26 @@ pub struct Listed {
 ///   content or the new one.
 /// - `put` with [`Name::Content`] reads the payload once, whatever its size, in bounded memory.
 /// - What was stored or deleted is seen by every later `get` and `list` of every client.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::{TryStreamExt, stream};
+/// use wharf::claim::{BlobStore, Name, ObjectBlobs};
+///
+/// let store = ObjectBlobs::memory();
+/// let payload = stream::iter([Ok("a large ".into()), Ok("payload".into())]);
+/// let name = Name::Content { prefix: "scans/" };
+/// let stored = store.put(name, Box::pin(payload)).await?;
+///
+/// let key = name.key(&stored.digest);
+/// let parts: Vec<_> = store.get(&key).await?.content.try_collect().await?;
+/// assert_eq!(parts.concat(), b"a large payload");
+/// assert_eq!(store.list("scans/").try_collect::<Vec<_>>().await?.len(), 1);
+/// store.delete(&key).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait BlobStore: Send + Sync {
     /// Stores an object.
     ///
