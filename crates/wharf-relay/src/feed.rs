@@ -15,6 +15,9 @@ use crate::{Row, Status, Trouble};
 
 /// How many batches wait between a source and the relay.
 const BATCHES_MAX: usize = 256;
+/// What a batch on its way takes beside its rows and its checkpoint: its places in the queues, and
+/// whoever waits for it.
+const BATCH_BYTES: usize = 512;
 
 /// Where a source is to go on after everything up to here is durable: bytes of the source's own,
 /// small (some hundred bytes), in a form that later versions read.
@@ -34,6 +37,14 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// Where to go on after them.
     pub checkpoint: Checkpoint,
+}
+
+impl Batch {
+    /// The memory it takes on its way to the target, in bytes; never 0.
+    fn size(&self) -> usize {
+        let rows = self.rows.iter().map(Row::size).sum::<usize>();
+        BATCH_BYTES + rows + self.checkpoint.bytes.len()
+    }
 }
 
 /// A database, as rows of one outbox table.
@@ -89,7 +100,7 @@ pub(crate) struct Intake {
 }
 
 impl Feed {
-    /// A feed that holds at most `bytes_max` bytes of rows, to a target that keeps checkpoints or not.
+    /// A feed that holds batches of at most `bytes_max` bytes, to a target that keeps checkpoints or not.
     pub(crate) fn new(
         bytes_max: u32,
         keeps_checkpoints: bool,
@@ -120,8 +131,9 @@ impl Feed {
     /// # Cancellation
     /// A dropped future did not hand it over.
     pub async fn send(&self, batch: Batch) -> Result<(), FeedClosed> {
-        let size = batch.rows.iter().map(Row::size).sum::<usize>();
-        let size = u32::try_from(size).unwrap_or(u32::MAX).min(self.room_max);
+        let size = u32::try_from(batch.size())
+            .unwrap_or(u32::MAX)
+            .min(self.room_max);
         let room = Arc::clone(&self.room).acquire_many_owned(size);
         let room = room.await.map_err(|_closed| FeedClosed)?;
         let sent = Sent { batch, room };

@@ -78,9 +78,9 @@ impl Row {
         Some((&self.columns[at].kind, self.values.get(at)?.as_ref()))
     }
 
-    /// How much memory its values take, in bytes, at least 1.
+    /// The memory it takes, in bytes, without the columns, which rows share.
     pub fn size(&self) -> usize {
-        let values = self.values.iter().flatten();
-        values.map(Bytes::len).sum::<usize>() + 1
+        let values = self.values.iter().flatten().map(Bytes::len);
+        size_of::<Self>() + size_of_val(self.values.as_slice()) + values.sum::<usize>()
     }
 }

@@ -167,3 +167,55 @@ async fn rows_arrive_once_in_order_through_crashes_and_one_that_cannot_go_is_set
     stop.send_replace(true);
     running.await.unwrap();
 }
+
+/// Sends batches without a row, one after the other, and counts them.
+struct Markers(watch::Sender<u64>);
+
+/// Ends a source that nothing holds back.
+const MARKERS_MAX: u64 = 100_000;
+
+impl Source for Markers {
+    fn describe(&self) -> String {
+        "markers".to_owned()
+    }
+
+    fn run(&self, _history: Vec<Bytes>, feed: Feed) -> BoxFuture<'_, Trouble> {
+        async move {
+            for _ in 0..MARKERS_MAX {
+                feed.send(Batch::default()).await.unwrap();
+                self.0.send_modify(|sent| *sent += 1);
+            }
+            std::future::pending().await
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_without_rows_take_room_too_while_the_target_takes_nothing() {
+    let (sent, target) = (watch::channel(0).0, MemoryTarget::default());
+    target.hold(true);
+    let source = Arc::new(Markers(sent.clone()));
+    let relay = Relay::new(
+        "m",
+        source,
+        Arc::new(ToNumbers),
+        Arc::new(target.clone()),
+        zero,
+    );
+    let small = Settings {
+        bytes_max: 100_000,
+        ..Settings::default()
+    };
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(relay.with_settings(small).run(stopped));
+    // On the test's own clock: passes as soon as nobody can go on.
+    sleep(Duration::from_secs(1)).await;
+    let held = *sent.borrow();
+    assert!((1..1_000).contains(&held), "{held} were sent");
+    target.hold(false);
+    let mut sent = sent.subscribe();
+    sent.wait_for(|&sent| sent > held).await.unwrap();
+    stop.send_replace(true);
+    running.await.unwrap();
+}
