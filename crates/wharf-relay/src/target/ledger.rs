@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wharf_message::ledger::{
     Commit, Error as LedgerError, Ledger, Owner, Partition, Progress, Record, TopicSpec,
@@ -26,7 +26,8 @@ use wharf_message::ledger::{
 use wharf_message::transport::deliver_at;
 use wharf_message::{Code, Message, Timestamp, TopicName, partitioner};
 
-use super::{Delivered, Opened, Sink, Target};
+use super::queue::{Done, Waiting, queue};
+use super::{Delivered, Opened, Target};
 use crate::route::refused;
 use crate::{Checkpoint, Routed, Trouble};
 
@@ -152,7 +153,7 @@ impl LedgerTarget {
             (Some(anchor), Some(last)) => self.history(&place, anchor, last).await?,
             _ => Vec::new(),
         };
-        let (deliveries, waiting) = mpsc::unbounded_channel();
+        let (sink, waiting) = queue();
         let worker = Worker {
             source: source.to_owned(),
             ledger: Arc::clone(&self.ledger),
@@ -167,10 +168,7 @@ impl LedgerTarget {
             since_anchor: history.len(),
         };
         tokio::spawn(worker.run(waiting));
-        Ok(Opened {
-            sink: Box::new(LedgerSink { deliveries }),
-            history,
-        })
+        Ok(Opened { sink, history })
     }
 
     /// The checkpoints from the anchor to the last one.
@@ -215,42 +213,6 @@ impl Target for LedgerTarget {
     }
 }
 
-/// A delivery that waits to be committed.
-struct Waiting {
-    messages: Vec<Routed>,
-    checkpoint: Checkpoint,
-    done: oneshot::Sender<Result<Delivered, Trouble>>,
-}
-
-struct LedgerSink {
-    deliveries: mpsc::UnboundedSender<Waiting>,
-}
-
-impl Sink for LedgerSink {
-    fn deliver(
-        &mut self,
-        messages: Vec<Routed>,
-        checkpoint: Checkpoint,
-    ) -> BoxFuture<'static, Result<Delivered, Trouble>> {
-        let (done, outcome) = oneshot::channel();
-        let waiting = Waiting {
-            messages,
-            checkpoint,
-            done,
-        };
-        // When the worker has ended, it has said why, and `outcome` ends at once.
-        drop(self.deliveries.send(waiting));
-        async move {
-            let ended = || {
-                let what = "an earlier delivery failed; the target is opened anew";
-                Err(Trouble::unavailable(Code::OUTBOX_TARGET_UNAVAILABLE, what))
-            };
-            outcome.await.unwrap_or_else(|_ended| ended())
-        }
-        .boxed()
-    }
-}
-
 /// Commits what waits, one commit after the other.
 struct Worker {
     source: String,
@@ -276,7 +238,7 @@ struct Gathered {
     records: Vec<(Partition, Record)>,
     bytes: usize,
     checkpoints: Vec<Checkpoint>,
-    answers: Vec<(oneshot::Sender<Result<Delivered, Trouble>>, Delivered)>,
+    answers: Vec<(Done, Delivered)>,
 }
 
 impl Worker {

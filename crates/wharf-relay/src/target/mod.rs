@@ -3,6 +3,7 @@
 mod ledger;
 pub mod memory;
 mod publish;
+mod queue;
 
 pub use ledger::{LedgerSettings, LedgerTarget, TopicForm, Topics};
 pub use publish::{Connect, PublishTarget};

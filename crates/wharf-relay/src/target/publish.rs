@@ -14,13 +14,14 @@ use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesOrdered;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use wharf_message::transport::{Error, Publish};
 use wharf_message::{Code, Message, Timestamp, TopicName, header};
 
-use super::{Delivered, Opened, Sink, Target};
+use super::queue::{Done, Waiting, queue};
+use super::{Delivered, Opened, Target};
 use crate::route::refused;
-use crate::{Checkpoint, Routed, Trouble};
+use crate::{Routed, Trouble};
 
 /// The largest message that the dead-letter topic gets whole.
 const KEEP_BYTES_MAX: usize = 512 << 10;
@@ -66,7 +67,7 @@ impl Target for PublishTarget {
         let source = source.to_owned();
         async move {
             let publish = (self.connect)().await.map_err(|error| trouble(&error))?;
-            let (deliveries, waiting) = mpsc::unbounded_channel();
+            let (sink, waiting) = queue();
             let worker = Worker {
                 source,
                 partitions: self.partitions,
@@ -74,39 +75,8 @@ impl Target for PublishTarget {
                 known: HashSet::new(),
             };
             tokio::spawn(worker.run(publish, waiting));
-            let sink = Box::new(PublishSink { deliveries });
             let history = Vec::new();
             Ok(Opened { sink, history })
-        }
-        .boxed()
-    }
-}
-
-/// A delivery that waits to be handed over.
-struct Waiting {
-    messages: Vec<Routed>,
-    done: oneshot::Sender<Result<Delivered, Trouble>>,
-}
-
-struct PublishSink {
-    deliveries: mpsc::UnboundedSender<Waiting>,
-}
-
-impl Sink for PublishSink {
-    fn deliver(
-        &mut self,
-        messages: Vec<Routed>,
-        _kept_by_the_source: Checkpoint,
-    ) -> BoxFuture<'static, Result<Delivered, Trouble>> {
-        let (done, outcome) = oneshot::channel();
-        // When the worker has ended, `outcome` ends at once.
-        drop(self.deliveries.send(Waiting { messages, done }));
-        async move {
-            let ended = || {
-                let what = "an earlier delivery failed; the target is opened anew";
-                Err(Trouble::unavailable(Code::OUTBOX_TARGET_UNAVAILABLE, what))
-            };
-            outcome.await.unwrap_or_else(|_ended| ended())
         }
         .boxed()
     }
@@ -135,12 +105,13 @@ impl Worker {
                 Some((done, outcome)) = under_way.next() => {
                     let is_over = Result::is_err(&outcome);
                     // Whoever does not wait for an answer does not need it.
-                    drop(oneshot::Sender::send(done, outcome));
+                    drop(Done::send(done, outcome));
                     if is_over {
                         return;
                     }
                 }
-                Some(Waiting { messages, done }) = waiting.recv() => {
+                // The source keeps the checkpoints of a target like this.
+                Some(Waiting { messages, checkpoint: _, done }) = waiting.recv() => {
                     if let Err(trouble) = self.create_topics(publish, &messages).await {
                         drop(done.send(Err(trouble)));
                         return;
