@@ -8,6 +8,8 @@ mod lease;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod name;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod numbered;
 mod pace;
 #[cfg(feature = "postgres")]
 pub mod postgres;

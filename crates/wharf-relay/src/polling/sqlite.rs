@@ -17,16 +17,17 @@ use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
-use wharf_message::{Code, Timestamp};
+use wharf_message::Code;
 use wharf_outbox::Confirmed;
 
 use super::backend::{Backend, Page, Reader, Words, bind_values, run_statements};
 use super::name::{beside, quoted, quoted_table};
+use super::numbered::{inserted_at, numbered};
 use super::pace::BYTES;
 use super::run::Polling;
 use super::trouble::{Asked, lacking, missing, trouble};
 use super::{Settings, TableName};
-use crate::{Column, Columns, Kind, Lag, Place, Row, Source, Trouble};
+use crate::{Column, Columns, Kind, Lag, Row, Source, Trouble};
 
 /// Rows that are counted one by one to say how many are left.
 const COUNTED_MAX: i64 = 1_000_000;
@@ -216,10 +217,9 @@ impl Table {
             kind: kind(declared),
         });
         let columns: Columns = columns.collect();
-        let inserted = |column: &Column| column.name == "created_at";
         Ok(Self {
             name: name.clone(),
-            created_at: columns.iter().position(inserted),
+            created_at: inserted_at(&columns),
             columns,
             page,
         })
@@ -252,17 +252,8 @@ impl Table {
             let value: Option<Vec<u8>> = row.try_get(at + 1)?;
             values.push(value.map(Bytes::from));
         }
-        let inserted = self.created_at.and_then(|at| values[at].as_deref());
-        let inserted = inserted.and_then(|text| std::str::from_utf8(text).ok());
-        Ok(Row {
-            place: Place {
-                commit: u64::try_from(sequence).unwrap_or(0),
-                ordinal: 0,
-            },
-            committed_at: inserted.and_then(Timestamp::parse_rfc3339),
-            columns: Arc::clone(&self.columns),
-            values,
-        })
+        let sequence = u64::try_from(sequence).unwrap_or(0);
+        Ok(numbered(sequence, &self.columns, self.created_at, values))
     }
 }
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Row as _};
-use wharf_message::{Code, Timestamp};
+use wharf_message::Code;
 use wharf_outbox::TableName;
 
 use crate::polling::Settings;
 use crate::polling::name::{quoted, quoted_table};
+use crate::polling::numbered::{inserted_at, numbered};
 use crate::polling::trouble::{Asked, lacking, missing, trouble};
-use crate::{Column, Columns, Kind, Place, Row, Trouble};
+use crate::{Column, Columns, Kind, Row, Trouble};
 
 /// An outbox table.
 #[derive(Clone, Debug)]
@@ -89,11 +90,10 @@ impl Table {
             let name = column;
             columns.push(Column { name, kind });
         }
-        let inserted = |column: &Column| column.name == "created_at" && column.kind == Kind::Time;
         Self {
             name: name.clone(),
             user: user.to_owned(),
-            created_at: columns.iter().position(inserted),
+            created_at: inserted_at(&columns),
             columns: Arc::from(columns),
             select: format!(
                 "SELECT CAST(`sequence` AS UNSIGNED), {} FROM {} WHERE",
@@ -116,17 +116,7 @@ impl Table {
             let value: Option<Vec<u8>> = row.try_get_unchecked(at + 1)?;
             values.push(value.map(Bytes::from));
         }
-        let inserted = self.created_at.and_then(|at| values[at].as_deref());
-        let inserted = inserted.and_then(|text| std::str::from_utf8(text).ok());
-        let row = Row {
-            place: Place {
-                commit: sequence,
-                ordinal: 0,
-            },
-            committed_at: inserted.and_then(Timestamp::parse_rfc3339),
-            columns: Arc::clone(&self.columns),
-            values,
-        };
+        let row = numbered(sequence, &self.columns, self.created_at, values);
         Ok((sequence, row))
     }
 }
