@@ -20,6 +20,8 @@ pub mod polling;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod relay;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod room;
 mod route;
 mod row;
 mod status;

@@ -15,12 +15,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use wharf_message::Code;
-use wharf_outbox::{Outbox, hint};
+use wharf_outbox::hint;
 
 use super::backend::{Backend, Reader as _};
 use super::lease::{Lease, check_free};
 use super::pace::Pace;
 use super::trouble::{Asked, trouble};
+use crate::room::Room;
 use crate::{Batch, Checkpoint, Feed, Source, Trouble};
 
 /// How often what is confirmed is saved.
@@ -175,34 +176,18 @@ impl<B: Backend> Polling<B> {
 }
 
 impl<B: Backend> Polling<B> {
-    /// Removes rows that are durable at the target and old, and makes partitions ahead. What fails
-    /// here is told and tried again; nothing depends on it.
+    /// Removes rows that are durable at the target and old, and makes partitions ahead.
     async fn make_room(&self, shared: &Shared) -> Result<Never, Trouble> {
         let settings = self.backend.settings();
         let Some(keep) = settings.keep else {
             return std::future::pending().await;
         };
-        let outbox = Outbox::new().table(settings.table.clone());
-        let pool = self.backend.pool();
-        let mut told = None;
+        let mut room = Room::new(self.backend.pool(), &settings.table, keep);
         loop {
             sleep(settings.maintain_every).await;
-            let Some(confirmed) = shared.confirmed().as_ref().and_then(B::complete) else {
-                continue;
-            };
-            loop {
-                let done = outbox.maintain(&pool, confirmed, keep).await;
-                let trouble = done.as_ref().err().map(ToString::to_string);
-                if let Some(trouble) = &trouble
-                    && told.as_ref() != Some(trouble)
-                {
-                    let table = &settings.table;
-                    tracing::warn!(%table, "old rows of the outbox are not removed: {trouble}");
-                }
-                told = trouble;
-                if !done.is_ok_and(|done| done.more) {
-                    break;
-                }
+            let confirmed = shared.confirmed().as_ref().and_then(B::complete);
+            if let Some(confirmed) = confirmed {
+                room.make(confirmed).await;
             }
         }
     }

@@ -24,6 +24,7 @@ mod catch_up;
 mod control;
 mod emitted;
 mod follow;
+mod maintenance;
 mod outgoing;
 pub mod pgoutput;
 mod progress;
@@ -172,11 +173,11 @@ impl PostgresLog {
         outgoing.feed().status().set_running(false);
         let near = control.moment().await?.snapshot.xmax;
         let assembly = Assembly::new(wanted, progress, near);
-        Err(
-            Follow::new(self, session, assembly, outgoing, control, patience)
-                .run()
-                .await,
-        )
+        let follow = Follow::new(self, session, assembly, outgoing, control, patience);
+        tokio::select! {
+            trouble = follow.run() => Err(trouble),
+            never = self.make_room(&options, &table) => match never {},
+        }
     }
 
     /// What is known from before.

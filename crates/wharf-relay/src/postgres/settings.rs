@@ -44,6 +44,8 @@ pub struct PostgresLog {
     pub(super) create_slot: bool,
     pub(super) recreate_slot: bool,
     pub(super) backlog: bool,
+    pub(super) keep: Option<Duration>,
+    pub(super) maintain_every: Duration,
 }
 
 impl fmt::Debug for PostgresLog {
@@ -90,6 +92,8 @@ impl PostgresLog {
             create_slot: true,
             recreate_slot: false,
             backlog: true,
+            keep: Some(Duration::from_secs(24 * 3600)),
+            maintain_every: Duration::from_secs(60),
         })
     }
 
@@ -154,6 +158,23 @@ impl PostgresLog {
     #[must_use]
     pub fn backlog(mut self, backlog: bool) -> Self {
         self.backlog = backlog;
+        self
+    }
+
+    /// How long rows stay in the table at least; only those go that are durable at the target, and on a
+    /// partitioned table whole days of them. `None` is for ever, as it has to be when several sources
+    /// read one table. A day by default. It takes the columns `transaction_id` and `sequence`, and a
+    /// user that owns the table if it is partitioned; of a table without the columns nothing is removed.
+    #[must_use]
+    pub fn keep(mut self, keep: Option<Duration>) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// How often to look for rows to remove; every minute by default.
+    #[must_use]
+    pub fn maintain_every(mut self, every: Duration) -> Self {
+        self.maintain_every = every;
         self
     }
 

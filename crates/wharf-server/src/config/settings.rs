@@ -183,7 +183,8 @@ settings! {
             partitions: Option<u32> = None;
             /// How many bytes of rows are under way at most.
             in_flight_size_max: ByteCount = ByteCount(16 << 20);
-            /// With `poll`: how long rows stay in the table after they have arrived, or `unlimited`.
+            /// How long rows stay in the table at least, or `unlimited`; only those go that have arrived.
+            /// On Postgres the relay's user has to own the table, if it is partitioned.
             keep: Limit<Period> = Limit::At(Period(DAY));
             /// With `poll`: the longest wait between two looks at the table while nothing comes.
             poll_interval_max: Period = Period(Duration::from_millis(250));

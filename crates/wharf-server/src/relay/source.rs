@@ -48,7 +48,8 @@ fn log(name: &str, relay: &Relay, router: &OutboxRouter) -> Result<Arc<dyn Sourc
         .retained_max(relay.retained_max.as_option().map(|size| size.0))
         .create_slot(relay.create_slot)
         .recreate_slot(relay.recreate_slot)
-        .backlog(relay.backlog);
+        .backlog(relay.backlog)
+        .keep(relay.keep.as_option().map(|period| period.0));
     Ok(Arc::new(source))
 }
 

@@ -2,6 +2,7 @@
 //! every kind of column.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 use wharf_relay::Settings;
@@ -203,4 +204,42 @@ async fn a_table_of_another_shape_and_name_is_read_in_text_and_only_from_the_log
     bed.run(insert("first")).await;
     arrive(&target, &["\"first\""]).await;
     within(relay.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_rows_go_once_they_are_durable_and_the_days_to_come_get_partitions() {
+    let (bed, target) = (Bed::new().await, MemoryTarget::default());
+    let days = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'wharf_outbox'::regclass";
+    bed.run(
+        "DO $$ BEGIN EXECUTE 'DROP TABLE wharf_outbox_p' \
+         || to_char((now() AT TIME ZONE 'UTC')::date + 2, 'YYYYMMDD'); END $$",
+    )
+    .await;
+    let before = bed.number(days).await;
+    let source = bed.source().keep(Some(Duration::from_secs(3600)));
+    let source = source.maintain_every(Duration::from_millis(20));
+    let relay = Running::start(source, &target);
+    assert!(until(async || bed.number(days).await > before).await);
+    let old = async |payload: &str| {
+        bed.run(format!(
+            "INSERT INTO wharf_outbox (id, aggregatetype, aggregateid, type, payload, created_at) \
+             VALUES (gen_random_uuid(), 'order', 'o-1', 'made', '{payload}', now() - interval '2 days')"
+        ))
+        .await;
+    };
+    let left = async || bed.number("SELECT count(*) FROM wharf_outbox").await;
+    old("1").await;
+    bed.insert(&["2"]).await;
+    arrive(&target, &["1", "2"]).await;
+    assert!(until(async || left().await == 1).await, "the old one goes");
+    target.hold(true);
+    old("3").await;
+    bed.insert(&["4"]).await;
+    // Some rounds of looking for what may go.
+    bed.heard(2).await;
+    assert_eq!(left().await, 3, "what is not durable stays");
+    target.hold(false);
+    arrive(&target, &numbers(1, 4)).await;
+    assert!(until(async || left().await == 2).await, "now it goes, too");
+    relay.stop().await;
 }
