@@ -15,7 +15,7 @@ use futures_util::future::try_join_all;
 use harness::{Database, DatabaseKind};
 use serde::Serialize;
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use wharf_message::idempotency::Key;
 use wharf_message::{Message, TopicName};
 use wharf_outbox::{Inbox, Once, PayloadHash};
@@ -73,16 +73,11 @@ pub(crate) fn measure(shape: Shape) -> Result<Rates> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(server.folder())
-            .port(5432)
-            .username(server.user())
-            .database("postgres");
         let pool = PgPoolOptions::new()
             .min_connections(shape.connections)
             .max_connections(shape.connections)
             .test_before_acquire(false)
-            .connect_with(options)
+            .connect(&server.url("postgres"))
             .await?;
         Inbox::install(&pool).await?;
         for sql in SCHEMA {

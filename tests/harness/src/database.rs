@@ -133,6 +133,24 @@ impl Database {
         &self.folder
     }
 
+    /// The address of one of its databases, for clients that read URLs.
+    pub fn url(&self, database: &str) -> String {
+        let user = self.user();
+        match self.kind {
+            DatabaseKind::Postgres => {
+                let folder = self.folder.display();
+                format!("postgres://{user}@localhost/{database}?host={folder}")
+            }
+            DatabaseKind::MariaDb => {
+                let socket = self.socket();
+                format!(
+                    "mysql://{user}@localhost/{database}?socket={}",
+                    socket.display()
+                )
+            }
+        }
+    }
+
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.join(match self.kind {

@@ -27,8 +27,7 @@ fn the_demo_on_postgres_adds_up_from_its_log_and_by_polling_and_leaves_nothing_b
     for (wal_level, polls) in [("logical", false), ("replica", true)] {
         let setting = format!("wal_level={wal_level}");
         let database = Database::start(DatabaseKind::Postgres, &["-c", &setting]).unwrap();
-        let (user, folder) = (database.user(), database.folder().display());
-        let url = format!("postgres://{user}@localhost/postgres?host={folder}");
+        let url = database.url("postgres");
         let directory = tempfile::tempdir().unwrap();
         let arguments = ["demo", "--orders", "200", "--postgres", &url];
         let mut command = command(directory.path());

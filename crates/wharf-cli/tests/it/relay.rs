@@ -1,11 +1,11 @@
 //! A relay in the real binary, killed again and again while rows are written.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sqlx::Sqlite;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use wharf_outbox::Outbox;
 
@@ -23,11 +23,7 @@ async fn shop(path: &Path) -> SqlitePool {
         .busy_timeout(Duration::from_secs(20));
     let pool = SqlitePoolOptions::new().max_connections(2);
     let pool = pool.connect_with(options).await.unwrap();
-    let schema = Outbox::new().schema::<Sqlite>();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(schema))
-        .execute(&pool)
-        .await
-        .unwrap();
+    Outbox::new().install(&pool).await.unwrap();
     pool
 }
 
@@ -87,9 +83,11 @@ fn a_relay_killed_at_random_points_moves_every_committed_row_once_and_says_how_i
     std::fs::write(directory.join("wharf.toml"), settings).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let pool = runtime.block_on(shop(&database));
-    let written: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
-    let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-    let writing = runtime.spawn(async move { write(&pool, written, stop).await });
+    let (written, stop) = (Arc::<AtomicU32>::default(), Arc::<AtomicBool>::default());
+    let writing = {
+        let (written, stop) = (Arc::clone(&written), Arc::clone(&stop));
+        runtime.spawn(async move { write(&pool, &written, &stop).await })
+    };
     for kill in 0..KILLS {
         let mut node = serve(directory, &["--data", "data"], &[]);
         // Until it has moved something, and then for a time of no meaning.

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, MySql, Pool, Postgres, Row as _, Sqlite};
+use sqlx::{Connection as _, MySql, Pool, Postgres, Row as _, Sqlite, Transaction};
 use wharf_message::{Message, Timestamp, TopicName};
 use wharf_outbox::{Class, Outbox, OutboxError, TableName};
 
@@ -81,14 +81,21 @@ fn message() -> Message {
         .with_header("ce_source", "shop")
 }
 
+/// Writes a message, which is to succeed.
+async fn written<D: Server>(
+    outbox: &Outbox,
+    transaction: &mut Transaction<'_, D>,
+    message: &Message,
+) {
+    let written = outbox.publish(transaction, &topic(), message).await;
+    written.unwrap();
+}
+
 async fn a_committed_message_is_one_row_with_its_columns<D: Reads>() {
     let pool = fresh::<D>().await;
     let mut transaction = pool.begin().await.unwrap();
     let outbox = Outbox::new();
-    outbox
-        .publish(&mut transaction, &topic(), &message())
-        .await
-        .unwrap();
+    written(&outbox, &mut transaction, &message()).await;
     assert_eq!(
         count(&pool, "wharf_outbox", "1 = 1").await,
         0,
@@ -110,16 +117,10 @@ async fn a_transaction_that_is_rolled_back_leaves_no_row<D: Reads>() {
     let pool = fresh::<D>().await;
     let outbox = Outbox::new();
     let mut transaction = pool.begin().await.unwrap();
-    outbox
-        .publish(&mut transaction, &topic(), &message())
-        .await
-        .unwrap();
+    written(&outbox, &mut transaction, &message()).await;
     transaction.rollback().await.unwrap();
     let mut transaction = pool.begin().await.unwrap();
-    outbox
-        .publish(&mut transaction, &topic(), &message())
-        .await
-        .unwrap();
+    written(&outbox, &mut transaction, &message()).await;
     drop(transaction);
     assert!(D::rows(&pool).await.is_empty());
 }
@@ -128,16 +129,10 @@ async fn a_savepoint_that_is_rolled_back_leaves_no_row<D: Reads>() {
     let pool = fresh::<D>().await;
     let outbox = Outbox::new();
     let mut transaction = pool.begin().await.unwrap();
-    outbox
-        .publish(&mut transaction, &topic(), &message().with_key("before"))
-        .await
-        .unwrap();
+    written(&outbox, &mut transaction, &message().with_key("before")).await;
     for (key, keep) in [("undone", false), ("kept", true)] {
         let mut savepoint = transaction.begin().await.unwrap();
-        outbox
-            .publish(&mut savepoint, &topic(), &message().with_key(key))
-            .await
-            .unwrap();
+        written(&outbox, &mut savepoint, &message().with_key(key)).await;
         if keep {
             savepoint.commit().await.unwrap();
         } else {
@@ -164,14 +159,8 @@ async fn texts_that_look_like_sql_and_any_bytes_are_kept_as_they_are<D: Reads>()
     let tombstone = Message::default().with_key("k");
     let mut transaction = pool.begin().await.unwrap();
     let outbox = Outbox::new();
-    outbox
-        .publish(&mut transaction, &topic(), &message)
-        .await
-        .unwrap();
-    outbox
-        .publish(&mut transaction, &topic(), &tombstone)
-        .await
-        .unwrap();
+    written(&outbox, &mut transaction, &message).await;
+    written(&outbox, &mut transaction, &tombstone).await;
     transaction.commit().await.unwrap();
     let rows = D::rows(&pool).await;
     assert_eq!((&*rows[0].key, &*rows[0].kind), (hostile, hostile));
@@ -259,10 +248,7 @@ async fn creating_the_outbox_again_keeps_its_rows_and_adds_what_is_missing<D: Re
     let pool = fresh::<D>().await;
     let outbox = Outbox::new();
     let mut transaction = pool.begin().await.unwrap();
-    outbox
-        .publish(&mut transaction, &topic(), &message())
-        .await
-        .unwrap();
+    written(&outbox, &mut transaction, &message()).await;
     transaction.commit().await.unwrap();
     let mut connection = pool.acquire().await.unwrap();
     D::run(&mut connection, "DROP TABLE wharf_outbox_cursor".to_owned())
@@ -280,10 +266,7 @@ async fn a_table_of_another_name_is_another_outbox<D: Reads>() {
     let outbox = Outbox::new().table(name.clone());
     outbox.install(&pool).await.unwrap();
     let mut transaction = pool.begin().await.unwrap();
-    outbox
-        .publish(&mut transaction, &topic(), &message())
-        .await
-        .unwrap();
+    written(&outbox, &mut transaction, &message()).await;
     transaction.commit().await.unwrap();
     assert_eq!(count(&pool, &name.quoted::<D>(), "1 = 1").await, 1);
     assert!(D::rows(&pool).await.is_empty());
@@ -420,10 +403,7 @@ fn where_the_outbox_is_there_the_right_to_insert_is_all_that_is_needed() {
             .await
             .unwrap();
         let mut transaction = restricted.begin().await.unwrap();
-        outbox
-            .publish(&mut transaction, &topic(), &message())
-            .await
-            .unwrap();
+        written(&outbox, &mut transaction, &message()).await;
         transaction.commit().await.unwrap();
         outbox.install(&restricted).await.unwrap_err();
         let grant = format!("GRANT SELECT ON wharf_outbox, wharf_outbox_cursor TO {role}");

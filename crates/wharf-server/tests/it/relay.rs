@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sqlx::Sqlite;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::time::timeout;
 use wharf_log::disk::simulated::{Faults, SimulatedDisk};
@@ -180,11 +179,7 @@ pub(crate) async fn shop(path: &Path) -> SqlitePool {
         .create_if_missing(true);
     let pool = SqlitePoolOptions::new().max_connections(2);
     let pool = pool.connect_with(options).await.unwrap();
-    let schema = Outbox::new().schema::<Sqlite>();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(schema))
-        .execute(&pool)
-        .await
-        .unwrap();
+    Outbox::new().install(&pool).await.unwrap();
     pool
 }
 

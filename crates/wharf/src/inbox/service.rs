@@ -309,7 +309,7 @@ fn alone() -> Failed {
 #[cfg(all(test, feature = "postgres"))]
 mod tests {
     use harness::{Database, DatabaseKind};
-    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+    use sqlx::postgres::PgPoolOptions;
 
     use super::*;
 
@@ -317,13 +317,9 @@ mod tests {
     async fn a_begin_that_is_given_up_leaves_no_transaction_open() {
         let server = Database::start(DatabaseKind::Postgres, &["-c", "fsync=off"]);
         let server = server.expect("Postgres starts");
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(server.folder())
-            .port(5432)
-            .username(server.user())
-            .database("postgres");
         let pool = PgPoolOptions::new().max_connections(1);
-        let pool = pool.connect_with(options).await.expect("it answers");
+        let pool = pool.connect(&server.url("postgres")).await;
+        let pool = pool.expect("it answers");
         // Given up a little later each time, so that every step is interrupted.
         for turns in 0..50 {
             let patience = async {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use harness::{Database, DatabaseKind};
 use serde_json::json;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use wharf::testing::duplicates::{Check, Effects, Verdict, check_router};
@@ -115,17 +115,12 @@ mod postgres {
         static SERVER: OnceLock<Database> = OnceLock::new();
         let start = || Database::start(DatabaseKind::Postgres, &["-c", "fsync=off"]).unwrap();
         let server = SERVER.get_or_init(start);
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(server.folder())
-            .port(5432)
-            .username(server.user());
-        let admin = PgPool::connect_with(options.clone().database("postgres"));
-        let admin = admin.await.unwrap();
+        let admin = PgPool::connect(&server.url("postgres")).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::query(create).execute(&admin).await.unwrap();
         admin.close().await;
         let pool = PgPoolOptions::new().max_connections(5);
-        prepared(pool.connect_with(options.database(name)).await.unwrap()).await
+        prepared(pool.connect(&server.url(name)).await.unwrap()).await
     }
 
     #[tokio::test]

@@ -128,11 +128,7 @@ real!(
         let options = ["-c", "fsync=off"];
         let server =
             SERVER.get_or_init(|| Database::start(DatabaseKind::Postgres, &options).unwrap());
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(server.folder())
-            .port(5432)
-            .username(server.user())
-            .database("postgres");
+        let options = server.url("postgres").parse::<PgConnectOptions>().unwrap();
         let name = name();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         let mut admin = sqlx::PgConnection::connect_with(&options).await.unwrap();

@@ -87,11 +87,7 @@ macro_rules! running {
 
 /// How clients reach a Postgres.
 pub(super) fn postgres_options(server: &Database) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass()
-        .socket(server.folder())
-        .port(5432)
-        .username(server.user())
-        .database("postgres")
+    server.url("postgres").parse().unwrap()
 }
 
 /// How clients reach a MariaDB.

@@ -79,20 +79,14 @@ impl Bed {
     /// Without tables.
     pub(super) async fn empty(server: &Database) -> Self {
         let slot = format!("case_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let url = |database: &str| {
-            let folder = server.folder().display();
-            format!(
-                "postgres://{}@localhost/{database}?host={folder}",
-                server.user()
-            )
-        };
-        let mut connection = PgConnection::connect(&url("postgres")).await.unwrap();
+        let url = server.url("postgres");
+        let mut connection = PgConnection::connect(&url).await.unwrap();
         let create = format!("CREATE DATABASE {slot}");
         sqlx::raw_sql(AssertSqlSafe(create))
             .execute(&mut connection)
             .await
             .unwrap();
-        let url = url(&slot);
+        let url = server.url(&slot);
         let pool = PgPoolOptions::new()
             .max_connections(20)
             .connect(&url)
