@@ -162,32 +162,48 @@ pub(crate) fn kafka_version() -> Option<&'static str> {
     Some(after.split_once('<')?.0)
 }
 
-/// The class path of Apache Kafka, its tools, Kafka Streams and MirrorMaker, downloaded once.
+/// The class path of Apache Kafka, its tools, Kafka Streams, Kafka Connect and MirrorMaker, downloaded
+/// once.
 pub(crate) fn kafka_classes(workspace: &Workspace) -> Result<String> {
-    let folder = workspace.keep("services/kafka");
+    let pom = include_str!("../services/kafka.xml");
+    let libraries = from_maven(workspace, "kafka", pom)?.join("libs");
+    Ok(format!("{}/*", libraries.display()))
+}
+
+/// The folder for `plugin.path` of a Kafka Connect ([`kafka_classes`]) with Debezium's connector for
+/// Postgres and its transformations, downloaded once.
+pub(crate) fn debezium_plugins(workspace: &Workspace) -> Result<PathBuf> {
+    from_maven(
+        workspace,
+        "debezium",
+        include_str!("../services/debezium.xml"),
+    )
+}
+
+/// The folder of a service with what `xtask/services/<name>.xml` depends on, in `libs`.
+fn from_maven(workspace: &Workspace, name: &str, pom: &str) -> Result<PathBuf> {
+    let folder = workspace.keep(&format!("services/{name}"));
     setup::debian(workspace, "java", "default-jre-headless")?;
     let (libraries, stamp) = (folder.join("libs"), folder.join("pom.xml"));
-    let wanted = include_str!("../services/kafka.xml");
-    if !fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
-        setup::debian(workspace, "mvn", "maven")?;
-        shell::say("    downloading Apache Kafka");
-        if libraries.exists() {
-            fs::remove_dir_all(&libraries)?;
-        }
-        fs::create_dir_all(&folder)?;
-        let log = workspace.log("services-maven");
-        let mut command = workspace.command("mvn", &["--quiet", "--batch-mode"]);
-        command.args([
-            "--file",
-            "xtask/services/kafka.xml",
-            "dependency:copy-dependencies",
-        ]);
-        command.arg(format!("-DoutputDirectory={}", libraries.display()));
-        if !shell::logged(&mut command, &log, |_| {})?.success() {
-            shell::show_tail(&log);
-            bail!("Maven could not download Kafka");
-        }
-        fs::write(&stamp, wanted)?;
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == pom) {
+        return Ok(folder);
     }
-    Ok(format!("{}/*", libraries.display()))
+    setup::debian(workspace, "mvn", "maven")?;
+    shell::say(format!("    downloading {name} from Maven Central"));
+    if libraries.exists() {
+        fs::remove_dir_all(&libraries)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let log = workspace.log(&format!("services-maven-{name}"));
+    let mut command = workspace.command("mvn", &["--quiet", "--batch-mode"]);
+    command.arg("--file");
+    command.arg(format!("xtask/services/{name}.xml"));
+    command.arg("dependency:copy-dependencies");
+    command.arg(format!("-DoutputDirectory={}", libraries.display()));
+    if !shell::logged(&mut command, &log, |_| {})?.success() {
+        shell::show_tail(&log);
+        bail!("Maven could not download {name}");
+    }
+    fs::write(&stamp, pom)?;
+    Ok(folder)
 }

@@ -8,6 +8,7 @@ mod claims;
 mod clients;
 mod compare;
 mod compat;
+mod debezium;
 mod features;
 mod parts;
 mod transports;

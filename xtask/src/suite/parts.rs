@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use harness::{Database, DatabaseKind, Launch};
 
 use super::compat::{self, PREFIX, Peer};
-use super::{Outcome, claims, counted, features, transports};
+use super::{Outcome, claims, counted, debezium, features, transports};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use crate::{check, fuzz, setup, tidy};
@@ -126,6 +126,11 @@ pub(super) const PARTS: &[Part] = &[
         name: "compat/mirror-maker",
         about: "MirrorMaker 2 to an Apache Kafka and back",
         run: compat::mirror_maker,
+    },
+    Part {
+        name: "debezium",
+        about: "the outbox relay sends what a real Debezium sends, record by record",
+        run: debezium::part,
     },
     Part {
         name: "duplicates",
