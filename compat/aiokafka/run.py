@@ -434,7 +434,10 @@ async def records_are_consumed_changed_and_produced_once_with_their_offsets(addr
         # What was aborted comes again.
         await move(60, producer.commit_transaction)
     async with admin(address) as client:
-        equal((await client.list_consumer_group_offsets(group))[place].offset, count, "the commit")
+        async def committed():
+            return (await client.list_consumer_group_offsets(group))[place].offset == count
+        # The end is told before it has reached the group's partition.
+        await until(committed, "the commit")
     found = await read(address, sink, count, isolation_level="read_committed")
     equal([m.value for m in found], [f"ORDER {i}".encode() for i in range(count)], "values")
 
