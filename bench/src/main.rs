@@ -8,6 +8,7 @@ mod clients;
 mod library;
 mod limits;
 mod load;
+mod outbox;
 mod report;
 mod servers;
 mod session;
@@ -37,6 +38,8 @@ enum Cli {
     Broker(Options),
     /// The library beside what is written by hand, and beside Watermill
     Library(library::Options),
+    /// The outbox: from a database to topics, beside what the database can hand out and Debezium
+    Outbox(outbox::Options),
     /// Of the library, only what goes through Kafka's protocol, beside the client used by hand
     Kafka(library::KafkaOptions),
     /// Of the library, only the inbox on Postgres, beside a transaction written by hand
@@ -126,6 +129,11 @@ fn main() -> ExitCode {
         }
         Cli::Library(options) => {
             let ended = library::run(options);
+            fs::remove_dir_all(options.scratch()).ok();
+            ended
+        }
+        Cli::Outbox(options) => {
+            let ended = outbox::run(options);
             fs::remove_dir_all(options.scratch()).ok();
             ended
         }

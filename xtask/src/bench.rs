@@ -21,6 +21,7 @@ Examples:
   cargo xtask bench broker --only one,produce-1k-1-   some rows
   cargo xtask bench broker --servers wharf,kafka      some servers
   cargo xtask bench library                           the library, in some minutes, into docs/benchmarks
+  cargo xtask bench outbox                            the outbox, in some minutes, into docs/benchmarks
 
 Keep the machine otherwise idle. Whatever is not a whole run is written to target/bench instead.
 docs/how-to/benchmark.md says what each row means.";
@@ -50,6 +51,8 @@ enum Suite {
     Broker,
     /// What the library adds to what is written by hand, and beside Watermill
     Library,
+    /// The outbox's way from a database to topics, beside what the database hands out and Debezium
+    Outbox,
 }
 
 impl Options {
@@ -85,7 +88,42 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     match options.suite {
         Suite::Broker => broker(workspace, options),
         Suite::Library => library(workspace, options),
+        Suite::Outbox => outbox(workspace, options),
     }
+}
+
+fn outbox(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let folder = workspace.target.join("bench");
+    fs::create_dir_all(&folder)?;
+    shell::say("building");
+    let wharf = options.built_wharf(workspace)?;
+    let bench = workspace.build_client("wharf-bench", "wharf-bench")?;
+    setup::databases(workspace)?;
+    let mut command = workspace.command(bench, &["outbox"]);
+    command.arg("--wharf").arg(wharf);
+    command.arg("--scratch").arg(folder.join("outbox-scratch"));
+    command.arg("--out").arg(options.out(workspace, "outbox"));
+    if options.wants("debezium") {
+        let installed = services::kafka_classes(workspace)
+            .and_then(|classes| Ok((classes, services::debezium_plugins(workspace)?)));
+        match installed {
+            Ok((classes, plugins)) => {
+                command.arg("--connect").arg(classes);
+                command.arg("--debezium").arg(plugins);
+                let version = services::debezium_version().unwrap_or_default();
+                command.arg("--debezium-version").arg(version);
+            }
+            Err(error) => {
+                shell::say(format!("    Debezium cannot be installed: {error:#}"));
+                let why = format!("it cannot be installed: {error:#}");
+                command.arg("--debezium-missing").arg(why);
+            }
+        }
+    }
+    command.args(options.selection.arguments());
+    Ok(Group::spawn(command.args(&options.arguments))?
+        .wait()?
+        .success())
 }
 
 fn library(workspace: &Workspace, options: &Options) -> Result<bool> {

@@ -162,6 +162,12 @@ pub(crate) fn kafka_version() -> Option<&'static str> {
     Some(after.split_once('<')?.0)
 }
 
+/// The version of Debezium that is compared with.
+pub(crate) fn debezium_version() -> Option<&'static str> {
+    let (_, after) = include_str!("../services/debezium.xml").split_once("<debezium>")?;
+    Some(after.split_once('<')?.0)
+}
+
 /// The class path of Apache Kafka, its tools, Kafka Streams, Kafka Connect and MirrorMaker, downloaded
 /// once.
 pub(crate) fn kafka_classes(workspace: &Workspace) -> Result<String> {

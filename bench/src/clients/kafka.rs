@@ -77,6 +77,36 @@ impl Kafka {
     }
 }
 
+/// Counts the messages of a topic that nothing is removed from.
+pub(crate) struct Counter {
+    consumer: BaseConsumer,
+    topic: Topic,
+}
+
+impl Counter {
+    /// How many there are.
+    pub(crate) fn count(&self) -> Result<u64> {
+        let mut count = 0;
+        for partition in 0..i32::try_from(self.topic.partitions)? {
+            let ends = self
+                .consumer
+                .fetch_watermarks(&self.topic.name, partition, WITHIN)?;
+            count += u64::try_from(ends.1)?;
+        }
+        Ok(count)
+    }
+}
+
+impl Kafka {
+    /// What counts the messages of this topic.
+    pub(crate) fn counter(&self, topic: &Topic) -> Result<Counter> {
+        Ok(Counter {
+            consumer: self.config.create()?,
+            topic: topic.clone(),
+        })
+    }
+}
+
 impl Client for Kafka {
     fn make(&self, topic: &Topic) -> Result<()> {
         self.make_all(std::slice::from_ref(topic))

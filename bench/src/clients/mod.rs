@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub(crate) use kafka::{Kafka, Mock, Reporting};
+pub(crate) use kafka::{Counter, Kafka, Mock, Reporting};
 pub(crate) use window::Window;
 
 use crate::servers::Protocol;

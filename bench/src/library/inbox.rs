@@ -101,7 +101,7 @@ pub(crate) fn measure(shape: Shape) -> Result<Rates> {
     })
 }
 
-pub(super) fn median(mut rates: Vec<f64>) -> Result<f64> {
+pub(crate) fn median(mut rates: Vec<f64>) -> Result<f64> {
     rates.sort_by(f64::total_cmp);
     rates
         .get(rates.len() / 2)

@@ -13,7 +13,7 @@ use anyhow::Result;
 use harness::servers::{self, Plan, Site, nats, rabbitmq};
 
 pub(crate) use harness::servers::{Protocol, Running};
-pub(crate) use process::{Usage, own_cpu};
+pub(crate) use process::{Usage, own_cpu, peak_memory};
 pub(crate) use tools::{Tool, Tools};
 
 /// One kind of server.

@@ -64,10 +64,18 @@ fn parse(stat: &str) -> Option<Stat> {
 }
 
 fn resident(id: u32) -> Option<u64> {
+    memory(id, "VmRSS:")
+}
+
+/// The most resident memory that a process has had since it started, in bytes.
+pub(crate) fn peak_memory(id: u32) -> Result<u64> {
+    memory(id, "VmHWM:").with_context(|| format!("the process {id} is gone"))
+}
+
+/// What the system says of a process's memory, in bytes.
+fn memory(id: u32, what: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -85,7 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_memory() {
-        assert!(resident(std::process::id()).is_some_and(|bytes| bytes > 1 << 20));
+    fn this_process_uses_memory_and_no_more_than_its_peak() {
+        let now = resident(std::process::id()).expect("this process is there");
+        let peak = peak_memory(std::process::id()).expect("this process is there");
+        assert!(1 << 20 < now && now <= peak, "{now} {peak}");
     }
 }
