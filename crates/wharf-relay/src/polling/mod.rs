@@ -10,7 +10,7 @@ pub mod mysql;
 mod name;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod numbered;
-mod pace;
+pub(crate) mod pace;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod run;
@@ -21,6 +21,8 @@ pub mod sqlite;
 mod time;
 mod trouble;
 
+#[cfg(feature = "postgres")]
+pub(crate) use backend::{Page, Reader};
 pub(crate) use name::table_name;
 pub use settings::Settings;
 pub use wharf_outbox::TableName;

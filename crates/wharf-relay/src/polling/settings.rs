@@ -6,6 +6,9 @@ use super::name::table_name;
 use crate::Trouble;
 use wharf_outbox::TableName;
 
+/// How many rows of a large batch are sorted at once, unless it was set.
+pub(super) const SORTED_MAX: u32 = 1_000_000;
+
 /// How a polling source works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -49,7 +52,7 @@ impl Settings {
             maintain_every: Duration::from_secs(60),
             lease: Duration::from_secs(6),
             idle_max: Duration::from_millis(250),
-            sorted_max: 1_000_000,
+            sorted_max: SORTED_MAX,
             insert_max: Duration::from_secs(60),
         })
     }

@@ -1,9 +1,9 @@
 //! Reading the table: before there is a slot, and when the slot is lost or was given up.
 //!
-//! Goes by transactions. All transactions below the oldest one that is open are over, so their rows can
-//! be read in the order of their ids, leaving out what is delivered. Once a slot is there, let X be the
-//! next transaction id: whatever commits from X on began after the slot was there and is in its log.
-//! When every transaction below X is over and read, the log takes over and leaves out what is read.
+//! Goes from snapshot to snapshot, as the polling source does, leaving out what came from the log: so
+//! rows of one aggregate come in the order of their commits here, too. Once a slot is there, let X be
+//! the next transaction id: whatever commits from X on began after the slot was there and is in its
+//! log. When every transaction below X is over and read, the log takes over and leaves out what is read.
 //!
 //! Invariants: a slot is made only where none has been before, or where the settings say so, and only
 //! after a checkpoint that says so is durable; the log takes over only when nothing that it lacks is
@@ -20,14 +20,13 @@ use super::control::{Control, Moment, Slot};
 use super::outgoing::Outgoing;
 use super::progress::{Phase, Progress};
 use super::session::{Failed, Session};
-use super::{PostgresLog, lag_of};
-use crate::polling::postgres::{Position, Table, Until};
+use super::{KEEP_ALIVE, PostgresLog, lag_of};
+use crate::polling::pace::Pace;
+use crate::polling::postgres::PostgresReader;
+use crate::polling::{Page, Reader as _};
 use crate::{Batch, Row, Trouble};
 
-/// How many rows and bytes are read at a time.
-const PAGE: (u32, usize) = (2000, 1 << 20);
-/// How long to wait when there was nothing to read.
-const WAIT_MIN: Duration = Duration::from_millis(2);
+/// How long to wait at most when there was nothing to read.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 /// How often a checkpoint says all, at least, and the database hears something.
 const WHOLE_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +38,8 @@ type Making = BoxFuture<'static, (Session, Result<(), Failed>)>;
 pub(crate) struct CatchUp<'a> {
     pub(crate) source: &'a PostgresLog,
     pub(crate) control: &'a mut Control,
-    pub(crate) table: &'a Table,
+    /// Over a connection of its own: sorting a large backlog takes its time.
+    pub(crate) reader: PostgresReader,
     pub(crate) outgoing: &'a mut Outgoing,
     pub(crate) progress: &'a mut Progress,
     /// `None` while it makes a slot.
@@ -49,11 +49,10 @@ pub(crate) struct CatchUp<'a> {
 impl CatchUp<'_> {
     /// Until the log can take over.
     pub(crate) async fn run(mut self) -> Result<Session, Trouble> {
-        self.table.check_ordered()?;
         // So that whoever starts again knows that the table is read, and whether a slot may be made.
         self.deliver(Vec::new(), true).await?;
         let (mut takes_over_at, mut making): (Option<u64>, Option<Making>) = (None, None);
-        let (mut wait, mut told) = (WAIT_MIN, None);
+        let (mut pace, mut told) = (Pace::new(WAIT_MAX), None);
         let mut whole_at = Instant::now();
         loop {
             let moment = self.control.moment().await?;
@@ -65,10 +64,7 @@ impl CatchUp<'_> {
             };
             self.tell(&moment, usable, &mut told);
             self.guard(&moment).await?;
-            let rows = self.read_below(moment.snapshot.xmin).await?;
-            if rows > 0 {
-                wait = WAIT_MIN;
-            }
+            let rows = self.read(&mut pace).await?;
             let is_over = takes_over_at.is_some_and(|at| moment.snapshot.xmin >= at);
             if rows > 0 && whole_at.elapsed() > WHOLE_EVERY {
                 self.deliver(Vec::new(), true).await?;
@@ -97,7 +93,7 @@ impl CatchUp<'_> {
                         Err(failed) => return Err(self.control.names.failed(&failed)),
                     }
                 }
-                () = sleep(wait) => wait = (wait * 2).min(WAIT_MAX),
+                () = sleep(pace.wait()) => {}
             }
         }
     }
@@ -123,38 +119,42 @@ impl CatchUp<'_> {
         Some(making.boxed())
     }
 
-    /// Reads and hands over all rows of transactions below `end`, all of which are over.
-    async fn read_below(&mut self, end: u64) -> Result<u64, Trouble> {
+    /// Reads and hands over all rows that are visible now and not delivered yet.
+    async fn read(&mut self, pace: &mut Pace) -> Result<u64, Trouble> {
         let mut count = 0;
         loop {
-            let after = match self.progress.after {
-                Some((transaction, sequence)) => Position {
-                    transaction,
-                    sequence,
-                },
-                None => Position::before(self.progress.seen.xmin),
-            };
-            let until = Until::Transaction(end);
-            let connection = &mut self.control.connection;
-            let read = self.table.read(connection, after, until, &[], PAGE).await?;
-            let more = read.more;
+            let page = self.page(pace.rows()).await?;
+            pace.read(page.rows.len(), page.bytes);
             let whole = self.progress.partial.is_some();
-            let rows = self.take(read.rows, read.last);
+            let rows = self.take(page.rows);
+            let (done, batch) = self.reader.at();
+            self.progress.read(done, batch);
             count += rows.len() as u64;
             if !rows.is_empty() {
                 self.deliver(rows, whole).await?;
             }
-            if !more {
-                self.progress.take_below(end);
+            if !page.more {
                 return Ok(count);
             }
         }
     }
 
+    /// The next page; the database hears something while it is made.
+    async fn page(&mut self, rows_max: u32) -> Result<Page, Trouble> {
+        let mut reading = std::pin::pin!(self.reader.read(rows_max));
+        loop {
+            tokio::select! {
+                page = &mut reading => return page,
+                () = sleep(KEEP_ALIVE) => self.control.ping().await?,
+            }
+        }
+    }
+
     /// Those rows that are not delivered yet.
-    fn take(&mut self, mut rows: Vec<Row>, last: Option<Position>) -> Vec<Row> {
+    fn take(&mut self, mut rows: Vec<Row>) -> Vec<Row> {
         rows.retain(|row| {
             let xid = row.place.commit;
+            self.progress.newest = self.progress.newest.max(xid);
             if let Some(partial) = &mut self.progress.partial
                 && partial.xid == xid
                 && partial.rows > 0
@@ -164,10 +164,6 @@ impl CatchUp<'_> {
             }
             !self.progress.has(xid)
         });
-        if let Some(last) = last {
-            self.progress.after = Some((last.transaction, last.sequence));
-            self.progress.newest = self.progress.newest.max(last.transaction);
-        }
         rows
     }
 

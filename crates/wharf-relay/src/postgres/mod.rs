@@ -41,6 +41,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep};
 use wharf_message::Code;
@@ -56,7 +57,7 @@ use self::follow::Follow;
 use self::outgoing::Outgoing;
 use self::progress::{Phase, Progress};
 use self::session::Session;
-use crate::polling::postgres::Table;
+use crate::polling::postgres::{PostgresReader, Table};
 use crate::{Feed, Lag, Source, Trouble};
 
 /// How long to wait for somebody who is about to leave a slot.
@@ -147,10 +148,14 @@ impl PostgresLog {
         self.check_slot(&mut control, &mut progress, &table, &mut session)
             .await?;
         if progress.phase != Phase::Log {
+            table.check_ordered()?;
+            let connection = options.clone().disable_statement_logging().connect().await;
+            let connection = connection.map_err(|error| control.names.error(&error))?;
+            let (done, batch) = (progress.seen.clone(), progress.batch.clone());
             let catch_up = CatchUp {
                 source: self,
                 control: &mut control,
-                table: &table,
+                reader: PostgresReader::new(connection, table.clone(), done, batch),
                 outgoing: &mut outgoing,
                 progress: &mut progress,
                 session: Some(session),

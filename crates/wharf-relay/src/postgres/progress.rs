@@ -14,6 +14,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use crate::Checkpoint;
+use crate::polling::postgres::Batch;
 
 /// The first byte of every checkpoint.
 const VERSION: u8 = 1;
@@ -133,8 +134,8 @@ pub(crate) struct Progress {
     pub(crate) seen: Snapshot,
     /// More transactions that are delivered.
     pub(crate) delivered: BTreeSet<u64>,
-    /// When reading the table: all rows up to here are delivered, by transaction and sequence.
-    pub(crate) after: Option<(u64, i64)>,
+    /// When reading the table: what is delivered of the batch on its way.
+    pub(crate) batch: Option<Batch>,
 }
 
 /// A checkpoint that cannot be read.
@@ -156,7 +157,7 @@ impl Progress {
             confirm: 0,
             seen: Snapshot::below(1),
             delivered: BTreeSet::new(),
-            after: None,
+            batch: None,
         }
     }
 
@@ -173,30 +174,27 @@ impl Progress {
         self.seen = snapshot;
     }
 
-    /// All transactions below `xid` are delivered, too.
-    pub(crate) fn take_below(&mut self, xid: u64) {
-        if xid >= self.seen.xmax {
-            self.take(Snapshot::below(xid));
-        } else {
-            self.seen.running.retain(|&running| running >= xid);
-            self.seen.xmin = self.seen.xmin.max(xid);
-        }
-        self.partial = self.partial.filter(|partial| partial.xid >= xid);
-        self.after = None;
+    /// The table was read so far: all rows that `seen` sees are delivered, and those of the batch up to
+    /// its last one.
+    pub(crate) fn read(&mut self, seen: Snapshot, batch: Option<Batch>) {
+        self.take(seen);
+        self.partial = self.partial.filter(|partial| !self.seen.sees(partial.xid));
+        self.batch = batch;
     }
 
     /// Goes on with a server that was promoted when the log was at `position`. Ids of transactions that
     /// the old one gave and the new one never heard of may be given again: only those up to the newest
     /// that was delivered are sure to mean the same.
     pub(crate) fn follow(&mut self, timeline: u32, position: u64) {
-        let end = self.newest.saturating_add(1);
+        let newest = self.newest;
         self.timeline = timeline;
         self.confirm = self.confirm.min(position);
-        self.seen.xmin = self.seen.xmin.min(end);
-        self.seen.xmax = self.seen.xmax.min(end).max(1);
-        self.seen.xmin = self.seen.xmin.max(1);
-        self.seen.running.retain(|&running| running < end);
-        self.delivered.retain(|&xid| xid < end);
+        self.seen = std::mem::replace(&mut self.seen, Snapshot::below(1)).up_to(newest);
+        if let Some(batch) = self.batch.take() {
+            let upto = batch.upto.up_to(newest);
+            self.batch = Some(Batch { upto, ..batch });
+        }
+        self.delivered.retain(|&xid| xid <= newest);
     }
 
     /// All of it.
@@ -210,11 +208,8 @@ impl Progress {
         out.number(self.system);
         out.number(self.timeline.into());
         self.log(&mut out);
-        out.number(self.seen.xmin);
-        out.number(self.seen.xmax);
-        out.ascending(self.seen.running.iter().copied());
-        out.ascending(self.delivered.iter().copied());
         self.table(&mut out);
+        out.ascending(self.delivered.iter().copied());
         Checkpoint {
             bytes: out.0.into(),
             whole: true,
@@ -255,10 +250,12 @@ impl Progress {
     }
 
     fn table(&self, out: &mut Writer) {
-        out.0.push(self.after.is_some().into());
-        if let Some((xid, sequence)) = self.after {
-            out.number(xid);
-            out.0.extend(sequence.to_be_bytes());
+        out.snapshot(&self.seen);
+        out.0.push(self.batch.is_some().into());
+        if let Some(batch) = &self.batch {
+            out.snapshot(&batch.upto);
+            out.0.extend(batch.after.to_be_bytes());
+            out.number(batch.highest);
         }
     }
 
@@ -283,7 +280,10 @@ impl Progress {
                 progress.read_log(&mut reader)?;
                 progress.delivered.extend(reader.ascending()?);
             }
-            (b'T', Some(progress)) => progress.read_table(&mut reader)?,
+            (b'T', Some(progress)) => {
+                let (seen, batch) = read_table(&mut reader)?;
+                progress.read(seen, batch);
+            }
             _ => return Err(Damaged),
         }
         match reader.0 {
@@ -306,13 +306,8 @@ impl Progress {
             ..Self::new(system, timeline)
         };
         progress.read_log(reader)?;
-        progress.seen = Snapshot {
-            xmin: reader.number()?,
-            xmax: reader.number()?,
-            running: reader.ascending()?,
-        };
+        (progress.seen, progress.batch) = read_table(reader)?;
         progress.delivered = reader.ascending()?.into_iter().collect();
-        progress.read_table(reader)?;
         Ok(progress)
     }
 
@@ -330,19 +325,30 @@ impl Progress {
         };
         Ok(())
     }
+}
 
-    fn read_table(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
-        self.after = match reader.flag()? {
-            false => None,
-            true => Some((reader.number()?, reader.sequence()?)),
-        };
-        Ok(())
-    }
+fn read_table(reader: &mut Reader<'_>) -> Result<(Snapshot, Option<Batch>), Damaged> {
+    let seen = reader.snapshot()?;
+    let batch = match reader.flag()? {
+        false => None,
+        true => Some(Batch {
+            upto: reader.snapshot()?,
+            after: reader.sequence()?,
+            highest: reader.number()?,
+        }),
+    };
+    Ok((seen, batch))
 }
 
 struct Writer(Vec<u8>);
 
 impl Writer {
+    fn snapshot(&mut self, snapshot: &Snapshot) {
+        self.number(snapshot.xmin);
+        self.number(snapshot.xmax);
+        self.ascending(snapshot.running.iter().copied());
+    }
+
     /// Seven bits in each byte, the lowest first; the highest bit says that more follow.
     fn number(&mut self, mut number: u64) {
         while number > 0x7f {
@@ -392,6 +398,14 @@ impl Reader<'_> {
         Err(Damaged)
     }
 
+    fn snapshot(&mut self) -> Result<Snapshot, Damaged> {
+        Ok(Snapshot {
+            xmin: self.number()?,
+            xmax: self.number()?,
+            running: self.ascending()?,
+        })
+    }
+
     fn sequence(&mut self) -> Result<i64, Damaged> {
         let (bytes, rest) = self.0.split_first_chunk().ok_or(Damaged)?;
         self.0 = rest;
@@ -419,15 +433,33 @@ mod tests {
 
     use super::*;
 
+    fn snapshot() -> impl Strategy<Value = Snapshot> {
+        let running = prop::collection::btree_set(any::<u64>(), 0..9);
+        (any::<u64>(), any::<u64>(), running).prop_map(|(xmin, xmax, running)| Snapshot {
+            xmin,
+            xmax,
+            running: running.into_iter().collect(),
+        })
+    }
+
+    fn batch() -> impl Strategy<Value = Batch> {
+        let of = (snapshot(), any::<i64>(), any::<u64>());
+        of.prop_map(|(upto, after, highest)| Batch {
+            upto,
+            after,
+            highest,
+        })
+    }
+
     fn progress() -> impl Strategy<Value = Progress> {
         let place = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let log = (place, any::<Option<(u64, u64)>>());
-        let sets = prop::collection::btree_set(any::<u64>(), 0..9);
-        let seen = (any::<u64>(), any::<u64>(), sets.clone());
+        let delivered = prop::collection::btree_set(any::<u64>(), 0..9);
         let phase = prop::sample::select(&[Phase::New, Phase::Table, Phase::Log][..]);
         let of = (phase, any::<u64>(), any::<u32>());
-        (of, log, seen, sets, any::<Option<(u64, i64)>>()).prop_map(
-            |((phase, system, timeline), log, seen, delivered, after)| Progress {
+        let table = (snapshot(), prop::option::of(batch()));
+        (of, log, table, delivered).prop_map(
+            |((phase, system, timeline), log, (seen, batch), delivered)| Progress {
                 phase,
                 system,
                 timeline,
@@ -436,13 +468,9 @@ mod tests {
                 newest: log.0.2,
                 confirm: log.0.3,
                 partial: log.1.map(|(xid, rows)| Partial { xid, rows }),
-                seen: Snapshot {
-                    xmin: seen.0,
-                    xmax: seen.1,
-                    running: seen.2.into_iter().collect(),
-                },
+                seen,
                 delivered,
-                after,
+                batch,
             },
         )
     }
@@ -472,18 +500,25 @@ mod tests {
     }
 
     #[test]
-    fn reading_the_table_up_to_an_open_transaction_forgets_nothing_behind_it() {
+    fn a_batch_of_the_table_on_its_way_forgets_nothing_and_its_end_what_it_saw() {
         let mut progress = Progress::new(1, 1);
         progress.take("10:20:10,14".parse().unwrap());
-        progress.delivered = [25].into();
-        progress.after = Some((10, 3));
-        progress.take_below(12);
-        let has: Vec<_> = (9..27).filter(|&xid| progress.has(xid)).collect();
-        assert_eq!(has, [9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 25]);
-        assert_eq!(progress.after, None);
-        progress.take_below(22);
-        let has: Vec<_> = (9..27).filter(|&xid| progress.has(xid)).collect();
-        assert_eq!(has, [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 25]);
+        progress.delivered = [14, 25].into();
+        progress.partial = Some(Partial { xid: 14, rows: 2 });
+        let before = progress.clone();
+        let batch = Batch {
+            upto: "14:30:14".parse().unwrap(),
+            after: 7,
+            highest: 22,
+        };
+        progress.read(before.seen.clone(), Some(batch.clone()));
+        let batch = Some(batch);
+        assert_eq!(progress, Progress { batch, ..before });
+        progress.read("23:23:".parse().unwrap(), None);
+        assert_eq!((progress.partial, progress.batch.take()), (None, None));
+        assert_eq!(progress.delivered, [25].into());
+        let has: Vec<_> = (21..27).filter(|&xid| progress.has(xid)).collect();
+        assert_eq!(has, [21, 22, 25]);
     }
 
     #[test]
@@ -508,6 +543,9 @@ mod tests {
             history.push(later.log_delta(&completed).bytes);
             history.push(later.table_delta().bytes);
             expected.delivered.extend(completed);
+            let delivered = &mut expected.delivered;
+            delivered.retain(|&xid| !later.seen.sees(xid));
+            let partial = later.partial.filter(|partial| !later.seen.sees(partial.xid));
             for history in &mut history {
                 let cut = history.slice(..history.len() - 1);
                 prop_assert!(Progress::fold(&[cut]).is_err());
@@ -516,8 +554,8 @@ mod tests {
                 phase: expected.phase,
                 system: expected.system,
                 timeline: expected.timeline,
-                seen: expected.seen,
                 delivered: expected.delivered,
+                partial,
                 ..later
             };
             prop_assert_eq!(Progress::fold(&history), Ok(Some(expected)));

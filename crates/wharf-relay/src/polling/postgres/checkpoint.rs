@@ -24,7 +24,7 @@ pub(super) struct Checkpoint {
 
 /// A batch of many pages: the rows that one snapshot sees and the one before does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// The snapshot it goes to.
     pub upto: Snapshot,
     /// The number of the last row of it that was handed over.

@@ -20,5 +20,7 @@ mod polling;
 mod reader;
 mod table;
 
+pub(crate) use checkpoint::Batch;
 pub use polling::source;
-pub use table::{Position, Read, Table, Until};
+pub(crate) use reader::PostgresReader;
+pub(crate) use table::Table;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
-use tokio::time::Instant;
 use wharf_message::Code;
 use wharf_outbox::Confirmed;
 
@@ -98,14 +97,10 @@ impl Backend for PostgresBackend {
             let why = "its transactions are numbered below the last one read";
             return Err(other_database(why));
         }
-        Ok(PostgresReader {
-            connection,
-            table,
-            at,
-            cursor: None,
-            refreshed: Instant::now(),
-            sorted_max: self.settings.sorted_max.max(1),
-        })
+        let sorted_max = self.settings.sorted_max;
+        Ok(PostgresReader::at_checkpoint(
+            connection, table, at, sorted_max,
+        ))
     }
 
     fn pool(&self) -> PgPool {

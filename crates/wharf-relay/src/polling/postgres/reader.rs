@@ -20,9 +20,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 use tokio::time::Instant;
 
 use super::checkpoint::{Batch, Checkpoint};
-use super::{Position, Table};
+use super::table::{Position, Table};
 use crate::polling::backend::{Page, Reader};
 use crate::polling::pace::BYTES;
+use crate::polling::settings::SORTED_MAX;
 use crate::postgres::Snapshot;
 use crate::{Row, Trouble};
 
@@ -33,15 +34,15 @@ pub(super) const COUNTED_FEW: i64 = 10_000;
 
 /// Reads the table.
 pub(crate) struct PostgresReader {
-    pub(super) connection: PgConnection,
-    pub(super) table: Table,
-    pub(super) at: Checkpoint,
+    connection: PgConnection,
+    table: Table,
+    at: Checkpoint,
     /// How many rows were fetched from the cursor that is open.
-    pub(super) cursor: Option<u32>,
+    cursor: Option<u32>,
     /// How many rows it has at most.
-    pub(super) sorted_max: u32,
+    sorted_max: u32,
     /// When it was last looked which transactions have ended.
-    pub(super) refreshed: Instant,
+    refreshed: Instant,
 }
 
 /// A batch that fits a page.
@@ -49,6 +50,44 @@ struct Small {
     rows: Vec<(Position, Row)>,
     bytes: usize,
     upto: Snapshot,
+}
+
+impl PostgresReader {
+    /// For what `done` does not see, and of a batch that was on its way the rest.
+    pub(crate) fn new(
+        connection: PgConnection,
+        table: Table,
+        done: Snapshot,
+        batch: Option<Batch>,
+    ) -> Self {
+        let at = Checkpoint {
+            system: 0,
+            done,
+            batch,
+        };
+        Self::at_checkpoint(connection, table, at, SORTED_MAX)
+    }
+
+    pub(super) fn at_checkpoint(
+        connection: PgConnection,
+        table: Table,
+        at: Checkpoint,
+        sorted_max: u32,
+    ) -> Self {
+        Self {
+            connection,
+            table,
+            at,
+            cursor: None,
+            sorted_max: sorted_max.max(1),
+            refreshed: Instant::now(),
+        }
+    }
+
+    /// All rows that the snapshot sees were handed over, and of the batch those up to its last one.
+    pub(crate) fn at(&self) -> (Snapshot, Option<Batch>) {
+        (self.at.done.clone(), self.at.batch.clone())
+    }
 }
 
 impl Reader for PostgresReader {

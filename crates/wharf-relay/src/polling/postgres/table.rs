@@ -1,16 +1,15 @@
-//! An outbox table in Postgres and its rows: described once, then read in pages.
+//! An outbox table in Postgres: its columns, and how a row is read.
 //!
 //! Also for the source that reads the log, when it has to go on from the table.
 //!
-//! Invariants: a page is one statement, so that the horizon and the rows are of one moment; values are
-//! taken as the server sends them in binary where their form is known, and else in its text form.
+//! Invariant: values are taken as the server sends them in binary where their form is known, and else
+//! in its text form.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Row as _, ValueRef as _};
+use sqlx::{Row as _, ValueRef as _};
 use wharf_message::{Code, Timestamp};
 
 use crate::polling::name::{quoted, quoted_table};
@@ -24,45 +23,11 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 /// Where a row is: transactions by their id, and the rows of one by their number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
+pub(super) struct Position {
     /// The transaction, `xid8`.
-    pub transaction: u64,
+    pub(super) transaction: u64,
     /// The row's number in the column `sequence`.
-    pub sequence: i64,
-}
-
-impl Position {
-    /// Before the first row of a transaction.
-    pub fn before(transaction: u64) -> Self {
-        Self {
-            transaction,
-            sequence: i64::MIN,
-        }
-    }
-}
-
-/// How far a page goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// To the oldest transaction that is still running: nothing comes before its end any more.
-    Horizon,
-    /// To the first row of this transaction at most, and to the horizon.
-    Transaction(u64),
-    /// To the end of what the connection's transaction sees, such as an imported snapshot.
-    Snapshot,
-}
-
-/// A page of rows.
-#[derive(Clone, Debug, Default)]
-pub struct Read {
-    /// The rows, in order.
-    pub rows: Vec<Row>,
-    /// The position of the last one.
-    pub last: Option<Position>,
-    /// The bytes of their values.
-    pub bytes: usize,
-    /// Whether there may be more now.
-    pub more: bool,
+    pub(super) sequence: i64,
 }
 
 /// How a value comes from the server, and what it becomes.
@@ -85,7 +50,7 @@ enum Form {
 
 /// An outbox table: its columns and how they are read.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(crate) struct Table {
     name: TableName,
     user: String,
     columns: Columns,
@@ -104,7 +69,7 @@ impl Table {
     ///
     /// # Errors
     /// It is not there, or the database does not answer.
-    pub async fn describe(
+    pub(crate) async fn describe(
         connection: &mut PgConnection,
         name: &TableName,
         user: &str,
@@ -156,7 +121,7 @@ impl Table {
     }
 
     /// The columns of its rows.
-    pub fn columns(&self) -> &Columns {
+    pub(crate) fn columns(&self) -> &Columns {
         &self.columns
     }
 
@@ -164,7 +129,7 @@ impl Table {
     ///
     /// # Errors
     /// A column is missing or has another type; with the statement that mends it.
-    pub fn check_ordered(&self) -> Result<(), Trouble> {
+    pub(crate) fn check_ordered(&self) -> Result<(), Trouble> {
         self.unordered.clone().map_or(Ok(()), Err)
     }
 
@@ -172,124 +137,12 @@ impl Table {
     ///
     /// # Errors
     /// One is missing.
-    pub fn check_columns(&self, wanted: &[String]) -> Result<(), Trouble> {
+    pub(crate) fn check_columns(&self, wanted: &[String]) -> Result<(), Trouble> {
         let lacks = |wanted: &&String| !self.columns.iter().any(|column| column.name == **wanted);
         match wanted.iter().find(lacks) {
             Some(column) => Err(lacking(&self.name, '"', column)),
             None => Ok(()),
         }
-    }
-
-    /// Reads the rows behind a position, without those of the transactions to skip, until there are
-    /// `rows_max` or they have `bytes_max` bytes.
-    ///
-    /// # Errors
-    /// The table cannot be read in pages ([`Self::check_ordered`]), or the database refuses.
-    pub async fn read(
-        &self,
-        connection: &mut PgConnection,
-        after: Position,
-        until: Until,
-        skip: &[u64],
-        (rows_max, bytes_max): (u32, usize),
-    ) -> Result<Read, Trouble> {
-        self.check_ordered()?;
-        let sql = self.page(until, !skip.is_empty());
-        let mut query = sqlx::query(AssertSqlSafe(sql))
-            .bind(after.transaction.to_string())
-            .bind(after.sequence)
-            .bind(i64::from(rows_max));
-        if let Until::Transaction(transaction) = until {
-            query = query.bind(transaction.to_string());
-        }
-        if !skip.is_empty() {
-            let skip: Vec<_> = skip.iter().map(u64::to_string).collect();
-            query = query.bind(skip);
-        }
-        let mut rows = query.fetch(connection);
-        let mut read = Read::default();
-        while let Some(row) = rows
-            .try_next()
-            .await
-            .map_err(|error| self.trouble(&error))?
-        {
-            let (position, row) = self.row(&row).map_err(|error| self.trouble(&error))?;
-            read.last = Some(position);
-            read.bytes += row.size();
-            read.rows.push(row);
-            if read.bytes >= bytes_max {
-                read.more = true;
-                break;
-            }
-        }
-        read.more |= read.rows.len() >= rows_max as usize;
-        Ok(read)
-    }
-
-    /// The statement of a page. The limit is inside, so that the planner reads the index in order
-    /// instead of sorting everything that is behind.
-    fn page(&self, until: Until, skip: bool) -> String {
-        let (list, name) = (&self.list, quoted_table(&self.name, '"'));
-        let horizon = "AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())";
-        let (until, next) = match until {
-            Until::Horizon => (horizon.to_owned(), 4),
-            Until::Transaction(_) => (format!("{horizon} AND transaction_id < $4::text::xid8"), 5),
-            Until::Snapshot => (String::new(), 4),
-        };
-        let skip = match skip {
-            true => format!("AND transaction_id <> ALL (${next}::text[]::xid8[])"),
-            false => String::new(),
-        };
-        format!(
-            "SELECT transaction_id, sequence::int8, {list} FROM (
-                SELECT * FROM {name} WHERE (transaction_id, sequence) > ($1::text::xid8, $2)
-                {until} {skip} ORDER BY transaction_id, sequence LIMIT $3
-            ) AS page ORDER BY transaction_id, sequence"
-        )
-    }
-
-    /// Declares a cursor over all that the connection's transaction sees, in order where the table has
-    /// one, for [`Self::fetch_all`]: works with every outbox, also one that cannot be read in pages.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub async fn declare_all(&self, connection: &mut PgConnection) -> Result<(), Trouble> {
-        let (list, name) = (&self.list, quoted_table(&self.name, '"'));
-        let (first, order) = match self.unordered {
-            None => (
-                "transaction_id, sequence::int8",
-                "ORDER BY transaction_id, sequence",
-            ),
-            Some(_) => ("NULL::xid8, NULL::int8", ""),
-        };
-        let sql = format!(
-            "DECLARE wharf_backlog NO SCROLL CURSOR FOR SELECT {first}, {list} FROM {name} {order}"
-        );
-        let done = sqlx::query(AssertSqlSafe(sql)).execute(connection).await;
-        done.map(drop).map_err(|error| self.trouble(&error))
-    }
-
-    /// The next rows of the cursor; no rows at its end. A row of a table without an order has the
-    /// place 0:0.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub async fn fetch_all(
-        &self,
-        connection: &mut PgConnection,
-        rows_max: u32,
-    ) -> Result<Read, Trouble> {
-        let sql = format!("FETCH {rows_max} FROM wharf_backlog");
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(connection).await;
-        let mut read = Read::default();
-        for row in rows.map_err(|error| self.trouble(&error))? {
-            let (position, row) = self.row(&row).map_err(|error| self.trouble(&error))?;
-            read.last = Some(position);
-            read.bytes += row.size();
-            read.rows.push(row);
-        }
-        read.more = !read.rows.is_empty();
-        Ok(read)
     }
 
     pub(crate) fn trouble(&self, error: &sqlx::Error) -> Trouble {

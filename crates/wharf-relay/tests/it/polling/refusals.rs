@@ -14,7 +14,7 @@ use super::databases::{Server, case, fresh, insert, run, texts};
 use super::relays::{Running, payloads, settings, start, until};
 
 /// Until it is refused with this code, of which it says this.
-async fn refused(relay: &Running, code: Code, says: &str) -> Trouble {
+pub(super) async fn refused(relay: &Running, code: Code, says: &str) -> Trouble {
     let told = || {
         let (_, trouble) = relay.status.view().trouble?;
         let is = trouble.kind == TroubleKind::Refused && trouble.code == code;

@@ -62,13 +62,28 @@ impl Running {
 
 /// A relay between the two.
 pub(super) fn relay(source: Arc<dyn Source>, target: impl Target + 'static) -> Relay {
-    let now = || Timestamp::ZERO;
-    Relay::new(SOURCE, source, Arc::new(ToOutbox), Arc::new(target), now)
+    routed(source, Arc::new(ToOutbox), target)
+}
+
+fn routed(
+    source: Arc<dyn Source>,
+    router: Arc<dyn Router>,
+    target: impl Target + 'static,
+) -> Relay {
+    Relay::new(SOURCE, source, router, Arc::new(target), || Timestamp::ZERO)
 }
 
 /// Starts it.
 pub(super) fn start(source: Arc<dyn Source>, target: impl Target + 'static) -> Running {
-    let relay = relay(source, target);
+    run(relay(source, target))
+}
+
+/// Starts one with a router of the case's own, and a target that nothing is asked of.
+pub(super) fn start_routing(source: Arc<dyn Source>, router: Arc<dyn Router>) -> Running {
+    run(routed(source, router, MemoryTarget::default()))
+}
+
+fn run(relay: Relay) -> Running {
     let (stop, stopped) = watch::channel(false);
     Running {
         status: relay.status(),

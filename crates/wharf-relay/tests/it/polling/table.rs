@@ -1,14 +1,16 @@
-//! Pages of the table in Postgres, beside transactions that are open.
+//! Tables in Postgres as people have them: the form of their values, and what they lack.
 
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use std::sync::{Arc, Mutex};
+
+use sqlx::Postgres;
+use sqlx::postgres::PgConnectOptions;
 use wharf_message::Code;
-use wharf_relay::polling::TableName;
-use wharf_relay::polling::postgres::{Position, Read, Table, Until};
-use wharf_relay::{Kind, TroubleKind};
+use wharf_relay::polling::{Settings, postgres};
+use wharf_relay::{Kind, Routed, Router, Row, Unroutable};
 
-use super::databases::{Server as _, case, run};
-
-const NO_LIMIT: (u32, usize) = (1000, usize::MAX);
+use super::databases::{case, fresh, run};
+use super::refusals::refused;
+use super::relays::{Running, SOURCE, start_routing, until};
 
 const CREATE: &str = "CREATE TABLE \"Odd-outbox\" (
     id uuid NOT NULL, aggregatetype varchar(255) NOT NULL, aggregateid varchar(255) NOT NULL,
@@ -25,64 +27,53 @@ fn insert(aggregate: &str) -> String {
     )
 }
 
-fn name() -> TableName {
-    "Odd-outbox".parse().unwrap()
-}
+/// Keeps the rows that come.
+#[derive(Default)]
+struct Kept(Mutex<Vec<Row>>);
 
-async fn table(pool: &PgPool) -> Table {
-    run(pool, CREATE).await;
-    let mut connection = pool.acquire().await.unwrap();
-    let table = Table::describe(&mut connection, &name(), "relay").await;
-    table.unwrap()
-}
+impl Router for Kept {
+    fn route(&self, row: &Row) -> Result<Option<Routed>, Unroutable> {
+        self.0.lock().unwrap().push(row.clone());
+        Ok(None)
+    }
 
-fn aggregates(read: &Read) -> Vec<String> {
-    let text = |row: &wharf_relay::Row| row.get("aggregateid").unwrap().1.unwrap().to_vec();
-    let texts = read.rows.iter().map(|row| String::from_utf8(text(row)));
-    texts.collect::<Result<_, _>>().unwrap()
-}
-
-/// The page once it has rows: transactions of other cases hold the horizon back, too.
-async fn page(
-    table: &Table,
-    connection: &mut PgConnection,
-    after: Position,
-    until: Until,
-    (skip, limit): (&[u64], (u32, usize)),
-) -> Read {
-    loop {
-        let read = table.read(connection, after, until, skip, limit).await;
-        let read = read.unwrap();
-        if !read.rows.is_empty() {
-            return read;
-        }
-        tokio::task::yield_now().await;
+    fn set_aside(&self, _source: &str, row: &Row, reason: &Unroutable) -> Routed {
+        unreachable!("{} {reason}", row.place)
     }
 }
 
-async fn execute(connection: &mut PgConnection, sql: String) {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-        .execute(connection)
-        .await
-        .unwrap();
+impl Kept {
+    /// Once there are so many.
+    async fn rows(&self, count: usize) -> Vec<Row> {
+        until(|| self.0.lock().unwrap().len() >= count).await;
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Reads the odd table, of which it needs no column.
+fn start(options: PgConnectOptions) -> (Running, Arc<Kept>) {
+    let kept = Arc::<Kept>::default();
+    let settings = Settings {
+        columns: Vec::new(),
+        ..Settings::new(SOURCE, "Odd-outbox").unwrap()
+    };
+    let source = postgres::source(options, settings);
+    (start_routing(source, Arc::clone(&kept) as _), kept)
 }
 
 #[test]
 fn values_of_every_type_come_in_the_form_that_their_kind_says() {
     case(async {
-        let (pool, _) = Postgres::empty().await;
-        let table = table(&pool).await;
+        let (pool, options) = fresh::<Postgres>().await;
+        run(&pool, CREATE).await;
         run(&pool, insert("a")).await;
         let nulls = "INSERT INTO \"Odd-outbox\" (id, aggregatetype, aggregateid, type)
             VALUES (gen_random_uuid(), '', '', '')";
         run(&pool, nulls).await;
-        let mut connection = pool.acquire().await.unwrap();
-        let first = Position::before(0);
-        let (until, limit) = (Until::Snapshot, NO_LIMIT);
-        let read = page(&table, &mut connection, first, until, (&[], limit)).await;
-        let row = &read.rows[0];
+        let (relay, kept) = start(options);
+        let rows = kept.rows(2).await;
         let value = |name: &str| {
-            let (kind, value) = row.get(name).unwrap();
+            let (kind, value) = rows[0].get(name).unwrap();
             (
                 kind.clone(),
                 String::from_utf8_lossy(value.unwrap()).into_owned(),
@@ -100,120 +91,31 @@ fn values_of_every_type_come_in_the_form_that_their_kind_says() {
         ] {
             assert_eq!(value(name), (kind, text.to_owned()), "{name}");
         }
-        assert_eq!(row.get("raw").unwrap().1.unwrap()[..], [0xff, 0]);
-        let committed = row.committed_at.unwrap();
+        assert_eq!(rows[0].get("raw").unwrap().1.unwrap()[..], [0xff, 0]);
+        let committed = rows[0].committed_at.unwrap();
         assert_eq!(committed.to_rfc3339(), "2026-11-22T08:16:04.000Z");
-        assert_eq!(read.rows[1].get("payload"), Some((&Kind::Json, None)));
-        assert!(!read.more);
-    });
-}
-
-#[test]
-fn rows_behind_an_open_transaction_wait_for_it_and_come_after_its_own() {
-    case(async {
-        let (pool, options) = Postgres::empty().await;
-        let table = table(&pool).await;
-        let mut early = PgConnection::connect_with(&options).await.unwrap();
-        // It has its id first and its row's number last.
-        execute(&mut early, "BEGIN; SELECT pg_current_xact_id()".to_owned()).await;
-        run(&pool, insert("late")).await;
-        let mut reader = pool.acquire().await.unwrap();
-        let first = Position::before(0);
-        let read = table.read(&mut reader, first, Until::Horizon, &[], NO_LIMIT);
-        assert_eq!(aggregates(&read.await.unwrap()), [""; 0]);
-        execute(&mut early, format!("{}; COMMIT", insert("early"))).await;
-        let (until, one) = (Until::Horizon, (1, usize::MAX));
-        let read = page(&table, &mut reader, first, until, (&[], one)).await;
-        assert_eq!(aggregates(&read), ["early"]);
-        assert!(read.more);
-        let last = read.last.unwrap();
-        let rest = page(&table, &mut reader, last, until, (&[], NO_LIMIT)).await;
-        assert_eq!(aggregates(&rest), ["late"]);
-        let skip = [last.transaction];
-        let read = page(&table, &mut reader, first, until, (&skip, NO_LIMIT)).await;
-        assert_eq!(aggregates(&read), ["late"]);
-        let below = Until::Transaction(rest.last.unwrap().transaction);
-        let read = page(&table, &mut reader, first, below, (&[], (1000, 1))).await;
-        assert_eq!(aggregates(&read), ["early"]);
-    });
-}
-
-#[test]
-fn a_backlog_is_read_from_one_snapshot_with_and_without_an_order() {
-    case(async {
-        let (pool, options) = Postgres::empty().await;
-        let table = table(&pool).await;
-        for aggregate in ["a", "b", "c"] {
-            run(&pool, insert(aggregate)).await;
-        }
-        let alter = "ALTER TABLE \"Odd-outbox\" DROP COLUMN sequence";
-        for ordered in [true, false] {
-            // A new connection, as after every change of a table.
-            let mut reader = PgConnection::connect_with(&options).await.unwrap();
-            let mut reader = reader.begin().await.unwrap();
-            let described = Table::describe(&mut reader, &name(), "relay")
-                .await
-                .unwrap();
-            assert_eq!(described.check_ordered().is_ok(), ordered);
-            described.declare_all(&mut reader).await.unwrap();
-            run(&pool, insert("behind the snapshot")).await;
-            let page = described.fetch_all(&mut reader, 2).await.unwrap();
-            assert_eq!(aggregates(&page)[..2], ["a", "b"]);
-            let mut page = described.fetch_all(&mut reader, 9).await.unwrap();
-            assert_eq!(aggregates(&page)[0], "c");
-            while page.more {
-                page = described.fetch_all(&mut reader, 9).await.unwrap();
-            }
-            reader.rollback().await.unwrap();
-            if ordered {
-                run(&pool, alter).await;
-            }
-        }
-        let snapshot = Until::Snapshot;
-        let mut reader = pool.acquire().await.unwrap();
-        let read = table.read(&mut reader, Position::before(0), snapshot, &[], NO_LIMIT);
-        let trouble = read.await.unwrap_err();
-        assert_eq!(trouble.code, Code::OUTBOX_TABLE_WRONG, "{trouble}");
+        assert_eq!(rows[1].get("payload"), Some((&Kind::Json, None)));
+        relay.stop().await;
     });
 }
 
 #[test]
 fn what_a_table_lacks_is_told_with_the_statement_that_adds_it() {
     case(async {
-        let (pool, _) = Postgres::empty().await;
-        let mut connection = pool.acquire().await.unwrap();
-        let missing = Table::describe(&mut connection, &name(), "relay").await;
-        let missing = missing.unwrap_err();
-        assert_eq!(
-            (missing.kind, missing.code),
-            (TroubleKind::Refused, Code::OUTBOX_NOT_INSTALLED)
-        );
+        let (pool, options) = fresh::<Postgres>().await;
         run(
             &pool,
             "CREATE TABLE \"Odd-outbox\" (id uuid, sequence text)",
         )
         .await;
+        let (relay, kept) = start(options);
         for column in ["transaction_id", "sequence"] {
-            let table = Table::describe(&mut connection, &name(), "relay").await;
-            let trouble = table.unwrap().check_ordered().unwrap_err();
-            assert_eq!(trouble.code, Code::OUTBOX_TABLE_WRONG);
-            assert!(trouble.what.contains(column), "{trouble}");
+            let trouble = refused(&relay, Code::OUTBOX_TABLE_WRONG, column).await;
             run(&pool, trouble.fix.unwrap()).await;
         }
-        let table = Table::describe(&mut connection, &name(), "relay").await;
-        table.unwrap().check_ordered().unwrap();
-        run(&pool, "CREATE ROLE relay LOGIN; SET ROLE relay; RESET ROLE").await;
-        let mut stranger = pool.acquire().await.unwrap();
-        execute(&mut stranger, "SET ROLE relay".to_owned()).await;
-        let table = Table::describe(&mut stranger, &name(), "relay")
-            .await
-            .unwrap();
-        let first = Position::before(0);
-        let read = table.read(&mut stranger, first, Until::Horizon, &[], NO_LIMIT);
-        let trouble = read.await.unwrap_err();
-        assert_eq!(trouble.code, Code::OUTBOX_ACCESS_REFUSED);
-        run(&pool, trouble.fix.unwrap()).await;
-        let read = table.read(&mut stranger, first, Until::Horizon, &[], NO_LIMIT);
-        read.await.unwrap();
+        let insert = "INSERT INTO \"Odd-outbox\" (id) VALUES (gen_random_uuid())";
+        run(&pool, insert).await;
+        assert_eq!(kept.rows(1).await.len(), 1);
+        relay.stop().await;
     });
 }

@@ -32,6 +32,39 @@ async fn rows_arrive_in_the_order_of_their_commits_with_the_backlog_before_them(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_from_the_table_come_in_the_order_of_their_commits_whatever_the_ids_of_their_transactions()
+ {
+    let (bed, target) = (Bed::new().await, MemoryTarget::default());
+    let number_first = async || {
+        let mut early = bed.pool.begin().await.unwrap();
+        let begun = sqlx::raw_sql("SELECT pg_current_xact_id()");
+        begun.execute(&mut *early).await.unwrap();
+        early
+    };
+    let mut early = number_first().await;
+    bed.insert(&["1"]).await;
+    insert(&mut early, "2").await;
+    early.commit().await.unwrap();
+    let relay = Running::start(bed.source(), &target);
+    arrive(&target, &numbers(1, 2)).await;
+    bed.following().await;
+    relay.stop().await;
+    bed.drop_slot().await;
+    // The same without a slot, with one more transaction open all the time.
+    let open = number_first().await;
+    let relay = Running::start(bed.source(), &target);
+    let mut early = number_first().await;
+    bed.insert(&["3"]).await;
+    arrive(&target, &numbers(1, 3)).await;
+    insert(&mut early, "4").await;
+    early.commit().await.unwrap();
+    bed.insert(&["5"]).await;
+    arrive(&target, &numbers(1, 5)).await;
+    open.rollback().await.unwrap();
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_rolled_back_never_arrives_also_not_to_a_savepoint() {
     let (bed, target) = (Bed::new().await, MemoryTarget::default());
     let relay = Running::start(bed.source(), &target);
