@@ -2,6 +2,7 @@
 
 import base64
 import json
+import pathlib
 import random
 
 STRING = "org.apache.kafka.connect.storage.StringConverter"
@@ -39,6 +40,9 @@ def literal(value):
 def value_json(**more):
     """The value converter that writes JSON without schemas."""
     return {"value.converter": JSON, "value.converter.schemas.enable": "false", **more}
+
+
+KEY_JSON = {"key.converter": JSON, "key.converter.schemas.enable": "false"}
 
 
 def smt(**options):
@@ -229,16 +233,38 @@ ROUTED = """
 def routed_rows():
     for number in range(30):
         customer = None if number % 5 == 0 else number % 4
-        yield {"channel": "routed:orders" if number % 2 else "routed.other", "customer": customer,
+        yield {"channel": "NAME:orders" if number % 2 else "NAME.other", "customer": customer,
                "aggregateid": f"a{number % 3}", "body": f"body {number}",
                "at": f"2026-11-22 08:16:{number:02}.{number * 33:03}", "shard": number % 3}
+
+
+ROUTED_SMT = {
+    "table_field_event_id": "event_id", "table_field_event_key": "customer",
+    "table_field_event_payload": "body", "table_field_event_timestamp": "at",
+    "route_by_field": "channel", "route_topic_regex": "(?<system>[a-z]+):(?<topic>[a-z]+)",
+    "route_topic_replacement": "events.${system}.${topic}",
+    "table_fields_additional_placement": "shard:partition,channel:header",
+}
+ROUTED_RELAY = {
+    "id-column": "event_id", "key-column": "customer", "payload-column": "body",
+    "timestamp-column": "at", "route-by": "channel",
+    "topic-pattern": "(?<system>[a-z]+):(?<topic>[a-z]+)", "topic": "events.${system}.${topic}",
+    "additional": "shard:partition,channel:header",
+}
 
 
 class Routed(Scenario):
     """A table with names of its own."""
 
+    def insert(self, row):
+        return super().insert({**row, "channel": row["channel"].replace("NAME", self.name)})
+
     def usual(self):
         return {}
+
+
+# The table that Wharf makes itself, of which Debezium reads the columns that it knows.
+OWN = pathlib.Path(__file__).resolve().parents[2] / "crates/wharf-outbox/migrations/postgres/outbox.sql"
 
 
 SCENARIOS = [
@@ -256,13 +282,33 @@ SCENARIOS = [
     Scenario("bytearrays", BINARIES, {
         "value.converter": BYTES, **smt(route_tombstone_on_empty_payload="true")},
         {"tombstone-on-empty": True}, payload="bytea"),
+    Scenario("expanded", EXPANDABLE, value_json(**smt(table_expand_json_payload="true")),
+             {"expand-json": True}, payload="text"),
+    Scenario("kept", EXPANDABLE, value_json(**smt(
+        table_expand_json_payload="true", table_json_payload_null_behavior="optional_bytes",
+        table_json_payload_empty_array_behavior="optional_string",
+        route_tombstone_on_empty_payload="true")),
+        {"expand-json": True, "null-fields": "keep", "empty-arrays": "keep",
+         "tombstone-on-empty": True}, payload="text"),
+    # The converter of the shipped worker, without schemas, for both.
+    Scenario("jsontexts", TEXTS, value_json(**KEY_JSON), {"json-keys": True, "json-values": True},
+             payload="text"),
+    Scenario("jsonbytes", BINARIES, value_json(**KEY_JSON), {"json-keys": True, "json-values": True},
+             payload="bytea"),
     Scenario("headers", PLACED_ROWS, smt(table_fields_additional_placement=PLACED_AS["header"]),
              {"additional": PLACED_AS["header"]}, columns=PLACED),
+    Scenario("envelope", PLACED_ROWS, value_json(**smt(
+        table_fields_additional_placement=PLACED_AS["envelope"])),
+        {"additional": PLACED_AS["envelope"]}, columns=PLACED),
     Scenario("unwrapped", PLACED_ROWS, value_json(**smt(
         table_fields_additional_placement="type:envelope:eventType,version:header",
         table_expand_json_payload="true", route_tombstone_on_empty_payload="true")),
         {"additional": "type:envelope:eventType,version:header", "expand-json": True,
          "tombstone-on-empty": True}, columns=PLACED),
+    Routed("routed", list(routed_rows()), smt(**ROUTED_SMT), ROUTED_RELAY, columns=ROUTED,
+           timestamps=True),
+    Routed("numbered", list(routed_rows()), {**KEY_JSON, **smt(**ROUTED_SMT)},
+           {**ROUTED_RELAY, "json-keys": True}, columns=ROUTED, timestamps=True),
     Scenario("partitioned", DOCUMENTS, {
         "publish.via.partition.root": "true",
         **smt(route_topic_replacement="${routedByValue}.events",
@@ -273,4 +319,7 @@ SCENARIOS = [
         partition="""PARTITION BY RANGE (created_at);
             CREATE TABLE earlier PARTITION OF partitioned.outboxevent FOR VALUES FROM (MINVALUE) TO ('2026-01-01');
             CREATE TABLE rest PARTITION OF partitioned.outboxevent DEFAULT"""),
+    # Here rows that were there before come, too.
+    Scenario("own", BINARIES, {"value.converter": BINARY, "publish.via.partition.root": "true"}, {},
+             ddl=OWN.read_text(), table="wharf_outbox", before=BINARIES, backlog=True),
 ]

@@ -183,7 +183,7 @@ class World:
         until(lambda: self.is_read_by_both(scenarios), "both read every table", READY_SECONDS)
         self.postgres.together([script for scenario in scenarios for script in scenario.scripts()])
         self.follow(scenarios)
-        self.connect.stop()
+        self.connect.kill()
 
     def start_connect(self, scenarios):
         worker = self.folder / "worker.properties"

@@ -32,14 +32,18 @@ impl Json {
         serde_json::to_string(self).expect("a document always has a text form")
     }
 
-    fn kind(&self) -> u8 {
+    /// What values of an array have in common. Java tells numbers of 32 bits from those of 64.
+    fn kind(&self, exact: bool) -> u8 {
         match self {
             Self::Null => 0,
             Self::Bool(_) => 1,
-            Self::Number(number) => 2 + u8::from(number.is_f64()),
-            Self::Text(_) => 4,
-            Self::Array(_) => 5,
-            Self::Object(_) => 6,
+            Self::Number(number) => match number.as_i64() {
+                Some(whole) if exact && i32::try_from(whole).is_err() => 3,
+                _ => 2 + 2 * u8::from(number.is_f64()),
+            },
+            Self::Text(_) => 5,
+            Self::Array(_) => 6,
+            Self::Object(_) => 7,
         }
     }
 }
@@ -49,6 +53,8 @@ impl Json {
 pub(super) struct Expansion {
     pub(super) nulls: NullFields,
     pub(super) arrays: EmptyArrays,
+    /// Whether what Debezium cannot express is refused although it could be written.
+    pub(super) exact: bool,
 }
 
 impl Expansion {
@@ -82,10 +88,19 @@ impl Expansion {
 
     fn array(self, values: Vec<Json>) -> Result<Json, String> {
         let mut kinds = values.iter().filter(|value| **value != Json::Null);
-        if let Some(first) = kinds.next()
-            && kinds.any(|value| value.kind() != first.kind())
+        let first = kinds.next();
+        if let Some(first) = first
+            && kinds.any(|value| value.kind(self.exact) != first.kind(self.exact))
         {
             return Err("the values of an array are not of one kind".to_owned());
+        }
+        let is_unknown = match first {
+            None => !values.is_empty() && self.nulls == NullFields::Ignore,
+            Some(Json::Array(within)) => within.is_empty() && self.arrays == EmptyArrays::Ignore,
+            Some(_) => false,
+        };
+        if self.exact && is_unknown {
+            return Err("the values of an array are of no known kind".to_owned());
         }
         let values: Result<Vec<Json>, String> =
             values.into_iter().map(|value| self.apply(value)).collect();
@@ -210,8 +225,12 @@ mod tests {
 
     fn expanded(text: &str, nulls: NullFields, arrays: EmptyArrays) -> Result<String, String> {
         let document = Json::parse(text.as_bytes()).expect("the cases are JSON");
-        let expanded = Expansion { nulls, arrays }.apply(document)?;
-        Ok(expanded.text())
+        let expansion = Expansion {
+            nulls,
+            arrays,
+            exact: true,
+        };
+        Ok(expansion.apply(document)?.text())
     }
 
     #[test]
@@ -238,6 +257,39 @@ mod tests {
             mixed.unwrap_err(),
             "f: the values of an array are not of one kind"
         );
+    }
+
+    #[test]
+    fn an_array_that_debezium_has_no_schema_for_is_not_expanded() {
+        let (ignore, keep) = (NullFields::Ignore, NullFields::Keep);
+        let without = EmptyArrays::Ignore;
+        for text in [
+            "[1,2147483648]",
+            "[1,1.5]",
+            "[null]",
+            "[[]]",
+            "[[],[1]]",
+            r#"{"a":[{},1]}"#,
+        ] {
+            assert!(expanded(text, ignore, without).is_err(), "{text}");
+        }
+        for text in ["[1,null]", "[2147483648,-2147483649]", "[[1],[]]", "[{}]"] {
+            let same = expanded(text, ignore, without);
+            assert_eq!(same.as_deref(), Ok(text));
+        }
+        let kept = expanded("[[null],[]]", keep, without);
+        assert_eq!(kept.as_deref(), Ok("[[null],[]]"));
+        let kept = expanded("[[]]", ignore, EmptyArrays::Keep);
+        assert_eq!(kept.as_deref(), Ok("[[]]"));
+        let lenient = Expansion {
+            nulls: ignore,
+            arrays: without,
+            exact: false,
+        };
+        let wide = Json::parse(b"[1,2147483648,[null]]").expect("it is JSON");
+        assert!(lenient.apply(wide).is_err(), "not of one kind for anybody");
+        let wide = Json::parse(b"[[1,2147483648],[null]]").expect("it is JSON");
+        assert!(lenient.apply(wide).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`OutboxRouter`] does it as the Outbox Event Router of Debezium does, and adds CloudEvents.
 
 mod aside;
+mod java;
 mod json;
 mod outbox;
 mod settings;

@@ -14,6 +14,7 @@ use regex::Regex;
 use wharf_message::transport::deliver_at;
 use wharf_message::{Headers, Message, Timestamp, TopicName, header};
 
+use super::java;
 use super::json::{Expansion, Json};
 use super::settings::{InvalidSetting, Missing, OutboxSettings, Placement, Where};
 use super::template::{Part, Template};
@@ -22,8 +23,6 @@ use crate::{Kind, Row};
 
 /// The header that Debezium puts the event's id into.
 const ID: &str = "id";
-/// The column that is the key where the configured one is NULL, as for Debezium.
-const FALLBACK_KEY: &str = "aggregateid";
 /// The group that stands for the whole value, in Debezium's default pattern.
 const ROUTED_BY_VALUE: &str = "routedByValue";
 /// How much of a value is shown in a reason.
@@ -157,8 +156,21 @@ impl OutboxRouter {
     }
 
     fn key(&self, row: &Row) -> Option<Bytes> {
-        let of = |name: &str| row.get(name).and_then(|(_, value)| value.cloned());
-        of(&self.settings.key).or_else(|| of(FALLBACK_KEY))
+        let (kind, value) = row.get(&self.settings.key)?;
+        if !self.settings.json_keys {
+            return value.cloned();
+        }
+        let key = value.map_or(Json::Null, |value| document(kind, value));
+        Some(self.written(&key))
+    }
+
+    /// A document's text.
+    fn written(&self, document: &Json) -> Bytes {
+        let text = match self.settings.debezium_headers_only {
+            true => java::text(document),
+            false => document.text(),
+        };
+        text.into()
     }
 
     fn timestamp(&self, row: &Row) -> Result<Option<Timestamp>, Unroutable> {
@@ -209,6 +221,7 @@ impl OutboxRouter {
         let expansion = Expansion {
             nulls: self.settings.null_fields,
             arrays: self.settings.empty_arrays,
+            exact,
         };
         let is_expandable = value.starts_with(b"{") || value.starts_with(b"[");
         let expanded = match is_expandable {
@@ -229,30 +242,33 @@ impl OutboxRouter {
 
     /// The value of the message, and whether it is JSON.
     fn value(&self, row: &Row, payload: Payload) -> Result<(Option<Bytes>, bool), Unroutable> {
-        if self.has_envelope
-            && !(matches!(payload, Payload::Null) && self.settings.tombstone_on_empty)
-        {
-            let mut fields = vec![(
-                "payload".to_owned(),
-                match payload {
-                    Payload::Null => Json::Null,
-                    Payload::Plain { kind, bytes } => document(&kind, &bytes),
-                    Payload::Expanded(document) => document,
-                },
-            )];
-            for placement in self.placed(Where::Envelope) {
-                if let Some((kind, value)) = self.additional(row, placement)? {
-                    let value = value.map_or(Json::Null, |value| document(kind, value));
-                    fields.push((placement.alias.clone(), value));
-                }
-            }
-            return Ok((Some(Json::Object(fields).text().into()), true));
+        let settings = &self.settings;
+        if matches!(payload, Payload::Null) && settings.tombstone_on_empty {
+            return Ok((None, false));
         }
-        Ok(match payload {
-            Payload::Null => (None, false),
-            Payload::Plain { kind, bytes } => (Some(bytes), kind == Kind::Json),
-            Payload::Expanded(document) => (Some(document.text().into()), true),
-        })
+        // Debezium has one converter for all values, and only that of JSON does for some of them.
+        let is_json = settings.json_values
+            || (settings.debezium_headers_only && (settings.expand_json || self.has_envelope));
+        let whole = match payload {
+            Payload::Null if !is_json && !self.has_envelope => return Ok((None, false)),
+            Payload::Plain { kind, bytes } if !is_json && !self.has_envelope => {
+                return Ok((Some(bytes), kind == Kind::Json));
+            }
+            Payload::Null => Json::Null,
+            Payload::Plain { kind, bytes } => document(&kind, &bytes),
+            Payload::Expanded(document) => document,
+        };
+        if !self.has_envelope {
+            return Ok((Some(self.written(&whole)), true));
+        }
+        let mut fields = vec![("payload".to_owned(), whole)];
+        for placement in self.placed(Where::Envelope) {
+            if let Some((kind, value)) = self.additional(row, placement)? {
+                let value = value.map_or(Json::Null, |value| document(kind, value));
+                fields.push((placement.alias.clone(), value));
+            }
+        }
+        Ok((Some(self.written(&Json::Object(fields))), true))
     }
 
     fn placed(&self, place: Where) -> impl Iterator<Item = &Placement> {

@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub struct OutboxSettings {
     /// The column that becomes the header `id`.
     pub id: String,
-    /// The column that becomes the key; `aggregateid` where it is NULL.
+    /// The column that becomes the key.
     pub key: String,
     /// The column that becomes the CloudEvents type.
     pub event_type: String,
@@ -39,12 +39,17 @@ pub struct OutboxSettings {
     pub null_fields: NullFields,
     /// What becomes of fields with empty arrays in an expanded payload.
     pub empty_arrays: EmptyArrays,
-    /// Whether a blank payload is a tombstone, as one that is NULL always is.
+    /// Whether a blank payload is a tombstone, as one that is NULL is wherever it is not JSON.
     pub tombstone_on_empty: bool,
+    /// Whether keys are JSON: a text in quotes, NULL as `null`.
+    pub json_keys: bool,
+    /// Whether values are JSON: a text in quotes, bytes in base64, NULL as `null`.
+    pub json_values: bool,
     /// The CloudEvents source of rows that do not say it themselves.
     pub source: String,
     /// Exactly what Debezium sends and nothing else: no CloudEvents, no headers from
-    /// [`Self::headers`], no trace; and a payload that cannot be expanded goes as it is.
+    /// [`Self::headers`], no trace; and JSON letter by letter as Connect's `JsonConverter` writes it,
+    /// also of a payload that cannot be expanded.
     pub debezium_headers_only: bool,
 }
 
@@ -67,6 +72,8 @@ impl Default for OutboxSettings {
             null_fields: NullFields::Ignore,
             empty_arrays: EmptyArrays::Ignore,
             tombstone_on_empty: false,
+            json_keys: false,
+            json_values: false,
             source: "wharf:outbox".to_owned(),
             debezium_headers_only: false,
         }

@@ -239,7 +239,8 @@ fn payloads_are_expanded_as_debezium_does_and_what_is_no_json_is_set_aside() {
     for broken in ["plain", "{broken", r#"{"a":[1,"b"]}"#] {
         let row = order(Some(broken), &[]);
         let as_it_is = route_with(expand(exact()), &row).expect("Debezium passes it on");
-        assert_eq!(payload(&as_it_is).as_deref(), Some(broken));
+        let text = serde_json::Value::from(broken).to_string();
+        assert_eq!(payload(&as_it_is), Some(text), "as a text, in JSON");
         let Unroutable(why) =
             route_with(expand(OutboxSettings::default()), &row).expect_err("no JSON");
         assert!(
@@ -247,6 +248,30 @@ fn payloads_are_expanded_as_debezium_does_and_what_is_no_json_is_set_aside() {
             "{why}"
         );
     }
+}
+
+#[test]
+fn where_values_are_json_null_is_one_too_unless_it_is_a_tombstone() {
+    let expanded = OutboxSettings {
+        expand_json: true,
+        ..exact()
+    };
+    let null = order(None, &[]);
+    let routed = route_with(expanded.clone(), &null).expect("routed");
+    assert_eq!(payload(&routed).as_deref(), Some("null"));
+    let tombstones = OutboxSettings {
+        tombstone_on_empty: true,
+        ..expanded
+    };
+    assert_eq!(
+        payload(&route_with(tombstones, &null).expect("routed")),
+        None
+    );
+    let ours = OutboxSettings {
+        expand_json: true,
+        ..OutboxSettings::default()
+    };
+    assert_eq!(payload(&route_with(ours, &null).expect("routed")), None);
 }
 
 #[test]
@@ -274,6 +299,45 @@ fn an_empty_payload_is_a_tombstone_where_that_is_switched_on_and_null_always_is(
     );
     let gone = route_with(placed(tombstones(), &["type:envelope"]), &row).expect("routed");
     assert_eq!(payload(&gone), None);
+}
+
+#[test]
+fn keys_and_values_are_json_where_that_is_switched_on() {
+    let json = |settings| OutboxSettings {
+        json_keys: true,
+        json_values: true,
+        ..settings
+    };
+    let both = |settings, row: &Row| {
+        let routed = route_with(settings, row).expect("routed");
+        let text = |bytes: Option<&Bytes>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
+        let (key, value) = (&routed.message.key, &routed.message.payload);
+        (text(key.as_ref()), text(value.as_ref()))
+    };
+    let of = |key: &str, value: &str| (Some(key.to_owned()), Some(value.to_owned()));
+    let text = order(Some(r#"{"a": "🦀"}"#), &[]);
+    assert_eq!(
+        both(json(exact()), &text),
+        of("\"1\"", r#""{\"a\": \"\uD83E\uDD80\"}""#)
+    );
+    assert_eq!(
+        both(json(OutboxSettings::default()), &text),
+        of("\"1\"", r#""{\"a\": \"🦀\"}""#)
+    );
+    let nothing = row(&[
+        ("id", Kind::Uuid, Some(ID)),
+        ("aggregatetype", Kind::Text, Some("Order")),
+        ("aggregateid", Kind::Integer, None),
+        ("payload", Kind::Bytes, None),
+    ]);
+    assert_eq!(both(json(exact()), &nothing), of("null", "null"));
+    let numbered = row(&[
+        ("id", Kind::Uuid, Some(ID)),
+        ("aggregatetype", Kind::Text, Some("Order")),
+        ("aggregateid", Kind::Integer, Some("7")),
+        ("payload", Kind::Bytes, Some("abc")),
+    ]);
+    assert_eq!(both(json(exact()), &numbered), of("7", "\"YWJj\""));
 }
 
 #[test]
@@ -320,11 +384,7 @@ fn other_columns_and_topics_are_named_by_settings() {
         "what does not match is the topic"
     );
     let routed = route_with(named("t", None), &row(&columns)).expect("routed");
-    assert_eq!(
-        routed.message.key.as_deref(),
-        Some(&b"9"[..]),
-        "the aggregate's id where it is NULL"
-    );
+    assert_eq!(routed.message.key, None, "as the column is NULL");
     let at = Timestamp::parse_rfc3339("2026-01-01T00:00:00.123Z");
     assert_eq!(routed.message.timestamp, at);
     for (wrong, pattern) in [

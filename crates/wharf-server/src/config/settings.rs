@@ -175,9 +175,14 @@ settings! {
             /// Whether a blank payload is a tombstone.
             /// Debezium's `route.tombstone.on.empty.payload`.
             tombstone_on_empty: bool = false;
+            /// Whether keys are JSON, as with Debezium and the `JsonConverter` without schemas: a text in quotes.
+            json_keys: bool = false;
+            /// Whether values are JSON, as with Debezium and the `JsonConverter` without schemas: a text in quotes, bytes in base64.
+            /// An expanded payload and an envelope are JSON anyway.
+            json_values: bool = false;
             /// The CloudEvents source of rows that do not say it themselves. Unset: `wharf:outbox:` and the relay's name.
             source: Option<String> = None;
-            /// Send exactly what Debezium's router sends: no CloudEvents, no headers from `headers-column`, no trace.
+            /// Send exactly what Debezium's router sends: no CloudEvents, no headers from `headers-column`, no trace, and JSON letter by letter as its converter writes it.
             debezium_headers_only: bool = false;
             /// The partitions of topics that are created. Unset: `topics.default-partitions`.
             partitions: Option<u32> = None;

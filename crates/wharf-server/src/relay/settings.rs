@@ -139,6 +139,8 @@ pub(super) fn router(name: &str, relay: &Relay) -> Result<OutboxRouter, Refused>
             Valueless::Keep => EmptyArrays::Keep,
         },
         tombstone_on_empty: relay.tombstone_on_empty,
+        json_keys: relay.json_keys,
+        json_values: relay.json_values,
         source: source.unwrap_or_else(|| format!("wharf:outbox:{name}")),
         debezium_headers_only: relay.debezium_headers_only,
     };
