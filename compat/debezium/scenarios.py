@@ -65,14 +65,14 @@ class Scenario:
         self.connector, self.relay = connector, relay
         self.columns = columns or COLUMNS.format(payload=payload)
         self.partition, self.ddl, self.backlog = partition, ddl, backlog
-        self.table = f"{name}.{table}"
+        self.table, self.quoted = f"{name}.{table}", f'{name}."{table}"'
         self.timestamps, self.context = timestamps, context
         if not context:
             self.connector = {"extended.headers.enabled": "false", **connector}
 
     def set_up(self):
         """The table, and beside it a count of what was committed."""
-        table = self.ddl or f"CREATE TABLE {self.table} ({self.columns}) {self.partition};"
+        table = self.ddl or f"CREATE TABLE {self.quoted} ({self.columns}) {self.partition};"
         return f"""
             CREATE SCHEMA {self.name};
             SET search_path = {self.name};
@@ -80,7 +80,7 @@ class Scenario:
             CREATE TABLE written (row integer);
             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
                 'BEGIN INSERT INTO {self.name}.written VALUES (1); RETURN NULL; END';
-            CREATE TRIGGER note AFTER INSERT ON {self.table} FOR EACH ROW EXECUTE FUNCTION note();
+            CREATE TRIGGER note AFTER INSERT ON {self.quoted} FOR EACH ROW EXECUTE FUNCTION note();
             {self.inserts(self.before)}
             {"" if self.backlog else "TRUNCATE written;"}
         """
@@ -95,7 +95,8 @@ class Scenario:
         row = {**self.usual(), **row}
         values = ", ".join(map(literal, row.values()))
         values = values.replace("'a new id'", "gen_random_uuid()")
-        return f"INSERT INTO {self.table} ({', '.join(row)}) VALUES ({values});"
+        names = ", ".join(f'"{name}"' for name in row)
+        return f"INSERT INTO {self.quoted} ({names}) VALUES ({values});"
 
     def usual(self):
         """What a row has unless it says otherwise."""
@@ -105,7 +106,7 @@ class Scenario:
 
     def scripts(self):
         """What is written while both read, each script by a connection of its own."""
-        return [self.inserts(self.rows), *(script.replace("TABLE", self.table).replace(
+        return [self.inserts(self.rows), *(script.replace("TABLE", self.quoted).replace(
             "NAME", self.name) for script in self.concurrent)]
 
     def last(self):
@@ -225,7 +226,7 @@ PLACED_AS = {
 
 ROUTED = """
     event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant text, channel text NOT NULL, customer integer, aggregateid text,
+    tenant text, channel text NOT NULL, "customerId" integer, aggregateid text,
     body text, at timestamp(3), shard integer
 """
 
@@ -233,20 +234,20 @@ ROUTED = """
 def routed_rows():
     for number in range(30):
         customer = None if number % 5 == 0 else number % 4
-        yield {"channel": "NAME:orders" if number % 2 else "NAME.other", "customer": customer,
+        yield {"channel": "NAME:orders" if number % 2 else "NAME.other", "customerId": customer,
                "aggregateid": f"a{number % 3}", "body": f"body {number}",
                "at": f"2026-11-22 08:16:{number:02}.{number * 33:03}", "shard": number % 3}
 
 
 ROUTED_SMT = {
-    "table_field_event_id": "event_id", "table_field_event_key": "customer",
+    "table_field_event_id": "event_id", "table_field_event_key": "customerId",
     "table_field_event_payload": "body", "table_field_event_timestamp": "at",
     "route_by_field": "channel", "route_topic_regex": "(?<system>[a-z]+):(?<topic>[a-z]+)",
     "route_topic_replacement": "events.${system}.${topic}",
     "table_fields_additional_placement": "shard:partition,channel:header",
 }
 ROUTED_RELAY = {
-    "id-column": "event_id", "key-column": "customer", "payload-column": "body",
+    "id-column": "event_id", "key-column": "customerId", "payload-column": "body",
     "timestamp-column": "at", "route-by": "channel",
     "topic-pattern": "(?<system>[a-z]+):(?<topic>[a-z]+)", "topic": "events.${system}.${topic}",
     "additional": "shard:partition,channel:header",
@@ -301,14 +302,22 @@ SCENARIOS = [
         table_fields_additional_placement=PLACED_AS["envelope"])),
         {"additional": PLACED_AS["envelope"]}, columns=PLACED),
     Scenario("unwrapped", PLACED_ROWS, value_json(**smt(
-        table_fields_additional_placement="type:envelope:eventType,version:header",
-        table_expand_json_payload="true", route_tombstone_on_empty_payload="true")),
-        {"additional": "type:envelope:eventType,version:header", "expand-json": True,
-         "tombstone-on-empty": True}, columns=PLACED),
+        table_fields_additional_placement="type:envelope:eventType,version:header,absent:header",
+        table_field_additional_missing="ignore", table_expand_json_payload="true", route_tombstone_on_empty_payload="true")),
+        {"additional": "type:envelope:eventType,version:header,absent:header",
+         "additional-missing": "ignore", "expand-json": True, "tombstone-on-empty": True},
+        columns=PLACED),
     Routed("routed", list(routed_rows()), smt(**ROUTED_SMT), ROUTED_RELAY, columns=ROUTED,
-           timestamps=True),
-    Routed("numbered", list(routed_rows()), {**KEY_JSON, **smt(**ROUTED_SMT)},
-           {**ROUTED_RELAY, "json-keys": True}, columns=ROUTED, timestamps=True),
+           table="OutboxEvent", timestamps=True),
+    Routed("numbered", list(routed_rows()), {**KEY_JSON, **smt(**{
+        **ROUTED_SMT, "route_topic_regex": "(.*):(.*)", "route_topic_replacement": "$2-of-$1"})},
+        {**ROUTED_RELAY, "topic-pattern": "(.*):(.*)", "topic": "$2-of-$1", "json-keys": True},
+        columns=ROUTED, timestamps=True),
+    Scenario("typed", [{"aggregateid": f"018f0000-0000-7000-8000-00000000000{number % 3}", "payload": str(number)}
+                       for number in range(10)], {}, {}, ddl="""
+        CREATE TYPE kind AS ENUM ('typed-order', 'typed-payment');
+        CREATE TABLE typed.outboxevent (id uuid PRIMARY KEY, aggregatetype typed.kind NOT NULL,
+            aggregateid uuid NOT NULL, type char(20), payload varchar(8000));"""),
     Scenario("partitioned", DOCUMENTS, {
         "publish.via.partition.root": "true",
         **smt(route_topic_replacement="${routedByValue}.events",
