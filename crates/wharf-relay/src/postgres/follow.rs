@@ -20,7 +20,7 @@ use super::control::{Control, Moment, SILENCE_MAX};
 use super::outgoing::{Outgoing, closed};
 use super::session::{Failed, Session};
 use super::{PostgresLog, lag_of, pgoutput};
-use crate::{FeedClosed, Trouble};
+use crate::{FeedClosed, Lag, Trouble};
 
 /// The most bytes of rows in a batch, but for one row.
 const BATCH_BYTES: usize = 1 << 20;
@@ -59,6 +59,8 @@ pub(crate) struct Follow<'a> {
     anchored: u64,
     /// When to write a heartbeat, and where the log was after the last one.
     heartbeat: (Instant, u64),
+    /// What was left at a position of the log that has not come yet, though nothing else is left.
+    looked: Option<(Lag, u64)>,
     warned: HashSet<Odd>,
     warned_of_retention: bool,
 }
@@ -88,6 +90,7 @@ impl<'a> Follow<'a> {
             heard: now,
             anchored: 0,
             heartbeat: (now + source.heartbeat, 0),
+            looked: None,
             warned: HashSet::new(),
             warned_of_retention: false,
         }
@@ -108,6 +111,7 @@ impl<'a> Follow<'a> {
     async fn step(&mut self) -> Result<Option<u64>, Trouble> {
         self.fill()?;
         self.send();
+        self.tell_lag();
         self.ask();
         self.feedback().await?;
         let room = self.assembly.bytes() < BATCH_BYTES;
@@ -206,6 +210,10 @@ impl<'a> Follow<'a> {
         let Some(mut control) = self.control.take() else {
             return;
         };
+        // What was seen the last time and has not come meanwhile is told as it is: one look at a time.
+        if let Some((lag, _)) = self.looked.take() {
+            self.outgoing.feed().status().set_lag(lag);
+        }
         let kept = self.outgoing.take_kept();
         let cursor = self.source.cursor();
         let beats = now >= self.heartbeat.0;
@@ -248,7 +256,8 @@ impl<'a> Follow<'a> {
             self.heartbeat.1 = moment.position;
         }
         let lag = lag_of(self.source, &moment, self.outgoing.flushed());
-        self.outgoing.feed().status().set_lag(lag);
+        self.looked = Some((lag, moment.position));
+        self.tell_lag();
         if !moment.is_published {
             return Err(self.source.unpublished());
         }
@@ -265,6 +274,23 @@ impl<'a> Follow<'a> {
             .retained_max
             .is_some_and(|max| slot.retained > max);
         Ok(too_much.then_some(slot.retained))
+    }
+
+    /// Tells what was left when the database was asked last: no row, once everything of the log up to
+    /// there has come and is durable. Bytes alone do not say so, since others write into the log, too,
+    /// and so do checkpoints that are kept in the database.
+    fn tell_lag(&mut self) {
+        let Some((lag, position)) = &mut self.looked else {
+            return;
+        };
+        let idle = self.outgoing.is_idle() && !self.assembly.is_busy();
+        if idle && self.assembly.heard_of() < *position {
+            return;
+        }
+        lag.rows = idle.then_some(0);
+        if let Some((lag, _)) = self.looked.take() {
+            self.outgoing.feed().status().set_lag(lag);
+        }
     }
 
     fn warn_of_retention(&mut self, retained: u64, safe: Option<i64>) {
@@ -299,7 +325,8 @@ impl<'a> Follow<'a> {
         }
         let flushed = self.outgoing.flushed();
         // A server that has nothing to say is asked, and an anchor needs to know how far the log is.
-        let ask = self.assembly.awaits() || now - self.heard > FEEDBACK_MAX;
+        let silent = now - self.heard > FEEDBACK_MAX;
+        let ask = self.assembly.awaits() || self.looked.is_some() || silent;
         self.told = (flushed, now);
         let told = self.session.feedback(flushed, ask).await;
         told.map_err(|failed| self.source.names().failed(&failed))
@@ -307,7 +334,7 @@ impl<'a> Follow<'a> {
 
     fn feedback_at(&self) -> Instant {
         let (told, at) = self.told;
-        let wait = match self.outgoing.flushed() > told {
+        let wait = match self.outgoing.flushed() > told || self.looked.is_some() {
             true => FEEDBACK_MIN,
             false => FEEDBACK_MAX.min(self.patience),
         };

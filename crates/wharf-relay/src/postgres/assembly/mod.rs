@@ -116,6 +116,16 @@ impl Assembly {
         !self.rows.is_empty()
     }
 
+    /// Whether rows wait, or more of a transaction is to come.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.has_rows() || self.open.is_some()
+    }
+
+    /// Every commit before this has come.
+    pub(crate) fn heard_of(&self) -> u64 {
+        self.heard
+    }
+
     /// Whether a whole checkpoint is due, even without rows.
     pub(crate) fn is_anchored(&self) -> bool {
         self.whole

@@ -32,6 +32,26 @@ async fn rows_arrive_in_the_order_of_their_commits_with_the_backlog_before_them(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_is_drained_while_others_write_and_while_its_own_checkpoints_are_written() {
+    for target in [Gate::new(u64::MAX), Gate::forgetful()] {
+        let bed = Bed::new().await;
+        bed.run("CREATE TABLE others (it int)").await;
+        let relay = Running::with(bed.source(), Arc::new(target), Settings::default());
+        bed.following().await;
+        bed.insert(&["1"]).await;
+        let measured = relay.status.view().lag_measured;
+        let drained = until(async || {
+            bed.run("INSERT INTO others VALUES (1)").await;
+            let view = relay.status.view();
+            view.lag_measured >= measured + 2 && view.is_drained()
+        });
+        assert!(drained.await, "{:?}", relay.status.view());
+        assert_eq!(relay.status.view().rows, 1);
+        relay.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_from_the_table_come_in_the_order_of_their_commits_whatever_the_ids_of_their_transactions()
  {
     let (bed, target) = (Bed::new().await, MemoryTarget::default());

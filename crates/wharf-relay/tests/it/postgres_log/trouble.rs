@@ -205,7 +205,8 @@ async fn a_slot_that_keeps_too_much_is_given_up_and_made_again_when_allowed() {
         bed.slots().await == 0
     });
     assert!(gone.await, "the slot is given up");
-    assert!(has(&relay.status.view(), Code::OUTBOX_LOG_RETAINED));
+    let told = until(async || has(&relay.status.view(), Code::OUTBOX_LOG_RETAINED)).await;
+    assert!(told, "{:?}", relay.status.view());
     gate.target.hold(false);
     bed.following().await;
     assert_eq!(bed.slots().await, 1, "it is made again");
