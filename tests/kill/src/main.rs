@@ -5,11 +5,14 @@
 //! offsets and topic settings are compared with what was acknowledged; at the end every record is,
 //! after one more kill again, and after an orderly stop once more. A killed process loses nothing
 //! that it had handed to the operating system: losing power is what the simulated disk is for.
+//!
+//! With `--relays` the relays and their databases are killed instead ([`relays`]).
 
 mod checker;
 mod history;
 mod load;
 mod random;
+mod relays;
 mod serve;
 mod transactions;
 
@@ -37,6 +40,8 @@ initial-rebalance-delay = \"100ms\"
 ";
 /// The budget of a start, for an unoptimised build on a busy machine; docs/operating/reliability.md.
 const START_WITHIN: Duration = Duration::from_secs(15);
+/// How often the node is killed, unless it is said.
+const KILLS: u64 = 50;
 /// How many findings of one check are printed.
 const FINDINGS_SHOWN: usize = 20;
 
@@ -55,9 +60,12 @@ struct Options {
     /// Chooses the moments and the load; taken from the clock when absent
     #[arg(long)]
     seed: Option<u64>,
-    /// How often to kill it
-    #[arg(long, default_value_t = 50)]
-    kills: u64,
+    /// How often to kill: 50 times, with `--relays` 14 times, when absent
+    #[arg(long)]
+    kills: Option<u64>,
+    /// Kill relays and their databases instead
+    #[arg(long)]
+    relays: bool,
 }
 
 /// What was checked so far.
@@ -113,6 +121,10 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
         std::fs::remove_dir_all(&options.scratch)?;
     }
     std::fs::create_dir_all(&options.scratch)?;
+    if options.relays {
+        let strikes = options.kills.unwrap_or(relays::STRIKES);
+        return relays::run(&options.wharf, &options.scratch, seed, strikes, score);
+    }
     let data = options.scratch.join("data");
     let mut launch = Launch::new(&options.wharf, &data, &options.scratch.join("server.log"));
     let config = options.scratch.join("wharf.toml");
@@ -129,7 +141,7 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
     load::make_topics(&shared)?;
     let clients = load::start(&shared, seed);
     let mut random = Random::new(seed);
-    for kill in 1..=options.kills {
+    for kill in 1..=options.kills.unwrap_or(KILLS) {
         node = kill_and_restart(&launch, node, &mut random, &shared, kill)?;
         let findings = compare_state(&shared)?;
         score.note(

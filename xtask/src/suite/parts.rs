@@ -140,7 +140,15 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "kill",
         about: "kill -9 under load, restart, check what was promised",
-        run: kill,
+        run: |cx| kill(cx, "kill", &[]),
+    },
+    Part {
+        name: "kill/relays",
+        about: "kill -9 of relays, broker, Postgres and MariaDB: each committed row arrives once",
+        run: |cx| {
+            setup::databases(cx.workspace)?;
+            kill(cx, "kill/relays", &["--relays"])
+        },
     },
     Part {
         name: "disk",
@@ -290,15 +298,15 @@ fn duplicates(cx: &Context<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn kill(cx: &Context<'_>) -> Result<Outcome> {
+fn kill(cx: &Context<'_>, name: &str, arguments: &[&str]) -> Result<Outcome> {
     let binary = cx.workspace.build_all("kill-test")?;
-    let mut command = cx.workspace.command(binary, &[]);
+    let mut command = cx.workspace.command(binary, arguments);
     command
         .arg("--wharf")
         .arg(cx.wharf()?)
         .arg("--scratch")
-        .arg(cx.scratch.join("kill"));
-    counted(cx.workspace, &cx.workspace.log("kill"), command)
+        .arg(cx.scratch.join(name));
+    counted(cx.workspace, &cx.workspace.log(name), command)
 }
 
 /// A small file system is mounted for it, which not everybody may do.
