@@ -54,7 +54,8 @@ class Scenario:
     """A table that both read.
 
     `columns` is the table's definition, `rows` are written one by one, each a dict of columns or a
-    payload; `before` are there before anybody reads and come only with `backlog`, `concurrent` are scripts that run at once.
+    payload; `before` are there before anybody reads and come only with `backlog`; `concurrent` are
+    scripts that run at once.
     `connector` is what Debezium is told beside the usual, `relay` what the relay is told.
     """
 
@@ -310,7 +311,8 @@ SCENARIOS = [
         {"additional": PLACED_AS["envelope"]}, columns=PLACED),
     Scenario("unwrapped", PLACED_ROWS, value_json(**smt(
         table_fields_additional_placement="type:envelope:eventType,version:header,absent:header",
-        table_field_additional_missing="ignore", table_expand_json_payload="true", route_tombstone_on_empty_payload="true")),
+        table_field_additional_missing="ignore", table_expand_json_payload="true",
+        route_tombstone_on_empty_payload="true")),
         {"additional": "type:envelope:eventType,version:header,absent:header",
          "additional-missing": "ignore", "expand-json": True, "tombstone-on-empty": True},
         columns=PLACED),
@@ -320,8 +322,8 @@ SCENARIOS = [
         **ROUTED_SMT, "route_topic_regex": "(.*):(.*)", "route_topic_replacement": "$2-of-$1"})},
         {**ROUTED_RELAY, "topic-pattern": "(.*):(.*)", "topic": "$2-of-$1", "json-keys": True},
         columns=ROUTED, timestamps=True),
-    Scenario("typed", [{"aggregateid": f"018f0000-0000-7000-8000-00000000000{number % 3}", "payload": str(number)}
-                       for number in range(10)], {}, {}, ddl="""
+    Scenario("typed", [{"aggregateid": f"018f0000-0000-7000-8000-00000000000{number % 3}",
+                        "payload": str(number)} for number in range(10)], {}, {}, ddl="""
         CREATE TYPE kind AS ENUM ('typed-order', 'typed-payment');
         CREATE TABLE typed.outboxevent (id uuid PRIMARY KEY, aggregatetype typed.kind NOT NULL,
             aggregateid uuid NOT NULL, type char(20), payload varchar(8000));"""),
@@ -333,12 +335,14 @@ SCENARIOS = [
         columns=COLUMNS.format(payload="jsonb").replace("PRIMARY KEY", "")
         + ", created_at timestamptz NOT NULL DEFAULT clock_timestamp()",
         partition="""PARTITION BY RANGE (created_at);
-            CREATE TABLE earlier PARTITION OF partitioned.outboxevent FOR VALUES FROM (MINVALUE) TO ('2026-01-01');
+            CREATE TABLE earlier PARTITION OF partitioned.outboxevent
+                FOR VALUES FROM (MINVALUE) TO ('2026-01-01');
             CREATE TABLE rest PARTITION OF partitioned.outboxevent DEFAULT"""),
     # Here rows that were there before come, too.
     Scenario("own", BINARIES, {"value.converter": BINARY, "publish.via.partition.root": "true"}, {},
              ddl=OWN, table="wharf_outbox", before=BINARIES, backlog=True),
     Scenario("polled", PLACED_ROWS, smt(table_fields_additional_placement=PLACED_AS["header"]),
              {"mode": "poll", "keep": "unlimited", "additional": PLACED_AS["header"]},
-             ddl=f"CREATE TABLE polled.outboxevent ({PLACED}, {ORDER}); {CURSOR}", before=PLACED_ROWS, backlog=True),
+             ddl=f"CREATE TABLE polled.outboxevent ({PLACED}, {ORDER}); {CURSOR}",
+             before=PLACED_ROWS, backlog=True),
 ]
