@@ -207,15 +207,19 @@ EXPANDABLE = [
 PLACED = f"""
     {COLUMNS.format(payload="text")},
     version integer, big bigint, small smallint, flag boolean, name text, other uuid, raw bytea,
-    document jsonb, at timestamptz, nothing text
+    document jsonb, at timestamptz, nothing text,
+    local timestamp, millis timestamp(3), day date, clock time, tick time(3), half real, ratio double precision
 """
-PLACED_NAMES = ["version", "big", "small", "flag", "name", "other", "raw", "document", "at", "nothing"]
+PLACED_NAMES = ["version", "big", "small", "flag", "name", "other", "raw", "document", "at", "nothing",
+                "local", "millis", "day", "clock", "tick", "half", "ratio"]
 PLACED_ROWS = [
     {"payload": '{"a": 1}', "version": 3, "big": 2**53 + 1, "small": -2, "flag": True, "name": LETTERS,
      "other": "018f0000-0000-7000-8000-00000000000a", "raw": b"\x00\xff raw", "document": '{"b": [1]}',
-     "at": "2026-11-22 08:16:03.12+02"},
+     "at": "2026-11-22 08:16:03.12+02", "local": "2026-11-22 08:16:03.12", "millis": "2026-11-22 08:16:03.5",
+     "day": "2026-11-22", "clock": "08:16:03.5", "tick": "23:59:59.999", "half": 1.1, "ratio": 1e10},
     {"payload": "plain", "flag": False, "name": "it's \"quoted\" \\", "raw": b"",
-     "at": "2026-11-22 08:16:03.123456+00"},
+     "at": "2026-11-22 08:16:03.123456+00", "local": "1969-12-31 23:59:59.999999", "millis": "1583-01-01",
+     "day": "1900-03-01", "clock": "00:00", "tick": "00:00", "half": -0.00001, "ratio": 0.1},
     {"payload": None, "at": "2026-11-22 08:16:03+00", "name": ""},
     {"payload": " ", "name": "[1, 2]", "document": "null"},
 ]

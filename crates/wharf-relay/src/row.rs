@@ -26,6 +26,12 @@ pub enum Kind {
     Uuid,
     /// A point in time: RFC 3339 in UTC, with microseconds where the database has them.
     Time,
+    /// A date and a time of day without a zone, as [`Self::Time`] as if it were in UTC; whether the
+    /// column has milliseconds and nothing finer.
+    LocalTime {
+        /// At most three digits of a second.
+        is_millis: bool,
+    },
     /// Anything else, in the text form of the database; the name of its type.
     Other(String),
 }

@@ -28,8 +28,10 @@ pub(crate) fn kind_of(type_id: u32) -> Option<Kind> {
         20 | 21 | 23 | 26 | 28 | XID8 => Kind::Integer,
         16 => Kind::Boolean,
         2950 => Kind::Uuid,
-        // timestamp, timestamptz
-        1114 | 1184 => Kind::Time,
+        // timestamp, whose digits the table knows
+        1114 => Kind::LocalTime { is_millis: false },
+        // timestamptz
+        1184 => Kind::Time,
         _ => return None,
     })
 }
@@ -54,7 +56,7 @@ fn from_text(text: Bytes, kind: &Kind) -> Bytes {
             b"f" => Some(Bytes::from_static(b"false")),
             _ => None,
         },
-        Kind::Time => rfc3339(&text),
+        Kind::Time | Kind::LocalTime { .. } => rfc3339(&text),
         Kind::Text | Kind::Json | Kind::Integer | Kind::Uuid | Kind::Other(_) => None,
     };
     converted.unwrap_or(text)
@@ -69,7 +71,7 @@ fn from_binary(bytes: Bytes, kind: &Kind, type_id: u32) -> Bytes {
         },
         Kind::Integer => integer(&bytes, type_id).map(Bytes::from),
         Kind::Uuid => uuid(&bytes),
-        Kind::Time => bytes.first_chunk().and_then(|micros| {
+        Kind::Time | Kind::LocalTime { .. } => bytes.first_chunk().and_then(|micros| {
             let micros = i64::from_be_bytes(*micros);
             time(micros.checked_add(EPOCH_MICROS)?).map(Bytes::from)
         }),

@@ -68,7 +68,7 @@ impl Formatter for Java {
 
 /// What `Double.toString` says: digits with a point from a thousandth to ten million, and else one digit
 /// before the point, at least one behind it, and the power of ten.
-fn double(value: f64) -> String {
+pub(super) fn double(value: f64) -> String {
     if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {
         return format!("{value:?}");
     }

@@ -6,6 +6,7 @@ mod aside;
 mod java;
 mod json;
 mod outbox;
+mod placed;
 mod settings;
 mod span;
 mod template;

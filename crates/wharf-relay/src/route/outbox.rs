@@ -7,8 +7,6 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use regex::Regex;
 use wharf_message::transport::deliver_at;
@@ -16,6 +14,7 @@ use wharf_message::{Headers, Message, Timestamp, TopicName, header};
 
 use super::java;
 use super::json::{Expansion, Json};
+use super::placed::{document, header_value};
 use super::settings::{InvalidSetting, Missing, OutboxSettings, Placement, Where};
 use super::template::{Part, Template};
 use super::{Routed, Router, Unroutable, aside, span};
@@ -160,8 +159,12 @@ impl OutboxRouter {
         if !self.settings.json_keys {
             return value.cloned();
         }
-        let key = value.map_or(Json::Null, |value| document(kind, value));
+        let key = value.map_or(Json::Null, |value| self.document(kind, value));
         Some(self.written(&key))
+    }
+
+    fn document(&self, kind: &Kind, value: &[u8]) -> Json {
+        document(kind, value, self.settings.debezium_headers_only)
     }
 
     /// A document's text.
@@ -255,7 +258,7 @@ impl OutboxRouter {
                 return Ok((Some(bytes), kind == Kind::Json));
             }
             Payload::Null => Json::Null,
-            Payload::Plain { kind, bytes } => document(&kind, &bytes),
+            Payload::Plain { kind, bytes } => self.document(&kind, &bytes),
             Payload::Expanded(document) => document,
         };
         if !self.has_envelope {
@@ -264,7 +267,7 @@ impl OutboxRouter {
         let mut fields = vec![("payload".to_owned(), whole)];
         for placement in self.placed(Where::Envelope) {
             if let Some((kind, value)) = self.additional(row, placement)? {
-                let value = value.map_or(Json::Null, |value| document(kind, value));
+                let value = value.map_or(Json::Null, |value| self.document(kind, value));
                 fields.push((placement.alias.clone(), value));
             }
         }
@@ -319,10 +322,8 @@ impl OutboxRouter {
         }
         for placement in self.placed(Where::Header) {
             if let Some((kind, value)) = self.additional(row, placement)? {
-                let value = value.map(|value| match kind {
-                    Kind::Bytes => Bytes::from(STANDARD.encode(value)),
-                    _ => value.clone(),
-                });
+                let exact = self.settings.debezium_headers_only;
+                let value = value.map(|value| header_value(kind, value, exact));
                 headers.push_raw(placement.alias.clone(), value);
             }
         }
@@ -489,17 +490,5 @@ fn shortened(value: &[u8]) -> String {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into_owned(),
-    }
-}
-
-/// A column's value within a document, as Debezium's JSON converter writes it.
-fn document(kind: &Kind, value: &[u8]) -> Json {
-    let text = || String::from_utf8_lossy(value).into_owned();
-    match kind {
-        Kind::Bytes => Json::Text(STANDARD.encode(value)),
-        Kind::Integer | Kind::Boolean => {
-            Json::parse(value).unwrap_or_else(|_other| Json::Text(text()))
-        }
-        _ => Json::Text(text()),
     }
 }

@@ -49,7 +49,7 @@ pub struct OutboxSettings {
     pub source: String,
     /// Exactly what Debezium sends and nothing else: no CloudEvents, no headers from
     /// [`Self::headers`], no trace; and JSON letter by letter as Connect's `JsonConverter` writes it,
-    /// also of a payload that cannot be expanded.
+    /// also of a payload that cannot be expanded; and Debezium's numbers for times without a zone.
     pub debezium_headers_only: bool,
 }
 

@@ -182,7 +182,7 @@ settings! {
             json_values: bool = false;
             /// The CloudEvents source of rows that do not say it themselves. Unset: `wharf:outbox:` and the relay's name.
             source: Option<String> = None;
-            /// Send exactly what Debezium's router sends: no CloudEvents, no headers from `headers-column`, no trace, and JSON letter by letter as its converter writes it.
+            /// Send exactly what Debezium's router sends: no CloudEvents, no headers from `headers-column`, no trace; and JSON, times and fractions letter by letter as its converters write them.
             debezium_headers_only: bool = false;
             /// The partitions of topics that are created. Unset: `topics.default-partitions`.
             partitions: Option<u32> = None;

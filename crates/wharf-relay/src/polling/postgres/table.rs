@@ -265,7 +265,11 @@ fn form(base: &str, full: String) -> (Form, Kind) {
         "int2" | "int4" | "int8" => (Form::Signed, Kind::Integer),
         "xid8" => (Form::Unsigned, Kind::Integer),
         "bool" => (Form::Boolean, Kind::Boolean),
-        "timestamptz" | "timestamp" => (Form::Time, Kind::Time),
+        "timestamptz" => (Form::Time, Kind::Time),
+        "timestamp" => {
+            let is_millis = (0..=3).any(|digits| full.starts_with(&format!("timestamp({digits})")));
+            (Form::Time, Kind::LocalTime { is_millis })
+        }
         _ => (Form::Cast, Kind::Other(full)),
     }
 }

@@ -236,8 +236,12 @@ impl Assembly {
         let ours = relation.namespace == wanted.namespace && relation.name == wanted.table;
         let shape = ours.then(|| {
             let kind = |name: &str, type_id: u32| {
-                let known = kind_of(type_id).or_else(|| wanted.kinds.get(name).cloned());
-                known.unwrap_or_else(|| Kind::Other(format!("type {type_id}")))
+                let described = wanted.kinds.get(name).cloned();
+                match kind_of(type_id) {
+                    Some(local @ Kind::LocalTime { .. }) => described.unwrap_or(local),
+                    Some(known) => known,
+                    None => described.unwrap_or_else(|| Kind::Other(format!("type {type_id}"))),
+                }
             };
             let is_transaction = |name: &str, type_id| name == "transaction_id" && type_id == XID8;
             let mut columns = relation.columns.iter();
