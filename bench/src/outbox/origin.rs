@@ -209,10 +209,11 @@ impl Origin {
         Ok(())
     }
 
-    /// Waits until somebody reads a slot.
+    /// Waits until somebody reads a slot; whoever is still making it does not count.
     pub(super) fn wait_for_reader(&self, slot: &str) -> Result<()> {
         let sql = format!(
-            "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
+            "SELECT count(*)::text FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
+             WHERE slot_name = '{slot}' AND state = 'streaming'"
         );
         let deadline = Instant::now() + super::PATIENCE;
         while self.ask(&sql)? == "0" {
