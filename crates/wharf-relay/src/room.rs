@@ -9,6 +9,10 @@ use std::time::Duration;
 use sqlx::Pool;
 use wharf_outbox::{Confirmed, Dialect, Outbox, TableName};
 
+/// How long a connection for making room is kept when nobody uses it. Never zero: so often the pool
+/// looks, and would look all the time.
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(1);
+
 /// Makes room in one table.
 pub(crate) struct Room<D: Dialect> {
     outbox: Outbox,

@@ -27,6 +27,7 @@ use super::pace::BYTES;
 use super::run::Polling;
 use super::trouble::{Asked, lacking, missing, trouble};
 use super::{Settings, TableName};
+use crate::room::IDLE_MAX;
 use crate::{Column, Columns, Kind, Lag, Row, Source, Trouble};
 
 /// Rows that are counted one by one to say how many are left.
@@ -106,7 +107,7 @@ impl Backend for SqliteBackend {
 
     fn pool(&self) -> SqlitePool {
         let one = SqlitePoolOptions::new().max_connections(1);
-        one.idle_timeout(Some(Duration::ZERO))
+        one.idle_timeout(Some(IDLE_MAX))
             .connect_lazy_with(self.options.clone())
     }
 

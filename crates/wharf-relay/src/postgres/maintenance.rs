@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::sleep;
@@ -13,7 +12,7 @@ use wharf_outbox::{Confirmed, Horizon};
 
 use super::PostgresLog;
 use crate::polling::postgres::Table;
-use crate::room::Room;
+use crate::room::{IDLE_MAX, Room};
 
 impl PostgresLog {
     /// Removes rows that are durable at the target and old, and makes partitions ahead; never ends.
@@ -27,7 +26,7 @@ impl PostgresLog {
         }
         let one = PgPoolOptions::new().max_connections(1);
         let pool = one
-            .idle_timeout(Some(Duration::ZERO))
+            .idle_timeout(Some(IDLE_MAX))
             .connect_lazy_with(options.clone());
         let mut room = Room::new(pool.clone(), &self.table, keep);
         let (mut confirmed, mut horizon) = (Confirmed::NOTHING, None::<Horizon>);

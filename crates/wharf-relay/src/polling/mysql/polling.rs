@@ -22,6 +22,7 @@ use crate::polling::backend::{Backend, Page, Reader, Words, bind_values, run_sta
 use crate::polling::name::quoted_table;
 use crate::polling::pace::BYTES;
 use crate::polling::run::Polling;
+use crate::room::IDLE_MAX;
 use crate::{Lag, Row, Source, Trouble};
 
 /// Rows that are counted one by one to say how many are left.
@@ -136,7 +137,7 @@ impl Backend for MySqlBackend {
 
     fn pool(&self) -> MySqlPool {
         let one = MySqlPoolOptions::new().max_connections(1);
-        one.idle_timeout(Some(Duration::ZERO))
+        one.idle_timeout(Some(IDLE_MAX))
             .connect_lazy_with(self.options.clone())
     }
 

@@ -1,7 +1,6 @@
 //! The polling source of Postgres.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
@@ -15,6 +14,7 @@ use super::reader::{COUNTED_FEW, PostgresReader};
 use crate::polling::Settings;
 use crate::polling::backend::{Backend, Words, bind_values, run_statements};
 use crate::polling::run::Polling;
+use crate::room::IDLE_MAX;
 use crate::{Lag, Source, Trouble};
 
 /// A polling source of a Postgres database.
@@ -105,7 +105,7 @@ impl Backend for PostgresBackend {
 
     fn pool(&self) -> PgPool {
         let one = PgPoolOptions::new().max_connections(1);
-        one.idle_timeout(Some(Duration::ZERO))
+        one.idle_timeout(Some(IDLE_MAX))
             .connect_lazy_with(self.options.clone())
     }
 
