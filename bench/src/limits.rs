@@ -23,7 +23,7 @@ const LARGE_WRITES: u64 = 384;
 const SENT_BYTES: u64 = 2 << 30;
 
 /// The limits of the disk and of loopback.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Limits {
     pub(crate) sync_p50_micros: f64,
     pub(crate) sync_p99_micros: f64,
@@ -118,7 +118,7 @@ fn sendfile(file: &File) -> Result<f64> {
 }
 
 /// What machine this is, for the page.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,

@@ -201,6 +201,31 @@ pub(crate) struct Report {
     latencies: Vec<AtRate>,
 }
 
+impl Report {
+    /// Before anything is measured but memory.
+    fn empty(memory: Memory) -> Self {
+        let left_out = || "it was left out".to_owned();
+        Self {
+            machine: Machine::default(),
+            limits: Limits::default(),
+            rows: 0,
+            transaction_rows: origin::TRANSACTION_ROWS,
+            payload_bytes: origin::PAYLOAD_BYTES,
+            partitions: PARTITIONS,
+            rounds: 1,
+            connections: latency::CONNECTIONS,
+            settings: origin::SETTINGS,
+            debezium: String::new(),
+            memory,
+            ceiling: Outcome::Missing(left_out()),
+            log: Outcome::Missing(left_out()),
+            poll: Outcome::Missing(left_out()),
+            debezium_drain: Outcome::Missing(left_out()),
+            latencies: Vec::new(),
+        }
+    }
+}
+
 /// Measures everything and writes it down.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let began = Instant::now();
@@ -217,19 +242,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         machine,
         limits,
         rows: options.rows(),
-        transaction_rows: origin::TRANSACTION_ROWS,
-        payload_bytes: origin::PAYLOAD_BYTES,
-        partitions: PARTITIONS,
         rounds: options.rounds(),
-        connections: latency::CONNECTIONS,
-        settings: origin::SETTINGS,
         debezium: options.debezium_version.clone(),
-        memory,
-        ceiling: Outcome::Missing("it was left out".to_owned()),
-        log: Outcome::Missing("it was left out".to_owned()),
-        poll: Outcome::Missing("it was left out".to_owned()),
-        debezium_drain: Outcome::Missing("it was left out".to_owned()),
-        latencies: Vec::new(),
+        ..Report::empty(memory)
     };
     drains(options, &origin, &mut report)?;
     for who in [Who::Log, Who::Poll, Who::Debezium] {

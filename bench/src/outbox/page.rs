@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::drain::Drained;
 use super::latency::Latency;
-use super::{AtRate, Outcome, Report, Who};
+use super::{AtRate, Memory, Outcome, Report, Who};
 use crate::library::inbox::median;
 use crate::report::number;
 
@@ -33,14 +33,20 @@ fn rate(drained: &Outcome<Vec<Drained>>) -> Option<f64> {
     median(rounds.collect()).ok()
 }
 
-/// The most memory that a node took beyond an idle one, by drains and latencies.
-fn grown(report: &Report, who: Who, drained: &Outcome<Vec<Drained>>) -> Option<f64> {
+/// The most memory that a node with a relay took, in MiB: in the drains, and in the latencies.
+fn most(report: &Report, who: Who, drained: &Outcome<Vec<Drained>>) -> [Option<f64>; 2] {
     let drains = drained.get().into_iter().flatten();
     let drains = drains.map(|round| round.peak_mebibytes);
     let latencies = report.latencies.iter().filter(|at| at.who == who);
     let latencies = latencies.filter_map(|at| at.peak_mebibytes);
-    let most = drains.chain(latencies).reduce(f64::max)?;
-    Some(most - report.memory.idle)
+    [drains.reduce(f64::max), latencies.reduce(f64::max)]
+}
+
+/// What of it is the relay's: what the node takes beyond one to which as many messages come without a
+/// relay, so that what the broker keeps of them does not count.
+fn own(report: &Report, most: [Option<f64>; 2]) -> Option<f64> {
+    let most = most.into_iter().flatten().reduce(f64::max)?;
+    Some((most - report.memory.loaded).max(0.0))
 }
 
 /// The targets and how they were met, as rows of a table.
@@ -91,11 +97,11 @@ pub(super) fn targets(report: &Report) -> String {
             ),
             latency,
         );
-        let grown = grown(report, who, drained)
-            .map(|grown| (format!("{} MiB", number(grown)), grown <= MEBIBYTES_MAX));
+        let own = own(report, most(report, who, drained))
+            .map(|own| (format!("{} MiB", number(own)), own <= MEBIBYTES_MAX));
         row(
-            format!("{title}: the node takes at most {MEBIBYTES_MAX} MiB more than when idle"),
-            grown,
+            format!("{title}: the relay takes at most {MEBIBYTES_MAX} MiB"),
+            own,
         );
     }
     table
@@ -271,17 +277,69 @@ fn memory(page: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(
         page,
         "\n## Memory\n\n\
-         Resident memory of the whole node: its broker, its HTTP server and its relay; for Debezium that of its virtual machine.\n\
-         A node without a relay takes {} MiB when idle, and {} MiB at most when as many messages of the same size come through Kafka's protocol.\n\
-         The tables above say the most that a node with a relay took; the targets count what it took beyond the idle one.",
-        number(report.memory.idle),
-        number(report.memory.loaded),
+         The most that was resident of the whole node: its broker, its HTTP server and its relay; for Debezium that of its virtual machine alone.\n\
+         A broker keeps its newest messages in memory (`log.tail-size-max`), whoever wrote them.\n\
+         So the node is also compared with one to which as many messages of the same size come through Kafka's protocol, without a relay: what it takes beyond that is the relay's.\n\n\
+         | node | most memory | beyond an idle node | beyond the same load without a relay |\n\
+         |---|---:|---:|---:|"
     )?;
+    let Memory { idle, loaded } = report.memory;
+    writeln!(
+        page,
+        "| without a relay, idle | {} MiB | – | – |",
+        number(idle)
+    )?;
+    let grown = number(loaded - idle);
+    writeln!(
+        page,
+        "| without a relay, under load | {} MiB | {grown} MiB | – |",
+        number(loaded)
+    )?;
+    for (who, drained) in [(Who::Log, &report.log), (Who::Poll, &report.poll)] {
+        let [drains, latencies] = most(report, who, drained);
+        let title = who.title();
+        if let Some(most) = drains {
+            writeln!(
+                page,
+                "| {title}: a backlog | {} MiB | {} MiB | {} MiB |",
+                number(most),
+                number(most - idle),
+                number(most - loaded)
+            )?;
+        }
+        if let Some(most) = latencies {
+            writeln!(
+                page,
+                "| {title}: at a rate | {} MiB | {} MiB | {} MiB |",
+                number(most),
+                number(most - idle),
+                number(most - loaded)
+            )?;
+        }
+    }
     match report.debezium.as_str() {
         "" => Ok(()),
         version => writeln!(
             page,
             "\nDebezium is {version}, in Kafka Connect standalone with its default settings."
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_keeps_of_a_backlog_is_not_the_relay_s() {
+        let report = Report::empty(Memory {
+            idle: 30.0,
+            loaded: 100.0,
+        });
+        assert_eq!(own(&report, [Some(130.0), Some(50.0)]), Some(30.0));
+        assert_eq!(own(&report, [None, Some(90.0)]), Some(0.0));
+        assert_eq!(own(&report, [None, None]), None);
+        let page = write(&report);
+        assert!(page.contains("not measured: it was left out"), "{page}");
     }
 }
