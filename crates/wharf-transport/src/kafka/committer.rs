@@ -154,7 +154,7 @@ impl Committer {
             None => self.wake(),
             Some((done, error)) => {
                 if let Some(shared) = self.shared.upgrade() {
-                    lock(&shared.state).release(token);
+                    shared.current().release(token);
                     shared.room_was_made(true);
                 }
                 done.send(Err(error)).ok();
@@ -201,7 +201,7 @@ enum End {
 impl Worker {
     fn run(mut self) {
         while let Some(shared) = self.shared.upgrade() {
-            if lock(&shared.state).ended.is_some() {
+            if shared.current().ended.is_some() {
                 break;
             }
             match self.gather(&shared) {
@@ -219,7 +219,7 @@ impl Worker {
     }
 
     fn is_commit_due(&mut self, shared: &Shared) -> bool {
-        let closing = !lock(&shared.state).closing.is_empty();
+        let closing = !shared.current().closing.is_empty();
         let now = Instant::now();
         let due = now >= self.next_commit
             || (closing && now + COMMIT_EVERY >= self.next_commit + CLOSING_PAUSE);
@@ -233,7 +233,7 @@ impl Worker {
     fn gather(&mut self, shared: &Shared) -> Option<(Vec<Commit>, Vec<Job>)> {
         let mut guard = lock(&self.jobs);
         let jobs = guard.as_mut()?;
-        let mut state = lock(&shared.state);
+        let mut state = shared.current();
         let revoked = |job: &Job| state.tracker.origin(job.token).is_none();
         let gone: Vec<Job> = jobs.extract_if(.., |job| revoked(job)).collect();
         let at_once = if self.alone > 0 { 1 } else { jobs.len() };
@@ -295,7 +295,7 @@ impl Worker {
         // Before anybody is let on: the last one who holds it leaves the group.
         drop(consumer);
         let together = jobs.len();
-        let mut state = lock(&shared.state);
+        let mut state = shared.current();
         state.committing = Committing::Nobody;
         match &result {
             Ok(()) => {
@@ -399,7 +399,7 @@ impl Worker {
     ) -> End {
         self.producer = None;
         loop {
-            if lock(&shared.state).ended.is_some() {
+            if shared.current().ended.is_some() {
                 return End::Unknown(unknown);
             }
             let found = self.producer().map(drop).and_then(|()| {
@@ -445,7 +445,7 @@ fn commit_plainly(shared: &Shared) {
     let Some(consumer) = shared.consumer.get().and_then(Weak::upgrade) else {
         return;
     };
-    let mut state = lock(&shared.state);
+    let mut state = shared.current();
     let watermarks = state.tracker.uncommitted();
     if watermarks.is_empty() || state.committing != Committing::Nobody {
         return;
@@ -457,7 +457,7 @@ fn commit_plainly(shared: &Shared) {
     // The client library never answers a commit that is not waited for.
     let committed = consumer.commit(&offsets(&commits), CommitMode::Sync);
     drop(consumer);
-    let mut state = lock(&shared.state);
+    let mut state = shared.current();
     state.committing = Committing::Nobody;
     match committed {
         Ok(()) => {

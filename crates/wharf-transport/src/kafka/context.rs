@@ -4,6 +4,7 @@
 //! committed before it is given up, when it still can be; its deliveries that are out then do nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use wharf_message::TopicName;
 use wharf_message::transport::Error;
 
 use super::outbox::lock;
-use super::state::{Committing, Shared};
+use super::state::{Committing, Kind, Shared};
 use super::{error, log};
 use crate::log::{Commit, Slot, TopicPartition, noted};
 
@@ -55,16 +56,17 @@ impl Context {
             return;
         };
         let waker = Arc::downgrade(&self.shared);
-        queue.set_nonempty_callback(move || {
-            if let Some(shared) = waker.upgrade() {
-                shared.wake_reader();
-            }
+        let is_detour = self.shared.kind(&name) != Kind::Messages;
+        queue.set_nonempty_callback(move || match waker.upgrade() {
+            Some(shared) if is_detour => shared.wake_reader(),
+            Some(shared) => shared.arrived.notify_one(),
+            None => {}
         });
         let partition = TopicPartition {
             topic: name,
             partition,
         };
-        let mut state = lock(&self.shared.state);
+        let mut state = self.shared.current();
         let slot = state.tracker.assign(partition.clone(), position);
         state.assigned.insert(partition.clone(), slot);
         state.outage = false;
@@ -85,7 +87,7 @@ impl Context {
                 return;
             }
         };
-        let mut state = lock(&self.shared.state);
+        let mut state = self.shared.current();
         for one in known.elements() {
             let (Offset::Offset(watermark), Ok(topic)) =
                 (one.offset(), TopicName::new(one.topic()))
@@ -107,12 +109,14 @@ impl Context {
     /// Partitions go to another member: those of their deliveries that end soon count, the others
     /// are delivered again there.
     fn lose(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
+        // Nothing more of them is handed out.
+        lock(&self.shared.readings).retain(|reading| !partitions.contains(&reading.partition));
         let lost = consumer.assignment_lost();
         if !lost {
             self.wait_for_settlements(partitions);
         }
         let mut watermarks = Vec::new();
-        let mut state = lock(&self.shared.state);
+        let mut state = self.shared.current();
         for partition in partitions {
             watermarks.extend(state.revoke(partition));
         }
@@ -132,7 +136,8 @@ impl Context {
         let begun = Instant::now();
         loop {
             self.shared.run_errands();
-            let mut state = lock(&self.shared.state);
+            self.shared.reader_awaits.store(true, Ordering::Relaxed);
+            let mut state = self.shared.current();
             let slots: Vec<Slot> = partitions
                 .iter()
                 .filter_map(|partition| state.assigned.get(partition).copied())
@@ -148,7 +153,6 @@ impl Context {
                 (true, _) => REVOKE_GRACE,
                 (false, _) => return,
             };
-            state.awaits_settlements = true;
             drop(state);
             if begun.elapsed() >= wait {
                 return;
@@ -164,16 +168,16 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.report(&error, reason);
+        self.shared.report(&error, reason);
     }
 }
 
-impl Context {
+impl Shared {
     /// What the client library says besides records.
     pub(super) fn report(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "the Kafka consumer reports");
         if error::is_outage(error) {
-            let mut state = lock(&self.shared.state);
+            let mut state = self.current();
             if state.outage {
                 return;
             }
@@ -181,22 +185,22 @@ impl Context {
             state.failure = Some(Error::Unavailable(format!("{error}: {reason}")));
             drop(state);
             tracing::warn!(%error, reason, "the connection to Kafka is lost; it is tried again until it is back: check that the brokers run and can be reached");
-            self.shared.arrived.notify_one();
+            self.arrived.notify_one();
             return;
         }
         match error::general(error) {
             // Without a group, nothing is asked of a coordinator that matters.
-            Error::Denied(_) if self.shared.group.is_none() && reason.contains("oordinator") => {}
+            Error::Denied(_) if self.group.is_none() && reason.contains("oordinator") => {}
             Error::Denied(why) => {
                 tracing::warn!(%error, reason, "Kafka denied it: check the credentials and access rules of this client");
-                self.shared.fail(Error::Denied(format!("{why}: {reason}")));
+                self.fail(Error::Denied(format!("{why}: {reason}")));
             }
             _ if error::is_fatal(error) => {
                 let why = format!("the consumer failed for good: {error}: {reason}");
-                let mut state = lock(&self.shared.state);
+                let mut state = self.current();
                 state.ended = Some(Error::Refused(why));
                 drop(state);
-                self.shared.arrived.notify_one();
+                self.arrived.notify_one();
             }
             _ => {}
         }

@@ -13,7 +13,7 @@ use wharf_message::transport::Error;
 use wharf_message::{GroupName, Message, TopicName};
 
 use super::admin::Form;
-use super::outbox::{Outcome, Parcel, Then, lock};
+use super::outbox::{Outcome, Parcel, Then};
 use super::state::{Detail, Errand, Pending, Shared};
 use super::{backoff, now};
 use crate::log::detour;
@@ -34,7 +34,7 @@ impl Shared {
     pub(super) fn run_errands(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         let (mut due, next) = {
-            let mut state = lock(&self.state);
+            let mut state = self.current();
             let mut due: Vec<Pending> = state.pending.drain(..).collect();
             let (ripe, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut state.later)
                 .into_iter()
@@ -51,10 +51,10 @@ impl Shared {
     }
 
     fn run(self: &Arc<Self>, pending: Pending) {
-        let detail = lock(&self.state).detail(pending.token);
+        let detail = self.current().detail(pending.token);
         let Some(detail) = detail else {
             // The partition went to another member, which delivers it again.
-            lock(&self.state).away -= 1;
+            self.current().away -= 1;
             return;
         };
         let Some(group) = &self.group else {
@@ -88,7 +88,7 @@ impl Shared {
     }
 
     fn done(&self, mut pending: Pending, outcome: Outcome) {
-        let mut state = lock(&self.state);
+        let mut state = self.current();
         state.away -= 1;
         match outcome {
             Ok(_) => state.settle(pending.token),
@@ -115,7 +115,7 @@ impl Shared {
             position = detail.position.map(tracing::field::display),
             "a message was rejected by a subscription for everyone, which has no dead letters; it is dropped here",
         );
-        let mut state = lock(&self.state);
+        let mut state = self.current();
         state.away -= 1;
         state.settle(pending.token);
         drop(state);

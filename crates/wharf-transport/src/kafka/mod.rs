@@ -6,8 +6,8 @@
 //! `docs/how-to/use-kafka.md` for the options, the topics and the access rules.
 //!
 //! The parts: an idempotent producer for everything that goes out (`outbox`), a thread with a
-//! consumer for each subscription (`reader`, with `state` shared by those who settle), what is
-//! published before a delivery is settled (`errand`), and commits and transactions (`committer`); what is
+//! consumer for each subscription (`reader`, with `state` shared by those who settle), the partitions
+//! it reads (`readings`), what is published before a delivery is settled (`errand`), and commits and transactions (`committer`); what is
 //! kept is read back by a consumer of its own (`history`). librdkafka
 //! blocks in many of its calls, so each of these has a thread of its own and none is called on a task.
 
@@ -21,6 +21,7 @@ mod error;
 mod history;
 mod outbox;
 mod reader;
+mod readings;
 mod record;
 mod state;
 mod subscribing;

@@ -1,11 +1,14 @@
 //! What a subscription's threads and its reader share: the deliveries and how they end.
 //!
 //! Invariants: a delivery is settled only after its dead letter or its next attempt is acknowledged;
-//! what is read, held and handed out is bounded; one lock, never held while waiting.
+//! what is read, held and handed out is bounded; no lock is held while waiting. What is accepted is put
+//! down under a lock of its own, and whoever looks at the state next takes all of it in: settling costs
+//! next to nothing and waits for nobody.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -21,19 +24,22 @@ use wharf_message::{GroupName, Message, TopicName};
 use super::committer::Committer;
 use super::context::Context;
 use super::outbox::lock;
+use super::readings::Readings;
 use super::wiring::Wiring;
 use super::{NAME, now};
 use crate::log::{Commit, Hold, Slot, TopicPartition, Tracker};
 
 /// Deliveries of one partition that are remembered behind one that is not settled.
 const SPAN_MAX: usize = 100_000;
-/// Messages that are read and not handed out, and how large they may be together. Few enough to stay
-/// in a processor's cache until they are handled.
+/// Retries whose time has come and that are not handed out, and how large they may be together.
 pub(super) const READY_MAX: usize = 1_024;
 const READY_BYTES_MAX: usize = 16 << 20;
 /// Messages that wait for their time, and how large those kept in memory may be together.
 const HELD_MAX: usize = 100_000;
 const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// Errands that may be open at a time.
+pub(super) const ERRANDS_MAX: usize = 4_000;
 
 /// What the records of a topic stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +60,6 @@ pub(super) struct Ready {
     pub(super) topic: TopicName,
     pub(super) position: Option<Position>,
     pub(super) message: Message,
-    /// The size of the message.
-    pub(super) bytes: usize,
     pub(super) attempt: u32,
 }
 
@@ -127,13 +131,13 @@ pub(super) struct State {
     pub(super) outage: bool,
     /// There is so much in `ready` that nothing more is read before it is half empty.
     pub(super) full: bool,
-    /// The reader waits for room that a settlement may make.
+    /// The thread waits for room that a settlement may make.
     pub(super) stalled: bool,
-    /// A settlement may let the reader go on.
-    pub(super) awaits_settlements: bool,
     /// Those who wait for its end.
     pub(super) closing: Vec<oneshot::Sender<Result<(), Error>>>,
     pub(super) abandoned: bool,
+    /// The memory that what is accepted is put down in next.
+    spare: Vec<Token>,
 }
 
 /// What a subscription's threads share. See the module.
@@ -141,9 +145,18 @@ pub(super) struct Shared {
     pub(super) group: Option<GroupName>,
     pub(super) kinds: BTreeMap<TopicName, Kind>,
     pub(super) in_flight_max: usize,
-    pub(super) state: Mutex<State>,
+    state: Mutex<State>,
+    /// What was accepted and is not in the state yet. Locked after it, never before.
+    accepted: Mutex<Vec<Token>>,
+    /// The partitions of its own topics, which are read as deliveries are asked for. Locked before the
+    /// state, never after it.
+    pub(super) readings: Mutex<Readings>,
     /// Told when there is something for `next`.
     pub(super) arrived: Notify,
+    /// `next` waits for room that the next acceptance makes.
+    pub(super) next_awaits: AtomicBool,
+    /// The same of the thread.
+    pub(super) reader_awaits: AtomicBool,
     pub(super) reader: OnceLock<Thread>,
     pub(super) consumer: OnceLock<std::sync::Weak<BaseConsumer<Context>>>,
     /// Of a member of a group only.
@@ -171,9 +184,9 @@ impl State {
             outage: false,
             full: false,
             stalled: false,
-            awaits_settlements: false,
             closing: Vec::new(),
             abandoned: false,
+            spare: Vec::new(),
         }
     }
 
@@ -200,8 +213,20 @@ impl State {
 
     /// Puts down what is to be handed out.
     pub(super) fn make_ready(&mut self, ready: Ready) {
-        self.ready_bytes += ready.bytes;
+        self.ready_bytes += ready.message.size();
         self.ready.push_back(ready);
+    }
+
+    /// The next that is to be handed out.
+    pub(super) fn take_ready(&mut self) -> Option<Ready> {
+        let ready = self.ready.pop_front()?;
+        self.ready_bytes -= ready.message.size();
+        Some(ready)
+    }
+
+    /// How many errands are open.
+    pub(super) fn errands(&self) -> usize {
+        self.pending.len() + self.later.len() + self.away
     }
 
     /// Whether there is enough in `ready` for now: once it is full, until it is half empty.
@@ -232,7 +257,7 @@ impl State {
         let (tracker, bytes) = (&mut self.tracker, &mut self.ready_bytes);
         self.ready.retain(|ready| {
             if ready.slot == slot {
-                *bytes -= ready.bytes;
+                *bytes -= ready.message.size();
                 tracker.release(ready.token);
             }
             ready.slot != slot
@@ -269,7 +294,11 @@ impl Shared {
             kinds,
             in_flight_max: in_flight_max.max(1),
             state: Mutex::new(State::new()),
+            accepted: Mutex::default(),
+            readings: Mutex::default(),
             arrived: Notify::new(),
+            next_awaits: AtomicBool::new(false),
+            reader_awaits: AtomicBool::new(false),
             reader: OnceLock::new(),
             consumer: OnceLock::new(),
             committer: OnceLock::new(),
@@ -278,7 +307,29 @@ impl Shared {
         })
     }
 
-    /// Wakes the thread that reads and runs errands.
+    /// What the records of a topic stand for.
+    pub(super) fn kind(&self, topic: &TopicName) -> Kind {
+        self.kinds.get(topic).cloned().unwrap_or(Kind::Messages)
+    }
+
+    /// The state, with all that was settled so far.
+    pub(super) fn current(&self) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        self.take_in(&mut state);
+        state
+    }
+
+    /// Takes in what was accepted meanwhile.
+    pub(super) fn take_in(&self, state: &mut State) {
+        let mut tokens = mem::take(&mut state.spare);
+        mem::swap(&mut tokens, &mut *lock(&self.accepted));
+        for token in tokens.drain(..) {
+            state.settle(token);
+        }
+        state.spare = tokens;
+    }
+
+    /// Wakes the thread that polls and runs errands.
     pub(super) fn wake_reader(&self) {
         if let Some(reader) = self.reader.get() {
             reader.unpark();
@@ -288,7 +339,7 @@ impl Shared {
     /// Ends the subscription when what was settled has reached the broker.
     pub(super) fn close(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let (closing, closed) = oneshot::channel();
-        let mut state = lock(&self.state);
+        let mut state = self.current();
         let is_over = state.ended.is_some();
         if !is_over {
             state.closing.push(closing);
@@ -310,12 +361,17 @@ impl Shared {
         }
     }
 
-    /// After a plain acceptance, of which there are many: nobody is woken who has nothing to do.
-    fn accepted(&self, was_full: bool, is_awaited: bool) {
-        if was_full {
+    /// A plain acceptance, of which there are many: nobody is woken who has nothing to do. Whoever
+    /// waits for one says so before it takes in what was accepted: either it finds this one, or it is
+    /// told here.
+    fn accept(&self, token: Token) {
+        lock(&self.accepted).push(token);
+        if self.next_awaits.load(Ordering::Relaxed)
+            && self.next_awaits.swap(false, Ordering::Relaxed)
+        {
             self.arrived.notify_one();
         }
-        if is_awaited {
+        if self.reader_awaits.load(Ordering::Relaxed) {
             self.wake_reader();
         }
         if self.waits_for_settlements.load(Ordering::Relaxed) {
@@ -323,7 +379,7 @@ impl Shared {
         }
     }
 
-    /// After something was settled: there may be room for `next` and for the reader.
+    /// After something was settled: there may be room for `next` and for the thread.
     pub(super) fn room_was_made(&self, stalled: bool) {
         self.arrived.notify_one();
         if stalled {
@@ -336,22 +392,18 @@ impl Shared {
 
     /// Tells `next` an error, once.
     pub(super) fn fail(&self, error: Error) {
-        lock(&self.state).failure = Some(error);
+        self.current().failure = Some(error);
         self.arrived.notify_one();
     }
 }
 
 impl Settle for Shared {
     fn settle(&self, token: Token, settlement: Settlement) {
-        let mut state = lock(&self.state);
+        if settlement == Settlement::Accept {
+            return self.accept(token);
+        }
+        let mut state = self.current();
         let errand = match settlement {
-            Settlement::Accept => {
-                let was_full = state.out() >= self.in_flight_max;
-                state.settle(token);
-                let is_awaited = state.awaits_settlements;
-                drop(state);
-                return self.accepted(was_full, is_awaited);
-            }
             Settlement::Retry { message, after } => Some(Errand::Retry { message, after }),
             Settlement::Reject { message, failure } => Some(Errand::Reject { message, failure }),
             // Also what a later version of the seam may add: to deliver again loses nothing.
@@ -383,7 +435,7 @@ impl Settle for Shared {
         outputs: Vec<(TopicName, Message)>,
     ) -> BoxFuture<'_, Result<(), Error>> {
         let Some(committer) = self.committer.get() else {
-            let mut state = lock(&self.state);
+            let mut state = self.current();
             state.release(token);
             drop(state);
             self.room_was_made(true);
@@ -413,7 +465,6 @@ impl Shared {
             topic: detail.topic.clone(),
             position: detail.position,
             message,
-            bytes,
             attempt: detail.attempt,
         };
         state.details.insert(token, detail);
@@ -442,8 +493,7 @@ mod tests {
             token: 0,
             topic: topic.clone(),
             position: None,
-            message: Message::default(),
-            bytes,
+            message: Message::new(vec![0; bytes]),
             attempt: 1,
         };
         for _ in 0..READY_MAX {
@@ -453,8 +503,7 @@ mod tests {
         assert!(state.is_full());
         state.full = true;
         while state.is_full() {
-            let taken = state.ready.pop_front().expect("there are some");
-            state.ready_bytes -= taken.bytes;
+            state.take_ready().expect("there are some");
         }
         assert_eq!(state.ready.len(), READY_MAX / 2 - 1);
         state.full = false;
