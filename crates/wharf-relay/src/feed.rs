@@ -69,6 +69,15 @@ pub trait Source: Send + Sync {
         std::future::ready(Ok(())).boxed()
     }
 
+    /// Asked whenever the target cannot be opened, every few seconds: what the database keeps because of
+    /// this source must not grow beyond what is allowed meanwhile.
+    ///
+    /// # Errors
+    /// Something had to be given up for that, or could not be looked at.
+    fn guard(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
     /// Reads until trouble comes. Dropping the future ends the reading and gives up the source for
     /// others; what was not confirmed comes again.
     fn run(&self, history: Vec<Bytes>, feed: Feed) -> BoxFuture<'_, Trouble>;

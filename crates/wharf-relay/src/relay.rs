@@ -143,7 +143,12 @@ impl Relay {
         }
         let opened = match self.target.open(&self.name).await {
             Ok(opened) => opened,
-            Err(trouble) => return trouble,
+            Err(trouble) => {
+                let guarded = self.source.guard().await.err();
+                // What is in the way of that is the same as with the next attempt, or told there.
+                let given_up = guarded.filter(|it| it.code == Code::OUTBOX_LOG_RETAINED);
+                return given_up.unwrap_or(trouble);
+            }
         };
         let status = Arc::clone(&self.status);
         status.change(|view| view.connects += 1);

@@ -21,6 +21,8 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// How long a relay that has just ended may still hold what the next one needs.
 const LEAVING: Duration = Duration::from_secs(1);
 const LEAVING_STEP: Duration = Duration::from_millis(20);
+/// From when on a transaction is a long one.
+const LONG: &str = "10 seconds";
 /// The first half of the key of the lock: `WHRF`.
 const LOCK: i32 = 0x5748_5246;
 
@@ -67,6 +69,8 @@ pub(crate) struct Moment {
     pub(crate) slot: Option<Slot>,
     /// Whether the publication has the table.
     pub(crate) is_published: bool,
+    /// The transaction that has been open for long, and so keeps the log and a slot from being made.
+    pub(crate) held_by: Option<String>,
     /// Whether a heartbeat was written just before.
     pub(crate) beaten: bool,
 }
@@ -190,7 +194,12 @@ impl Control {
                 s.slot_name IS NOT NULL, \
                 coalesce(s.plugin = 'pgoutput' AND s.database = current_database(), false), \
                 coalesce((s.confirmed_flush_lsn - '0/0'::pg_lsn)::int8, 0), \
-                coalesce((pg_current_wal_lsn() - s.restart_lsn)::int8, 0), {states} \
+                coalesce((pg_current_wal_lsn() - s.restart_lsn)::int8, 0), {states}, \
+                (SELECT format('the transaction of the process %s, which is open since %s; \
+                        SELECT pg_terminate_backend(%s) ends it', pid, xact_start, pid) \
+                    FROM pg_stat_activity WHERE backend_xid IS NOT NULL \
+                    AND xact_start < clock_timestamp() - interval '{LONG}' \
+                    ORDER BY xact_start LIMIT 1) \
             FROM (SELECT) AS one LEFT JOIN pg_replication_slots s ON s.slot_name = $3"
         );
         let row = sqlx::query(AssertSqlSafe(ask))
@@ -348,6 +357,7 @@ fn read_moment(row: &sqlx::postgres::PgRow) -> Result<Moment, sqlx::Error> {
         position: unsigned(1)?,
         slot,
         is_published: row.try_get(2)?,
+        held_by: row.try_get(9)?,
         beaten: false,
     })
 }

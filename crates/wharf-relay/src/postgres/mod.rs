@@ -76,6 +76,23 @@ impl Source for PostgresLog {
         }
     }
 
+    fn guard(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        async move {
+            // Without a backlog the log alone may say what is wanted, and the target alone knows.
+            let Some(max) = self.retained_max.filter(|_| self.backlog) else {
+                return Ok(());
+            };
+            let mut control = Control::connect(&self.options()?, self.names()).await?;
+            match control.moment().await?.slot {
+                Some(slot) if slot.is_ours && slot.retained > max => {
+                    Err(give_up(self, &mut control, slot.retained).await)
+                }
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
     fn run(&self, history: Vec<Bytes>, feed: Feed) -> BoxFuture<'_, Trouble> {
         async move {
             match Box::pin(self.serve(history, feed)).await {
@@ -97,7 +114,8 @@ fn lag_of(source: &PostgresLog, moment: &Moment, confirmed: u64) -> Lag {
         retained_bytes: slot.map(|slot| slot.retained),
         safe_bytes: slot.and_then(|slot| slot.safe),
         slot: Some((source.slot.clone(), state.to_owned())),
-        held_by: None,
+        held_by: (moment.held_by.as_ref())
+            .map(|held_by| format!("{held_by} ({})", Code::OUTBOX_HELD_BACK)),
     }
 }
 

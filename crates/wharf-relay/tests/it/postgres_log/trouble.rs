@@ -1,15 +1,18 @@
 //! What somebody has to mend: the cause and the statement are named, and it goes on by itself once that
 //! is done. And what passes by itself.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use harness::Database;
 use tokio::time::Instant;
 use wharf_message::Code;
 use wharf_relay::postgres::PostgresLog;
 use wharf_relay::target::memory::MemoryTarget;
-use wharf_relay::{Settings, State, StatusView, Trouble, TroubleKind};
+use wharf_relay::{Opened, Settings, State, StatusView, Target, Trouble, TroubleKind};
 
 use super::support::{Bed, Gate, Running, arrive, numbers, rows, server, until};
 
@@ -214,6 +217,68 @@ async fn a_slot_that_keeps_too_much_is_given_up_and_made_again_when_allowed() {
     let count = bed.number("SELECT count(*) FROM wharf_outbox").await as usize;
     assert!(until(async || gate.target.messages().len() >= count).await);
     assert_eq!(gate.target.messages().len(), count, "nothing came twice");
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_open_for_long_is_named_with_the_statement_that_ends_it() {
+    let (bed, target) = (Bed::new().await, MemoryTarget::default());
+    let relay = Running::start(bed.source(), &target);
+    bed.following().await;
+    let mut open = bed.pool.acquire().await.unwrap();
+    let begin = "BEGIN; SELECT pg_current_xact_id()";
+    sqlx::raw_sql(begin).execute(&mut *open).await.unwrap();
+    let ask = sqlx::query_scalar("SELECT pg_backend_pid()");
+    let process: i32 = ask.fetch_one(&mut *open).await.unwrap();
+    let ends_it = format!("pg_terminate_backend({process})");
+    let named = |view: &StatusView| {
+        let held_by = view.lag.held_by.as_ref();
+        held_by.is_some_and(|held_by| held_by.contains(&ends_it))
+    };
+    relay.until("it is named", named).await;
+    drop(open.detach());
+    relay.until("it is gone", |view| !named(view)).await;
+    relay.stop().await;
+}
+
+/// A target that is not there.
+struct Closed;
+
+impl Target for Closed {
+    fn keeps_checkpoints(&self) -> bool {
+        true
+    }
+
+    fn open(&self, _source: &str) -> BoxFuture<'_, Result<Opened, Trouble>> {
+        let code = Code::OUTBOX_TARGET_UNAVAILABLE;
+        ready(Err(Trouble::unavailable(code, "it is not there"))).boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_keeps_too_much_is_given_up_also_while_the_target_cannot_be_opened() {
+    let (bed, target) = (Bed::new().await, MemoryTarget::default());
+    let source = || bed.source().retained_max(Some(4 << 20)).recreate_slot(true);
+    let relay = Running::start(source(), &target);
+    bed.following().await;
+    bed.insert(&["1"]).await;
+    arrive(&target, &["1"]).await;
+    relay.stop().await;
+    bed.free().await;
+    bed.insert(&["2"]).await;
+    bed.run("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 5)")
+        .await;
+    let relay = Running::with(source(), Arc::new(Closed), Settings::default());
+    assert!(
+        until(async || bed.slots().await == 0).await,
+        "it is given up"
+    );
+    relay.stop().await;
+    let relay = Running::start(source(), &target);
+    arrive(&target, &["1", "2"]).await;
+    bed.following().await;
+    bed.insert(&["3"]).await;
+    arrive(&target, &["1", "2", "3"]).await;
     relay.stop().await;
 }
 
