@@ -295,6 +295,8 @@ impl Reader {
         if !rest.is_zero() {
             thread::park_timeout(rest);
         }
+        // As this thread does not rely on being woken, `next` need not either.
+        self.shared.arrived.notify_one();
     }
 
     /// Waits for what is on its way, commits, leaves the group, and says how it went.
