@@ -17,7 +17,7 @@ use wharf_message::transport::{Error, Extent, TopicHistory};
 use wharf_message::{Message, TopicName};
 
 use super::admin::{PATIENCE, Quiet};
-use super::record::{self, Read};
+use super::record::{self, Memory, Read};
 use super::{Options, blocking, error};
 
 /// The client library wants a name even where no group is joined and nothing is committed.
@@ -93,7 +93,7 @@ impl History {
         loop {
             match self.consumer.recv().await {
                 Ok(record) => {
-                    let message = match record::read(&record) {
+                    let message = match record::read(&record, &mut Memory::default()) {
                         Read::Message(message) => message,
                         Read::Unreadable(message, raw) => record::with_readable(message, &raw),
                     };

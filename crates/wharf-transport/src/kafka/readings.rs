@@ -16,7 +16,7 @@ use wharf_message::transport::Position;
 use wharf_message::{Message, Timestamp};
 
 use super::context::{Context, Gained};
-use super::record::{self, Read};
+use super::record::{self, Memory, Read};
 use super::state::{Detail, Errand, Kind, Pending, Ready, State};
 use crate::log::{Slot, TopicPartition, Tracker, detour};
 
@@ -43,6 +43,7 @@ pub(super) struct Readings {
     all: Vec<Reading>,
     /// Whose turn it is.
     turn: usize,
+    memory: Memory,
     /// What was taken last, empty unless it is being delivered.
     taken: Vec<Taken>,
 }
@@ -228,7 +229,7 @@ impl Readings {
                         self.taken.push(Taken {
                             reading: at,
                             offset: record.offset(),
-                            read: record::read(&record),
+                            read: record::read(&record, &mut self.memory),
                         });
                     }
                     Some(Err(KafkaError::PartitionEOF(_))) => {}

@@ -40,6 +40,30 @@ const KNOWN: &[&str] = &[
 /// The room that is made for a header's value before it is seen.
 const VALUE_BYTES: usize = 32;
 
+/// Where the bytes of messages are copied to: pieces of memory that a few messages share, since making
+/// and freeing one for each costs as much as the copy. Whoever keeps one of them keeps the piece, so
+/// pieces are small.
+#[derive(Debug, Default)]
+pub(super) struct Memory(BytesMut);
+
+/// The size of a piece of memory, of which a message that is larger has one for itself.
+const PIECE_BYTES: usize = 8 << 10;
+
+impl Memory {
+    /// Makes room for so much in one piece.
+    fn reserve(&mut self, bytes: usize) {
+        if self.0.capacity() < bytes {
+            self.0 = BytesMut::with_capacity(bytes.max(PIECE_BYTES));
+        }
+    }
+
+    fn keep(&mut self, part: &[u8]) -> Bytes {
+        self.reserve(part.len());
+        self.0.extend_from_slice(part);
+        self.0.split().freeze()
+    }
+}
+
 /// A record as it was read.
 #[derive(Debug)]
 pub(super) enum Read {
@@ -49,15 +73,15 @@ pub(super) enum Read {
     Unreadable(Message, OwnedHeaders),
 }
 
-/// Reads a record: key, payload and the values of the headers are copied into one piece of memory.
-pub(super) fn read(record: &BorrowedMessage<'_>) -> Read {
+/// Reads a record: key, payload and the values of the headers are copied.
+pub(super) fn read(record: &BorrowedMessage<'_>, memory: &mut Memory) -> Read {
     let raw = record.headers();
     // The client library panics on a name that is not UTF-8, and has no other way to ask for it.
-    let whole = catch_unwind(AssertUnwindSafe(|| copy(record, raw)));
+    let whole = catch_unwind(AssertUnwindSafe(|| copy(record, raw, memory)));
     match (whole, raw) {
         (Ok(message), _) => Read::Message(message),
-        (Err(_), Some(raw)) => Read::Unreadable(copy(record, None), raw.detach()),
-        (Err(_), None) => Read::Message(copy(record, None)),
+        (Err(_), Some(raw)) => Read::Unreadable(copy(record, None, memory), raw.detach()),
+        (Err(_), None) => Read::Message(copy(record, None, memory)),
     }
 }
 
@@ -77,16 +101,17 @@ pub(super) fn with_readable(mut message: Message, raw: &OwnedHeaders) -> Message
     message
 }
 
-fn copy(record: &BorrowedMessage<'_>, raw: Option<&BorrowedHeaders>) -> Message {
+fn copy(
+    record: &BorrowedMessage<'_>,
+    raw: Option<&BorrowedHeaders>,
+    memory: &mut Memory,
+) -> Message {
     let (key, payload) = (record.key(), record.payload());
     let count = raw.map_or(0, Heads::count);
     let bytes = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
     // Where the values do not fit into this, another piece is made for them.
-    let mut memory = BytesMut::with_capacity(bytes + count * VALUE_BYTES);
-    let mut kept = |part: &[u8]| {
-        memory.extend_from_slice(part);
-        memory.split().freeze()
-    };
+    memory.reserve(bytes + count * VALUE_BYTES);
+    let mut kept = |part: &[u8]| memory.keep(part);
     let (key, payload) = (key.map(&mut kept), payload.map(&mut kept));
     let mut headers = Vec::with_capacity(count);
     for Header { key, value } in raw.into_iter().flat_map(Heads::iter) {
@@ -123,4 +148,24 @@ pub(super) fn append(owned: OwnedHeaders, headers: &Headers) -> OwnedHeaders {
     headers.iter().fold(owned, |owned, (key, value)| {
         owned.insert(Header { key, value })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_parts_share_a_piece_of_memory_and_large_ones_have_their_own() {
+        let mut memory = Memory::default();
+        memory.reserve(100);
+        let (first, second) = (memory.keep(b"first"), memory.keep(b"second"));
+        assert_eq!(second.as_ptr(), first.as_ptr().wrapping_add(first.len()));
+        let large = memory.keep(&[7; 2 * PIECE_BYTES]);
+        let after = memory.keep(b"after");
+        assert_eq!(
+            (&first[..], &second[..], &after[..]),
+            (&b"first"[..], &b"second"[..], &b"after"[..])
+        );
+        assert_eq!(large, vec![7; 2 * PIECE_BYTES]);
+    }
 }
