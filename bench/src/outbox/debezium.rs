@@ -10,7 +10,7 @@ use harness::Group;
 
 use super::origin::{Origin, PUBLICATION};
 
-/// Its slot, which exists before the rows.
+/// Its slot, which it makes itself, before the rows.
 pub(super) const SLOT: &str = "debezium";
 /// What `connect-standalone.sh` sets.
 const JAVA: &[&str] = &[
@@ -45,9 +45,8 @@ pub(super) struct Running {
 }
 
 impl<'a> Place<'a> {
-    /// A fresh place below `scratch`.
-    pub(super) fn new(installed: Installed<'a>, scratch: &Path) -> Result<Self> {
-        let folder = scratch.join("debezium");
+    /// A fresh place: `folder` is made. Offsets of another slot would stop it.
+    pub(super) fn new(installed: Installed<'a>, folder: PathBuf) -> Result<Self> {
         fs::create_dir_all(&folder)?;
         Ok(Self { installed, folder })
     }

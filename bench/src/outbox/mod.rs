@@ -395,7 +395,8 @@ struct Beside<'a> {
 
 impl<'a> Beside<'a> {
     fn new(options: &'a Options, name: &str) -> Result<Self> {
-        let place = debezium::Place::new(options.debezium()?, &options.scratch)?;
+        let folder = options.scratch.join(format!("{name}-connect"));
+        let place = debezium::Place::new(options.debezium()?, folder)?;
         let target = Place::new(&options.wharf, &options.scratch, name, None)?;
         Ok(Self { place, target })
     }
@@ -502,7 +503,6 @@ fn latencies_of(
     let (mut node, beside) = match who {
         Who::Debezium => {
             let beside = Beside::new(options, &name)?;
-            origin.make_slot(debezium::SLOT)?;
             (beside.target.start()?, Some(beside))
         }
         _ => {
