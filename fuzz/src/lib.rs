@@ -12,6 +12,7 @@ mod found;
 mod frames;
 mod input;
 mod journal;
+mod pgoutput;
 mod planted;
 mod requests;
 mod segments;
@@ -73,6 +74,12 @@ pub static TARGETS: &[Target] = &[
         about: "snapshots with a right checksum and any content",
         run: snapshots::run,
         seeds: snapshots::seeds,
+    },
+    Target {
+        name: "pgoutput",
+        about: "a message of the log of Postgres, and what is written of it again",
+        run: pgoutput::run,
+        seeds: pgoutput::seeds,
     },
     Target {
         name: "planted",

@@ -38,6 +38,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("journal", 16384),
     ("segments", 2048),
     ("snapshots", 8192),
+    ("pgoutput", 1024),
 ];
 /// Holds a bug on purpose, which the search must find.
 const PLANTED: (&str, u32) = ("planted", 64);
