@@ -196,8 +196,9 @@ impl Assembly {
         let done = &self.progress;
         let skip = match begin.final_lsn.cmp(&done.commit) {
             std::cmp::Ordering::Less => u64::MAX,
+            // Also of one whose first rows came from the log, and the rest from the table.
+            _ if done.has(xid) => u64::MAX,
             std::cmp::Ordering::Equal => done.ordinal,
-            std::cmp::Ordering::Greater if done.has(xid) => u64::MAX,
             std::cmp::Ordering::Greater => 0,
         };
         let partial = done.partial.filter(|partial| partial.xid == xid);

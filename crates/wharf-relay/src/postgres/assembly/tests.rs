@@ -115,6 +115,31 @@ fn t1_rows_that_share_a_position_are_told_apart_by_their_number() {
 }
 
 #[test]
+fn a_commit_of_which_the_table_gave_the_rest_is_not_begun_anew() {
+    let log = [
+        Transaction::new(7, 50, 60, &["a", "b", "c"]),
+        Transaction::new(8, 60, 70, &["d"]),
+    ];
+    let messages: Vec<_> = log.iter().flat_map(Transaction::messages).collect();
+    let (mut history, mut delivered) = (Vec::new(), Vec::new());
+    let mut from_the_log = assembly(&history);
+    for message in &messages[..2] {
+        from_the_log.take(message.clone());
+    }
+    deliver(&mut from_the_log, &mut history, &mut delivered);
+    let mut progress = Progress::fold(&history).unwrap().unwrap();
+    assert_eq!((progress.commit, progress.ordinal), (50, 1));
+    // The slot is lost here, and the table read; the new slot is moved back to before the commit.
+    progress.read("8:8:".parse().unwrap(), None);
+    let mut anew = assembly(&[progress.whole().bytes]);
+    for message in messages {
+        anew.take(message);
+    }
+    deliver(&mut anew, &mut history, &mut delivered);
+    assert_eq!(delivered, ["a", "d"]);
+}
+
+#[test]
 fn t2_a_commit_that_ends_where_the_next_transaction_begins_hides_nothing() {
     // As of Postgres 17: the end of the first is the position of the first change of the second.
     let log = [
