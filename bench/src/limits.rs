@@ -2,6 +2,7 @@
 //! the journal writes; `sendfile` over loopback, which is the quickest way to hand out a file; and
 //! the client against a cluster that it plays itself.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+
+use crate::report::number;
 
 const FILE_BYTES: u64 = 64 << 20;
 const SMALL: usize = 4 << 10;
@@ -125,6 +128,17 @@ pub(crate) struct Machine {
     pub(crate) memory_gib: f64,
     pub(crate) kernel: String,
     pub(crate) file_system: String,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = number(self.memory_gib);
+        write!(
+            formatter,
+            "{}, {} cores, {memory} GiB, Linux {}, {}",
+            self.processor, self.cores, self.kernel, self.file_system
+        )
+    }
 }
 
 impl Machine {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-pub(crate) use page::number;
+pub(crate) use page::{Target, number, verdicts};
 
 use anyhow::Result;
 use serde::Serialize;

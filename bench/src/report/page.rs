@@ -5,6 +5,23 @@ use std::fmt::Write as _;
 use super::targets::judge;
 use super::{Better, Outcome, Report, Row};
 
+/// A target, what was measured for it if it was, and whether that meets it.
+pub(crate) type Target = (String, Option<(String, bool)>);
+
+/// The targets and how they were met, as a table.
+pub(crate) fn verdicts(targets: impl IntoIterator<Item = Target>) -> String {
+    let mut table = "| target | measured | verdict |\n|---|---|---|\n".to_owned();
+    for (target, measured) in targets {
+        let (measured, verdict) = match measured {
+            Some((measured, true)) => (measured, "met"),
+            Some((measured, false)) => (measured, "missed"),
+            None => ("–".to_owned(), "not measured"),
+        };
+        table.push_str(&format!("| {target} | {measured} | {verdict} |\n"));
+    }
+    table
+}
+
 /// A number with as many digits as it is worth.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
