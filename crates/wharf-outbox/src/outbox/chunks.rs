@@ -6,14 +6,9 @@
 use std::time::Duration;
 
 use super::error::{Doing, OutboxError};
-use super::maintain::{Confirmed, Maintained, micros};
+use super::maintain::{CHUNK_ROWS, CHUNKS_MAX, Confirmed, Maintained, micros};
 use super::table::TableName;
 use crate::dialect::{Dialect, Value, checked};
-
-/// The most rows of one statement, which is a transaction of its own.
-pub(super) const CHUNK_ROWS: i64 = 1_000;
-/// The most statements of one call.
-pub(super) const CHUNKS_MAX: usize = 100;
 
 /// Deletes what is confirmed and `old`, an expression with the age in microseconds as its value.
 pub(crate) async fn maintain<D: Dialect>(

@@ -12,6 +12,10 @@ use super::error::Doing;
 use super::{Outbox, OutboxError};
 use crate::dialect::Dialect;
 
+/// The most rows of one statement, which is a transaction of its own.
+pub(super) const CHUNK_ROWS: i64 = 1_000;
+/// The most statements of one call.
+pub(super) const CHUNKS_MAX: usize = 100;
 /// The longest time that is told from a longer one; every database can still subtract it.
 const KEEP_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 

@@ -5,6 +5,7 @@
 //! type, and nothing here commits or rolls back; rows are inserted and never updated; a row is removed
 //! only when a relay has confirmed it ([`Confirmed`]).
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) mod chunks;
 #[cfg(feature = "postgres")]
 mod emit;

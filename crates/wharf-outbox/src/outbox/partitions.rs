@@ -14,9 +14,8 @@ use std::time::Duration;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 
-use super::chunks::{CHUNK_ROWS, CHUNKS_MAX};
 use super::error::{Doing, OutboxError};
-use super::maintain::{Confirmed, Maintained, micros};
+use super::maintain::{CHUNK_ROWS, CHUNKS_MAX, Confirmed, Maintained, micros};
 use super::table::TableName;
 use crate::dialect::checked;
 
