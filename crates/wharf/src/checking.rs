@@ -54,6 +54,7 @@ impl Checking {
     }
 
     /// The outputs as they are published, if all can be stored now.
+    #[cfg(feature = "sql")]
     pub(crate) async fn check_in_now(
         &self,
         mut outputs: Vec<(TopicName, Message)>,
