@@ -308,7 +308,8 @@ impl Bus {
             let Target::Topic(topic) = outgoing.to.clone() else {
                 continue;
             };
-            let mut message = self.shared.checking.check_in(timed(outgoing, now)).await?;
+            let message = timed(outgoing, now, &self.shared.clock);
+            let mut message = self.shared.checking.check_in(message).await?;
             envelope::complete(&mut message, &self.shared.service, now, None);
             let span = self.shared.telemetry.publish(&topic, &mut message);
             let published = self.shared.transport.publish(&topic, message);
@@ -381,11 +382,11 @@ impl fmt::Debug for Bus {
 }
 
 /// The message with its times.
-pub(crate) fn timed(outgoing: Outgoing, now: Timestamp) -> Message {
+pub(crate) fn timed(outgoing: Outgoing, now: Timestamp, clock: &Clock) -> Message {
     let mut message = outgoing.message;
     let due = match outgoing.when {
         When::Now => None,
-        When::After(delay) => Some(now.after(delay)),
+        When::After(delay) => Some(clock.next().after(delay)),
         When::At(time) => Some(time),
     };
     if let Some(due) = due {
@@ -433,7 +434,7 @@ impl Shared {
                     None => continue,
                 },
             };
-            let mut message = timed(outgoing, now);
+            let mut message = timed(outgoing, now, &self.clock);
             if is_reply {
                 message.headers.push(header::REPLY_FOR, cause.id.clone());
             }

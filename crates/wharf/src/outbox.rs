@@ -343,7 +343,7 @@ impl Outbox {
             let Target::Topic(topic) = outgoing.to.clone() else {
                 continue;
             };
-            let mut message = bus::timed(outgoing, now);
+            let mut message = bus::timed(outgoing, now, &clock);
             let source: &str = match shared {
                 Some(shared) => &shared.service,
                 None => program(),
