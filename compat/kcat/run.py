@@ -126,19 +126,22 @@ class Member:
     """A kcat that reads in a group until it is told to stop; its lines are partition and offset."""
 
     def __init__(self, address, group, topic, *options):
-        self.out = tempfile.TemporaryFile("w+")
+        out = tempfile.NamedTemporaryFile("w")
+        # Opened anew: whoever reads must not move the place where the other one writes.
+        self.printed = open(out.name)
         arguments = [
             "kcat", "-b", address, "-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=10000",
             "-X", "heartbeat.interval.ms=300", *options, "-u", "-f", "%p %o\\n", "-G", group, topic,
         ]
         self.process = subprocess.Popen(
-            arguments, stdout=self.out, stderr=subprocess.PIPE, text=True, bufsize=1
+            arguments, stdout=out, stderr=subprocess.PIPE, text=True, bufsize=1
         )
 
     def read(self):
         """What it has read so far, in order."""
-        self.out.seek(0)
-        return [tuple(map(int, line.split())) for line in self.out.read().splitlines(True) if line[-1] == "\n"]
+        self.printed.seek(0)
+        lines = self.printed.read().splitlines(True)
+        return [tuple(map(int, line.split())) for line in lines if line[-1] == "\n"]
 
     def stop(self):
         self.process.terminate()
