@@ -10,6 +10,8 @@ use std::fmt;
 use crate::transport::Position;
 use crate::{GroupName, InvalidName, Message, Timestamp, TopicName, header};
 
+/// What the names of dead-letter topics begin with.
+pub const PREFIX: &str = "dlq.";
 /// The error text is cut to this many bytes.
 pub const ERROR_BYTES_MAX: usize = 16 << 10;
 
@@ -108,7 +110,7 @@ pub struct Failure {
 /// # Errors
 /// When that is longer than a topic name may be.
 pub fn topic(topic: &TopicName, group: &GroupName) -> Result<TopicName, InvalidName> {
-    TopicName::new(&format!("dlq.{topic}.{group}"))
+    TopicName::new(&format!("{PREFIX}{topic}.{group}"))
 }
 
 /// The dead letter of `message`, which `group` could not handle.

@@ -80,7 +80,12 @@ fn connect(address: String) -> Connect {
             let scheme = address.split_once(':').map_or("", |(scheme, _)| scheme);
             let publish: Arc<dyn Publish> = match scheme {
                 "kafka" => Arc::new(KafkaTransport::connect(&address).await?),
-                "amqp" | "amqps" => Arc::new(RabbitTransport::connect(&address).await?),
+                // A row waits in its database until there is a queue for it.
+                "amqp" | "amqps" => Arc::new(
+                    RabbitTransport::connect(&address)
+                        .await?
+                        .refusing_unrouted(),
+                ),
                 "nats" | "tls" => Arc::new(NatsTransport::connect(&address).await?),
                 _ => return Err(Error::Refused("there is no such transport".to_owned())),
             };

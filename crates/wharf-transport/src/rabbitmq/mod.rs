@@ -16,7 +16,8 @@ mod publisher;
 mod subscription;
 mod topology;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -28,7 +29,7 @@ use wharf_message::transport::{
     Capabilities, Capability, Deliveries, Error, Position, Publish, Subscribe, Subscription,
     Transport,
 };
-use wharf_message::{Message, Timestamp, TopicName};
+use wharf_message::{Message, Timestamp, TopicName, dead_letter};
 
 use self::delay::Delay;
 use self::link::{Link, answered};
@@ -52,6 +53,9 @@ pub struct RabbitTransport {
     declared: SharedDeclared,
     /// Said at the shutdown; each subscription listens until it has ended.
     shutdown: watch::Sender<bool>,
+    refuses_unrouted: bool,
+    /// The topics without a queue of which it was said that messages to them are dropped.
+    told: Arc<Mutex<HashSet<TopicName>>>,
 }
 
 impl RabbitTransport {
@@ -80,7 +84,28 @@ impl RabbitTransport {
             publisher,
             declared: SharedDeclared::default(),
             shutdown: watch::Sender::new(false),
+            refuses_unrouted: false,
+            told: Arc::default(),
         })
+    }
+
+    /// Publishing to a topic that no group has subscribed to yet fails with [`Error::Unavailable`]
+    /// instead of dropping the message: for whoever can wait, such as a relay. With the confirmation of
+    /// the broker it is known for each message.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), wharf_message::transport::Error> {
+    /// use wharf_transport::rabbitmq::RabbitTransport;
+    ///
+    /// let connected = RabbitTransport::connect("amqp://guest:guest@localhost/%2f").await?;
+    /// let transport = connected.refusing_unrouted();
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn refusing_unrouted(mut self) -> Self {
+        self.refuses_unrouted = true;
+        self
     }
 
     fn is_closed(&self) -> bool {
@@ -92,6 +117,10 @@ impl RabbitTransport {
 fn destination(topic: &TopicName, message: &Message, now: Timestamp) -> Result<Destination, Error> {
     Ok(match due(message, now)? {
         Some(due) => Destination::TopicLater(topic.clone(), Delay::exact(due.since(now))),
+        // Kept also while nobody looks at them, as those of a group's own.
+        None if topic.as_str().starts_with(dead_letter::PREFIX) => {
+            Destination::DeadLetters(topic.clone())
+        }
         None => Destination::Topic(topic.clone()),
     })
 }
@@ -130,12 +159,26 @@ impl Publish for RabbitTransport {
             Err(error) => return ready(Err(error)).boxed(),
         };
         let published = self.publisher.publish(destination, message);
-        let topic = topic.clone();
+        let (topic, told) = (topic.clone(), Arc::clone(&self.told));
+        let refuses = self.refuses_unrouted;
         async move {
-            if published.await? == Routed::No {
+            if published.await? == Routed::Yes {
+                return Ok(None);
+            }
+            if refuses {
+                let why = format!(
+                    "no group has subscribed to {topic} yet, and RabbitMQ keeps messages only in the queues of groups: start the consumers once"
+                );
+                return Err(Error::Unavailable(why));
+            }
+            let first = told
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(topic.clone());
+            if first {
                 tracing::warn!(
                     %topic,
-                    "a message was dropped because no group has subscribed to its topic yet; RabbitMQ keeps messages only in the queues of groups, so start the consumers once before the producers"
+                    "messages are dropped because no group has subscribed to their topic yet; RabbitMQ keeps messages only in the queues of groups, so start the consumers once before the producers"
                 );
             }
             Ok(None)

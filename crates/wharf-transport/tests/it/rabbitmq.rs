@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use harness::servers::{Protocol, rabbitmq};
-use wharf_message::transport::{Error, Subscription, Transport};
+use wharf_message::transport::{Error, Publish as _, Subscription, Transport};
 use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::rabbitmq::RabbitTransport;
 
@@ -52,6 +52,38 @@ fn names(topic: &str, group: &str) -> (TopicName, GroupName) {
 async fn it_passes_the_conformance_suite() {
     let server = server();
     suite(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_can_wait_is_told_that_a_topic_has_no_queue_yet_and_dead_letters_have_one() {
+    let server = server();
+    let address = uri(&server.address());
+    let refusing = connected(|| RabbitTransport::connect(&address)).await;
+    let refusing = refusing.refusing_unrouted();
+    let (topic, group) = names("parcels.v1", "drivers");
+    let refused = refusing.publish(&topic, Message::new("early")).await;
+    let said = refused.unwrap_err();
+    assert!(matches!(said, Error::Unavailable(_)), "{said:?}");
+    assert!(said.to_string().contains("parcels.v1"), "{said}");
+    let letters = TopicName::new("dlq.parcels.v1.relay").unwrap();
+    refusing.create_topic(&letters, 1).await.unwrap();
+    let letter = refusing.publish(&letters, Message::new("letter")).await;
+    letter.unwrap();
+    let client = server.client().await;
+    let dropped = client.publish(&topic, Message::new("dropped")).await;
+    dropped.unwrap();
+    let mut deliveries = client
+        .subscribe(Subscription::group(group, vec![topic.clone()]))
+        .await
+        .unwrap();
+    let kept = refusing.publish(&topic, Message::new("kept")).await;
+    kept.unwrap();
+    let delivered = deliveries.next(9).await.unwrap();
+    let payloads: Vec<_> = delivered
+        .iter()
+        .map(|it| it.message.payload.as_deref().unwrap())
+        .collect();
+    assert_eq!(payloads, [b"kept"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
