@@ -22,7 +22,7 @@ mod time;
 mod trouble;
 
 #[cfg(feature = "postgres")]
-pub(crate) use backend::{Page, Reader};
+pub(crate) use backend::Reader;
 pub(crate) use name::table_name;
 pub use settings::Settings;
 pub use wharf_outbox::TableName;

@@ -20,10 +20,10 @@ use super::control::{Control, Moment, Slot};
 use super::outgoing::Outgoing;
 use super::progress::{Phase, Progress};
 use super::session::{Failed, Session};
-use super::{KEEP_ALIVE, PostgresLog, lag_of};
+use super::{PostgresLog, lag_of};
+use crate::polling::Reader as _;
 use crate::polling::pace::Pace;
 use crate::polling::postgres::PostgresReader;
-use crate::polling::{Page, Reader as _};
 use crate::{Batch, Row, Trouble};
 
 /// How long to wait at most when there was nothing to read.
@@ -123,7 +123,8 @@ impl CatchUp<'_> {
     async fn read(&mut self, pace: &mut Pace) -> Result<u64, Trouble> {
         let mut count = 0;
         loop {
-            let page = self.page(pace.rows()).await?;
+            let reading = self.reader.read(pace.rows());
+            let page = self.control.wait_for(reading).await??;
             pace.read(page.rows.len(), page.bytes);
             let whole = self.progress.partial.is_some();
             let rows = self.take(page.rows);
@@ -135,17 +136,6 @@ impl CatchUp<'_> {
             }
             if !page.more {
                 return Ok(count);
-            }
-        }
-    }
-
-    /// The next page; the database hears something while it is made.
-    async fn page(&mut self, rows_max: u32) -> Result<Page, Trouble> {
-        let mut reading = std::pin::pin!(self.reader.read(rows_max));
-        loop {
-            tokio::select! {
-                page = &mut reading => return page,
-                () = sleep(KEEP_ALIVE) => self.control.ping().await?,
             }
         }
     }

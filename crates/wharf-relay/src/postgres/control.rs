@@ -23,6 +23,8 @@ const LEAVING: Duration = Duration::from_secs(1);
 const LEAVING_STEP: Duration = Duration::from_millis(20);
 /// From when on a transaction is a long one.
 const LONG: &str = "10 seconds";
+/// How often the database hears something while something else is waited for.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// The first half of the key of the lock: `WHRF`.
 const LOCK: i32 = 0x5748_5246;
 
@@ -169,6 +171,23 @@ impl Control {
                 return Err(Trouble::standby(Code::OUTBOX_TAKEN, what));
             }
             sleep(LEAVING_STEP).await;
+        }
+    }
+
+    /// Waits, and says a word now and then.
+    ///
+    /// # Errors
+    /// The database does not hear it.
+    pub(crate) async fn wait_for<T>(
+        &mut self,
+        awaited: impl Future<Output = T>,
+    ) -> Result<T, Trouble> {
+        let mut awaited = std::pin::pin!(awaited);
+        loop {
+            tokio::select! {
+                done = &mut awaited => return Ok(done),
+                () = sleep(KEEP_ALIVE) => self.ping().await?,
+            }
         }
     }
 

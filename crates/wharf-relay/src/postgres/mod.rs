@@ -63,8 +63,6 @@ use crate::{Feed, Lag, Source, Trouble};
 /// How long to wait for somebody who is about to leave a slot.
 const LEAVING: Duration = Duration::from_secs(2);
 const LEAVING_STEP: Duration = Duration::from_millis(20);
-/// How often the database hears something while the target is waited for.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 impl Source for PostgresLog {
     fn describe(&self) -> String {
@@ -395,10 +393,8 @@ impl PostgresLog {
             if outgoing.is_idle() {
                 return Ok(());
             }
-            tokio::select! {
-                confirmed = outgoing.confirmed() => confirmed.map_err(outgoing::closed)?,
-                () = sleep(KEEP_ALIVE) => control.ping().await?,
-            }
+            let confirmed = control.wait_for(outgoing.confirmed()).await?;
+            confirmed.map_err(outgoing::closed)?;
         }
     }
 
@@ -413,15 +409,9 @@ impl PostgresLog {
             ));
         }
         let creation = self.creation();
-        let mut making = std::pin::pin!(session.query(&creation));
-        loop {
-            tokio::select! {
-                made = &mut making => {
-                    return made.map(drop).map_err(|failed| control.names.failed(&failed));
-                }
-                () = sleep(KEEP_ALIVE) => control.ping().await?,
-            }
-        }
+        let made = control.wait_for(session.query(&creation)).await?;
+        made.map(drop)
+            .map_err(|failed| control.names.failed(&failed))
     }
 
     /// Begins the stream; says how long the server waits for a word, by half.

@@ -6,10 +6,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant};
 use wharf_message::Code;
 
-use super::KEEP_ALIVE;
 use super::control::Control;
 use super::progress::Progress;
 use crate::{Batch, Feed, FeedClosed, Trouble};
@@ -79,13 +78,8 @@ impl Outgoing {
         confirm: u64,
         control: &mut Control,
     ) -> Result<(), Trouble> {
-        let mut sending = std::pin::pin!(self.send(batch, confirm));
-        loop {
-            tokio::select! {
-                sent = &mut sending => return sent.map_err(closed),
-                () = sleep(KEEP_ALIVE) => control.ping().await?,
-            }
-        }
+        let sent = control.wait_for(self.send(batch, confirm)).await?;
+        sent.map_err(closed)
     }
 
     /// Waits until more is durable.
