@@ -16,8 +16,9 @@ use bytes::Bytes;
 use crate::Checkpoint;
 use crate::polling::postgres::Batch;
 
-/// The first byte of every checkpoint.
-const VERSION: u8 = 1;
+/// The first byte of every checkpoint. The first version kept another place while the table was read.
+const VERSION: u8 = 2;
+const FIRST_VERSION: u8 = 1;
 
 /// A snapshot of transactions, as Postgres writes it: `xmin:xmax:running,…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,16 +272,16 @@ impl Progress {
     /// Takes a checkpoint that was made after this progress.
     pub(crate) fn apply(progress: &mut Option<Self>, checkpoint: &[u8]) -> Result<(), Damaged> {
         let mut reader = Reader(checkpoint);
-        if reader.byte()? != VERSION {
-            return Err(Damaged);
-        }
-        match (reader.byte()?, &mut *progress) {
-            (b'W', _) => *progress = Some(Self::read_whole(&mut reader)?),
-            (b'L', Some(progress)) => {
+        let version = reader.byte()?;
+        match (version, reader.byte()?, &mut *progress) {
+            (FIRST_VERSION | VERSION, b'W', _) => {
+                *progress = Some(Self::read_whole(&mut reader, version)?);
+            }
+            (FIRST_VERSION | VERSION, b'L', Some(progress)) => {
                 progress.read_log(&mut reader)?;
                 progress.delivered.extend(reader.ascending()?);
             }
-            (b'T', Some(progress)) => {
+            (VERSION, b'T', Some(progress)) => {
                 let (seen, batch) = read_table(&mut reader)?;
                 progress.read(seen, batch);
             }
@@ -292,7 +293,7 @@ impl Progress {
         }
     }
 
-    fn read_whole(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
+    fn read_whole(reader: &mut Reader<'_>, version: u8) -> Result<Self, Damaged> {
         let phase = match reader.byte()? {
             b'N' => Phase::New,
             b'T' => Phase::Table,
@@ -306,8 +307,16 @@ impl Progress {
             ..Self::new(system, timeline)
         };
         progress.read_log(reader)?;
-        (progress.seen, progress.batch) = read_table(reader)?;
+        if version == FIRST_VERSION {
+            progress.seen = reader.snapshot()?;
+        } else {
+            (progress.seen, progress.batch) = read_table(reader)?;
+        }
         progress.delivered = reader.ascending()?.into_iter().collect();
+        if version == FIRST_VERSION && reader.flag()? {
+            // In the middle of the table, by an order that is none any more.
+            return Err(Damaged);
+        }
         Ok(progress)
     }
 
@@ -519,6 +528,25 @@ mod tests {
         assert_eq!(progress.delivered, [25].into());
         let has: Vec<_> = (21..27).filter(|&xid| progress.has(xid)).collect();
         assert_eq!(has, [21, 22, 25]);
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_read_but_for_a_place_in_the_table() {
+        let log = [1, b'W', b'L', 9, 1, 5, 2, 4, 3, 0];
+        let transactions = [3, 6, 1, 4, 1, 7];
+        let written = |after: u8| Bytes::from([&log[..], &transactions, &[after]].concat());
+        let expected = Progress {
+            phase: Phase::Log,
+            commit: 5,
+            ordinal: 2,
+            newest: 4,
+            confirm: 3,
+            seen: "3:6:4".parse().unwrap(),
+            delivered: [7].into(),
+            ..Progress::new(9, 1)
+        };
+        assert_eq!(Progress::fold(&[written(0)]), Ok(Some(expected)));
+        assert_eq!(Progress::fold(&[written(1)]), Err(Damaged));
     }
 
     #[test]
