@@ -14,7 +14,9 @@ mod input;
 mod journal;
 mod pgoutput;
 mod planted;
+mod registry;
 mod requests;
+mod schemas;
 mod segments;
 mod snapshots;
 #[expect(dead_code, reason = "the protocol's tests need more of it")]
@@ -80,6 +82,18 @@ pub static TARGETS: &[Target] = &[
         about: "a message of the log of Postgres, and what is written of it again",
         run: pgoutput::run,
         seeds: pgoutput::seeds,
+    },
+    Target {
+        name: "schemas",
+        about: "two schemas of one kind, compared and used on a payload",
+        run: schemas::run,
+        seeds: schemas::seeds,
+    },
+    Target {
+        name: "registry",
+        about: "a topic of schemas that anybody may have written, and changes on it",
+        run: registry::run,
+        seeds: registry::seeds,
     },
     Target {
         name: "planted",
