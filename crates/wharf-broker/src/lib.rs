@@ -23,6 +23,7 @@ mod recompress;
 mod record_checks;
 pub mod records;
 mod runtime;
+mod schemas;
 mod sync;
 mod time_index;
 mod topics;
@@ -44,13 +45,17 @@ pub use producers::ProducerIdentity;
 pub use quotas::{QuotaEntity, QuotaEntry, QuotaKey, QuotaName};
 pub use recompress::StoredCodec;
 pub use runtime::Runtime;
+pub use schemas::{
+    SchemaAction, SchemaCheck, SchemaCounts, SchemaDepth, SchemaRefusal, SchemaRules,
+    SubjectStrategy,
+};
 pub use topics::{CreateTopic, RetentionPolicy, Topic, TopicRef};
 pub use transactions::{
     InitTransactions, ListedTransaction, Protocol, TransactionCounts, TransactionDescription,
     TransactionState, TransactionalProducer, WriteMarker,
 };
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -178,6 +183,7 @@ pub(crate) struct Shared {
     pub(crate) groups: group::Groups,
     pub(crate) transactions: transactions::Transactions,
     pub(crate) timers: ledger::Timers,
+    pub(crate) schemas: OnceLock<Arc<dyn SchemaCheck>>,
     pub(crate) incarnation: Uuid,
 }
 
@@ -230,6 +236,7 @@ impl Broker {
             groups,
             transactions,
             timers,
+            schemas: OnceLock::new(),
             incarnation,
         };
         Ok(Self {

@@ -14,7 +14,7 @@ use crate::error::RECORD_ERRORS_MAX;
 use crate::transactions::Participation;
 use crate::{
     Broker, Context, Error, ErrorKind, ProducerIdentity, Protocol, Shared, Topic, TopicRef, commit,
-    record_checks,
+    record_checks, schemas,
 };
 
 /// Records for one partition.
@@ -208,6 +208,7 @@ pub(crate) fn check(
         );
     };
     let header = check_batch(&topic, &batch, now)?;
+    schemas::check(shared.schemas.get(), cx, &topic, &header, &batch)?;
     let config = &topic.config;
     let (header, batch) = match config.codec {
         None => (header, batch),

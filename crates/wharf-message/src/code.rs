@@ -2,7 +2,7 @@
 //!
 //! A number is never reused. Every code has a page `docs/errors/WHARF-nnnn.md`; a test compares.
 //! 1xxx node and configuration, 2xxx log and disk, 3xxx broker, 4xxx command line,
-//! 5xxx library (51xx inbox, 520x policies, 521x claim checks).
+//! 5xxx library (51xx inbox, 520x policies, 521x claim checks), 6xxx schemas and their registry.
 
 use std::fmt;
 
@@ -76,6 +76,13 @@ codes! {
     OUTBOX_TARGET_UNAVAILABLE = 5310, "The target of an outbox takes no messages";
     OUTBOX_LOG_RETAINED = 5311, "The database keeps much of its log for an outbox";
     OUTBOX_HELD_BACK = 5312, "An open transaction holds the outbox back";
+    REGISTRY_UNAVAILABLE = 6001, "The schema registry cannot use its topic";
+    SCHEMA_CONTRACT_BROKEN = 6010, "A record breaks the contract of its topic";
+    SCHEMA_INVALID = 6011, "No schema can be made of an event";
+    SCHEMA_REFUSED = 6012, "The schema registry refused what a service asked";
+    SCHEMA_REGISTRY_UNREACHABLE = 6013, "The schema registry does not answer a service";
+    SCHEMA_UNREADABLE = 6014, "An event cannot be written or read with its schema";
+    SCHEMA_RETAINED = 6015, "A service's code cannot read what is retained in its topics";
 }
 
 impl Code {

@@ -19,6 +19,8 @@ pub(super) enum Check {
     Word(&'static [&'static str]),
     /// A comma-separated list of these words, not empty.
     Words(&'static [&'static str]),
+    /// The name of a class, with or without its package, whose last part is one of these.
+    Class(&'static [&'static str]),
     /// A comma-separated list of anything.
     List,
 }
@@ -30,7 +32,7 @@ impl Check {
             Self::Boolean => kind::BOOLEAN,
             Self::Whole(kind, _, _) => kind,
             Self::Double(_, _) => kind::DOUBLE,
-            Self::Word(_) => kind::STRING,
+            Self::Word(_) | Self::Class(_) => kind::STRING,
             Self::Words(_) | Self::List => kind::LIST,
         }
     }
@@ -49,6 +51,13 @@ pub(super) struct Definition {
 
 const LONG_MAX: i64 = i64::MAX;
 const INT_MAX: i64 = i32::MAX as i64;
+
+/// Confluent's names for how the subject of a record is found.
+const STRATEGIES: &[&str] = &[
+    "TopicNameStrategy",
+    "RecordNameStrategy",
+    "TopicRecordNameStrategy",
+];
 
 const fn long(min: i64, max: i64) -> Check {
     Check::Whole(kind::LONG, min, max)
@@ -83,6 +92,16 @@ definitions! {
         "How batches are stored: producer keeps what the producer sent, byte for byte; a batch in another codec than the one named here is compressed anew before it is written, which costs the node time.";
     "compression.zstd.level", "compression.zstd.level", "3", int(-131_072, 22),
         "The level for batches that are compressed anew with zstd.";
+    "confluent.key.schema.validation", "confluent.key.schema.validation", "false", Check::Boolean,
+        "Whether keys must name a schema that belongs to their subject, as values must under wharf.schema.validation; alone, it refuses records that do not.";
+    "confluent.key.subject.name.strategy", "confluent.key.subject.name.strategy",
+        "io.confluent.kafka.serializers.subject.TopicNameStrategy", Check::Class(STRATEGIES),
+        "The subject that the schema of a key must belong to: of TopicNameStrategy the topic's name and -key, of RecordNameStrategy the full name of the record's type, of TopicRecordNameStrategy the topic's name, a hyphen and that name. The package of the class does not matter.";
+    "confluent.value.schema.validation", "confluent.value.schema.validation", "false", Check::Boolean,
+        "The same as wharf.schema.validation=reject, unless that says warn.";
+    "confluent.value.subject.name.strategy", "confluent.value.subject.name.strategy",
+        "io.confluent.kafka.serializers.subject.TopicNameStrategy", Check::Class(STRATEGIES),
+        "The subject that the schema of a value must belong to: of TopicNameStrategy the topic's name and -value, otherwise as for keys.";
     "delete.retention.ms", "log.cleaner.delete.retention.ms", "86400000", long(0, LONG_MAX),
         "How long tombstones (and the markers of transactions) of a compacted topic are kept after they were first compacted.";
     "file.delete.delay.ms", "log.segment.delete.delay.ms", "60000", long(0, LONG_MAX),
@@ -130,6 +149,12 @@ definitions! {
         "The age at which a partition starts a new segment file.";
     "unclean.leader.election.enable", "unclean.leader.election.enable", "false", Check::Boolean,
         "Accepted without effect: there is one copy and no election.";
+    "wharf.schema.validation", "wharf.schema.validation", "off",
+        Check::Word(&["off", "warn", "reject"]),
+        "What happens to records whose value does not name a schema that exists in the node's registry and belongs to its subject: nothing, a line in the log and a count, or a refusal as INVALID_RECORD. Null values pass. It needs a registry in the node.";
+    "wharf.schema.validation.depth", "wharf.schema.validation.depth", "id",
+        Check::Word(&["id", "payload"]),
+        "How far a record is looked into under validation: payload also reads its bytes with the schema that it names, which costs the node time.";
     "wharf.sync.before.ack", "wharf.sync.before.ack", "true", Check::Boolean,
         "Whether a produce request is answered after its data is synced to disk. With false it is answered after the write, and a power failure may lose acknowledged records.";
 }

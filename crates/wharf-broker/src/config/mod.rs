@@ -51,6 +51,8 @@ pub struct TopicConfig {
     pub codec: Option<crate::StoredCodec>,
     /// `wharf.sync.before.ack`: false answers produce requests before the sync.
     pub sync_before_ack: bool,
+    /// `wharf.schema.validation` and its neighbours; `None` where nothing is asked.
+    pub schemas: Option<crate::SchemaRules>,
 }
 
 /// Where a setting's value comes from.
@@ -182,6 +184,7 @@ impl Broker {
             let defaults = &self.shared.topics.defaults;
             let overrides = values::change(defaults, &current.config.overrides, &changes, replace)?;
             let config = TopicConfig::new(defaults, &overrides)?;
+            self.may_ask_for_schemas(Some(&current.config), &config)?;
             Ok(crate::topics::Alteration::Config(config))
         })
         .await

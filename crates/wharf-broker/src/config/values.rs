@@ -11,7 +11,9 @@ use wharf_log::{Clock, Compaction, Retention};
 
 use super::definitions::{Check, DEFINITIONS, Definition, find};
 use super::{ConfigChange, ConfigOperation, TopicConfig};
-use crate::{Error, ErrorKind, StoredCodec};
+use crate::{
+    Error, ErrorKind, SchemaAction, SchemaDepth, SchemaRules, StoredCodec, SubjectStrategy,
+};
 
 /// The node's defaults of topic settings, by topic setting name.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +81,10 @@ fn checked(definition: &Definition, value: &str) -> Result<String, Error> {
             }
             Ok(items.join(","))
         }
+        Check::Class(names) => match names.contains(&class(value)) {
+            true => Ok(value.to_owned()),
+            false => refuse(&format!("a class named {}", names.join(", "))),
+        },
         Check::List => Ok(items(value).join(",")),
     }
 }
@@ -177,6 +183,7 @@ impl TopicConfig {
             compact,
             codec: codec(text("compression.type"), number),
             sync_before_ack: text("wharf.sync.before.ack") == "true",
+            schemas: schemas(text),
             overrides: BTreeMap::new(),
         };
         Ok(Self {
@@ -184,6 +191,38 @@ impl TopicConfig {
             ..config
         })
     }
+}
+
+/// What is asked of the schemas of keys and values. Confluent's names alone refuse, as at its broker.
+fn schemas<'a>(text: impl Fn(&'static str) -> &'a str) -> Option<SchemaRules> {
+    let key = text("confluent.key.schema.validation") == "true";
+    let value = text("confluent.value.schema.validation") == "true";
+    let (action, value) = match text("wharf.schema.validation") {
+        "warn" => (SchemaAction::Warn, true),
+        "reject" => (SchemaAction::Reject, true),
+        _ if key || value => (SchemaAction::Reject, value),
+        _ => return None,
+    };
+    let strategy = |name| match class(text(name)) {
+        "RecordNameStrategy" => SubjectStrategy::Record,
+        "TopicRecordNameStrategy" => SubjectStrategy::TopicRecord,
+        _ => SubjectStrategy::Topic,
+    };
+    Some(SchemaRules {
+        action,
+        depth: match text("wharf.schema.validation.depth") {
+            "payload" => SchemaDepth::Payload,
+            _ => SchemaDepth::Id,
+        },
+        key: key.then(|| strategy("confluent.key.subject.name.strategy")),
+        value: value.then(|| strategy("confluent.value.subject.name.strategy")),
+    })
+}
+
+/// The class without its package.
+fn class(name: &str) -> &str {
+    name.rsplit_once('.')
+        .map_or(name, |(_package, class)| class)
 }
 
 /// The codec that a topic's batches are stored in, by Kafka's names; `number` gives the levels.

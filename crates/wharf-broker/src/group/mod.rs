@@ -17,6 +17,7 @@ mod migrate;
 mod offsets;
 mod pending;
 mod protocol;
+mod readers;
 mod record;
 mod recover;
 mod settings;
@@ -28,6 +29,7 @@ mod transactional;
 pub(crate) use consumer::ASSIGNORS;
 pub(crate) use keys::GROUP_NAME_BYTES_MAX as NAME_BYTES_MAX;
 pub use protocol::MigrationPolicy;
+pub use readers::{ReaderOffset, TopicReader};
 pub(crate) use shell::Groups;
 
 use std::collections::BTreeMap;

@@ -14,16 +14,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use wharf_log::{
-    Append, Clock, CommitError, Condition, PartitionId, ReadError, StateChange, Unit, batch,
-};
+use wharf_log::{Append, CommitError, Condition, PartitionId, ReadError, StateChange, Unit, batch};
 use wharf_message::Timestamp;
 use wharf_message::ledger::{
     Commit, Committed, Due, Entry, Error as LedgerError, Ledger, Owner, Partition, Record,
     TopicSpec,
 };
 
-use crate::{Broker, Context, CreateTopic, Error, ErrorKind, Shared, TopicRef, codec, commit};
+use crate::{
+    Broker, Context, CreateTopic, Error, ErrorKind, Shared, Topic, TopicRef, codec, commit, schemas,
+};
 pub(crate) use timers::Timers;
 
 /// The most one commit may append, in bytes: keeps a batch far below what its format can hold. The
@@ -54,7 +54,7 @@ struct Plan {
 #[derive(Debug)]
 struct PlannedBatch {
     partition: PartitionId,
-    clock: Clock,
+    topic: Arc<Topic>,
     records: Vec<batch::Record>,
 }
 
@@ -62,12 +62,12 @@ impl PlannedBatch {
     fn append(self) -> Append {
         let Self {
             partition,
-            clock,
+            topic,
             records,
         } = self;
         Append {
             partition,
-            clock,
+            clock: topic.config.clock,
             batch: batch::build(&records, None),
         }
     }
@@ -88,10 +88,10 @@ impl EmbeddedLedger {
         &self.broker.shared
     }
 
-    fn resolve(&self, partition: &Partition) -> Result<(PartitionId, Clock), LedgerError> {
+    fn resolve(&self, partition: &Partition) -> Result<(PartitionId, Arc<Topic>), LedgerError> {
         let topic = TopicRef::Name(partition.topic.as_str().to_owned());
         match self.shared().topics.partition(&topic, partition.index) {
-            Ok((topic, id)) => Ok((id, topic.config.clock)),
+            Ok((topic, id)) => Ok((id, topic)),
             Err(_missing) => Err(LedgerError::UnknownPartition(partition.clone())),
         }
     }
@@ -210,6 +210,11 @@ impl EmbeddedLedger {
         }
         if plan.bytes > COMMIT_BYTES_MAX {
             return Err(LedgerError::TooLarge { bytes: plan.bytes });
+        }
+        for batch in &plan.batches {
+            let registry = self.shared().schemas.get();
+            schemas::check_each(registry, &self.cx, &batch.topic, &batch.records)
+                .map_err(|error| refused(&error))?;
         }
         for progress in commit.progress {
             unit.state.push(StateChange {
@@ -340,7 +345,7 @@ impl EmbeddedLedger {
 }
 
 impl Plan {
-    fn add(&mut self, (partition, clock): (PartitionId, Clock), record: Record) {
+    fn add(&mut self, (partition, topic): (PartitionId, Arc<Topic>), record: Record) {
         let Record {
             timestamp,
             key,
@@ -357,7 +362,7 @@ impl Plan {
         if at == count {
             self.batches.push(PlannedBatch {
                 partition,
-                clock,
+                topic,
                 records: Vec::new(),
             });
         }
@@ -395,9 +400,9 @@ fn entry(record: batch::Record) -> Entry {
 /// A refusal that repeating does not change.
 fn refused(error: &Error) -> LedgerError {
     match error.kind {
-        ErrorKind::KafkaStorageError | ErrorKind::NotLeaderOrFollower => {
-            LedgerError::Unavailable(error.message.clone())
-        }
+        ErrorKind::KafkaStorageError
+        | ErrorKind::NotLeaderOrFollower
+        | ErrorKind::NotEnoughReplicas => LedgerError::Unavailable(error.message.clone()),
         _ => LedgerError::Refused(error.message.clone()),
     }
 }

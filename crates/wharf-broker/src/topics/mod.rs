@@ -271,6 +271,7 @@ impl Broker {
             options, topics, ..
         } = &*self.shared;
         let checked = request::check(cx, options, &topics.defaults, &topic)?;
+        self.may_ask_for_schemas(None, &checked.config)?;
         let name = checked.name.clone();
         self.check_free(&name)?;
         let planned = Topic {

@@ -277,3 +277,25 @@ fn a_commit_may_ask_for_a_shorter_retention() {
     world.advance(DAY * 2);
     assert_eq!(all_committed(&world, "g"), [("orders".to_owned(), 1, 6)]);
 }
+
+#[test]
+fn a_topics_readers_are_who_committed_for_it_and_who_subscribes_to_it() {
+    let world = World::new();
+    let orders = TopicRef::Name("orders".to_owned());
+    world.topic("orders", 2, &[]);
+    world.topic("other", 1, &[]);
+    let both = vec![offset("orders", 1, 7), offset("orders", 0, 3)];
+    commit(&world, &simple("past"), both).unwrap();
+    commit(&world, &simple("elsewhere"), vec![offset("other", 0, 1)]).unwrap();
+    one_member(&world);
+    let readers = world.broker.readers(&client(), &orders).unwrap();
+    let names: Vec<_> = readers.iter().map(|reader| reader.group.as_str()).collect();
+    assert_eq!(names, ["g", "past"]);
+    assert_eq!((readers[0].members.len(), readers[0].offsets.len()), (1, 0));
+    let offsets = readers[1].offsets.iter();
+    let offsets: Vec<_> = offsets.map(|at| (at.partition, at.offset)).collect();
+    assert_eq!(offsets, [(0, 3), (1, 7)]);
+    assert_eq!(readers[1].members, []);
+    let missing = TopicRef::Name("missing".to_owned());
+    assert!(world.broker.readers(&client(), &missing).is_err());
+}

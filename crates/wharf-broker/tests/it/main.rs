@@ -18,6 +18,7 @@ mod model;
 mod producing;
 mod quotas;
 mod retention;
+mod schemas;
 mod sessions;
 mod settings;
 mod support;

@@ -42,7 +42,8 @@ pub(super) static CARD: Card = Card {
             connection. `acks=1` is synced like `acks=all`. From version 12 on a transactional batch \
             adds its partition to the transaction (KIP-890). Single records are looked \
             at where a setting asks for it (`cleanup.policy=compact`, \
-            `message.timestamp.before.max.ms`), and of those that are refused at most 1,000 are named; \
+            `message.timestamp.before.max.ms`, `wharf.schema.validation` and Confluent's names for it), \
+            and of those that are refused at most 1,000 are named; \
             what else Kafka would refuse inside a batch, an LZ4 frame with dependent blocks say, is \
             kept as it came.",
 };

@@ -13,6 +13,7 @@ mod offset_keys;
 mod produce_fetch;
 mod quota_keys;
 mod records;
+mod schema_validation;
 mod support;
 mod topic_keys;
 mod transaction_keys;

@@ -34,7 +34,7 @@ pub struct Extent {
 /// let (history, mut read) = (transport.history()?, Vec::new());
 /// for topic in history.topics().await? {
 ///     for extent in history.extents(&topic).await?.unwrap_or_default() {
-///         history.read(&topic, extent, &mut |message| read.push(message.payload.clone())).await?;
+///         history.read(&topic, extent, &mut |_offset, message| read.push(message.payload.clone())).await?;
 ///     }
 /// }
 /// assert_eq!(read, [Some("one".into())]);
@@ -59,7 +59,7 @@ pub trait TopicHistory: Send + Sync {
         topic: &'a TopicName,
     ) -> BoxFuture<'a, Result<Option<Vec<Extent>>, Error>>;
 
-    /// Calls `each` with every message of the extent that is still there, whatever becomes of the
+    /// Calls `each` with the offset and the message, for every one of the extent that is still there (an offset of -1 is none: the message waits for its time), whatever becomes of the
     /// transaction it is part of. What retention removed before it was read is passed by.
     ///
     /// # Errors
@@ -68,6 +68,6 @@ pub trait TopicHistory: Send + Sync {
         &'a self,
         topic: &'a TopicName,
         extent: Extent,
-        each: &'a mut (dyn FnMut(&Message) + Send),
+        each: &'a mut (dyn FnMut(i64, &Message) + Send),
     ) -> BoxFuture<'a, Result<(), Error>>;
 }

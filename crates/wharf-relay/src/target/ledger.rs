@@ -54,6 +54,13 @@ pub trait Topics: Send + Sync {
         &'a self,
         topic: &'a TopicName,
     ) -> BoxFuture<'a, Result<TopicForm, Trouble>>;
+
+    /// Why the topic would refuse this message for good, if it would: it breaks the topic's contract.
+    /// Such a row is set aside, so that it does not keep those behind it.
+    fn refusal(&self, topic: &TopicName, message: &Message) -> Option<String> {
+        let _no_contract = (topic, message);
+        None
+    }
 }
 
 /// What has to be known of a topic to write to it.
@@ -318,6 +325,8 @@ impl Worker {
         } else if partition.is_some_and(|asked| !(0..count).contains(&asked)) {
             let asked = partition.unwrap_or_default();
             format!("{topic} has no partition {asked}; it has {count}")
+        } else if let Some(why) = self.topics.refusal(&topic, &message) {
+            why
         } else {
             let index = partition.unwrap_or_else(|| self.partition(&message, form.partitions));
             let topic = form.name;

@@ -62,6 +62,11 @@ impl Topics for Created {
     ) -> BoxFuture<'a, Result<TopicForm, Trouble>> {
         self.create(name(&format!("scheduled.{topic}"))).boxed()
     }
+
+    fn refusal(&self, topic: &TopicName, message: &Message) -> Option<String> {
+        let is_broken = message.headers.contains("breaks-the-contract");
+        is_broken.then(|| format!("it breaks the contract of {topic}"))
+    }
 }
 
 /// How a commit ends.
@@ -347,13 +352,17 @@ async fn what_a_topic_does_not_take_is_set_aside_with_its_checkpoint() {
     huge.message = Message::new(vec![b'x'; 90_000]).with_header("id", "2");
     let mut elsewhere = routed("a", 3);
     elsewhere.partition = Some(PARTITIONS);
+    let mut broken = routed("a", 9);
+    broken.message = Message::new("9")
+        .with_header("id", "3")
+        .with_header("breaks-the-contract", "yes");
     let placed = Routed {
         partition: Some(1),
         ..routed("a", 4)
     };
-    let messages = vec![large, huge, elsewhere, placed];
-    let delivered = opened.sink.deliver(messages, checkpoint(4, 4, true)).await;
-    assert_eq!(delivered, Ok(Delivered { set_aside: 3 }));
+    let messages = vec![large, huge, elsewhere, broken, placed];
+    let delivered = opened.sink.deliver(messages, checkpoint(5, 5, true)).await;
+    assert_eq!(delivered, Ok(Delivered { set_aside: 4 }));
     assert_eq!(numbers(&ledger, "a", 1), [4]);
     let mut letters = Vec::new();
     for index in 0..PARTITIONS {
@@ -377,7 +386,11 @@ async fn what_a_topic_does_not_take_is_set_aside_with_its_checkpoint() {
         .iter()
         .map(|(id, kept, _)| (id.as_str(), *kept))
         .collect();
-    assert_eq!(texts, [("", 1), ("1", MESSAGE_BYTES_MAX + 1), ("2", 0)]);
+    assert_eq!(
+        texts,
+        [("", 1), ("1", MESSAGE_BYTES_MAX + 1), ("2", 0), ("3", 1)]
+    );
+    assert!(told[3].2.contains("breaks the contract of a"), "{told:?}");
     assert!(told[0].2.contains("no partition 3"), "{told:?}");
     assert!(told[1].2.contains("max.message.bytes"), "{told:?}");
     assert!(

@@ -54,7 +54,7 @@ impl TopicHistory for EmbeddedTransport {
         &'a self,
         topic: &'a TopicName,
         extent: Extent,
-        each: &'a mut (dyn FnMut(&Message) + Send),
+        each: &'a mut (dyn FnMut(i64, &Message) + Send),
     ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.read_extent(topic, extent, each))
     }
@@ -83,7 +83,7 @@ impl EmbeddedTransport {
         &self,
         topic: &TopicName,
         extent: Extent,
-        each: &mut (dyn FnMut(&Message) + Send),
+        each: &mut (dyn FnMut(i64, &Message) + Send),
     ) -> Result<(), Error> {
         let mut next = extent.first;
         while next < extent.end {
@@ -155,7 +155,7 @@ impl EmbeddedTransport {
         &self,
         found: &mut FetchedPartition,
         mut next: i64,
-        each: &mut (dyn FnMut(&Message) + Send),
+        each: &mut (dyn FnMut(i64, &Message) + Send),
     ) -> Result<i64, Error> {
         let Some(mut stretch) = found.stretch.take() else {
             return Ok(next);
@@ -182,7 +182,7 @@ impl EmbeddedTransport {
 /// Hands on every record of neighbouring batches; returns where the next batch begins.
 fn read_batches(
     mut neighbours: Bytes,
-    each: &mut (dyn FnMut(&Message) + Send),
+    each: &mut (dyn FnMut(i64, &Message) + Send),
 ) -> Result<i64, Error> {
     let mut next = 0;
     while !neighbours.is_empty() {
@@ -190,7 +190,8 @@ fn read_batches(
         let opened = Batch::open(&batch).map_err(unreadable)?;
         if let Content::Records { records, .. } = opened.content {
             for found in records {
-                each(&record::message(found.map_err(unreadable)?));
+                let found = found.map_err(unreadable)?;
+                each(found.offset, &record::message(found));
             }
         }
         next = opened.end;

@@ -62,7 +62,7 @@ impl History {
         &self,
         topic: &TopicName,
         extent: Extent,
-        each: &mut (dyn FnMut(&Message) + Send),
+        each: &mut (dyn FnMut(i64, &Message) + Send),
     ) -> Result<(), Error> {
         loop {
             let received = timeout(STALL_MAX, self.receive()).await;
@@ -80,7 +80,7 @@ impl History {
                 return Ok(());
             };
             if offset < extent.end {
-                each(&message);
+                each(offset, &message);
             }
             if offset + 1 >= extent.end {
                 return Ok(());
@@ -159,7 +159,7 @@ impl TopicHistory for History {
         &'a self,
         topic: &'a TopicName,
         extent: Extent,
-        each: &'a mut (dyn FnMut(&Message) + Send),
+        each: &'a mut (dyn FnMut(i64, &Message) + Send),
     ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let _turn = self.turn.lock().await;

@@ -184,7 +184,7 @@ async fn an_embedded_node_binds_nothing_unless_it_is_asked_to() {
     node.shutdown().await.unwrap();
     let kafka = Listeners {
         kafka: true,
-        http: false,
+        ..Listeners::default()
     };
     let node = EmbeddedNode::start(config(&data), kafka).await.unwrap();
     assert!(node.kafka_address().is_some() && node.http_address().is_none());
@@ -443,7 +443,7 @@ async fn members_over_the_wire_share_a_group_with_members_in_the_program() {
     let data = tempfile::tempdir().unwrap();
     let kafka = Listeners {
         kafka: true,
-        http: false,
+        ..Listeners::default()
     };
     let node = EmbeddedNode::start(config(&data), kafka).await.unwrap();
     let inside = EmbeddedTransport::on(node.broker().clone(), "test");

@@ -35,7 +35,7 @@ async fn extents(history: &dyn TopicHistory, topic: &str) -> Vec<Extent> {
 async fn kept(history: &dyn TopicHistory, topic: &str) -> Vec<Message> {
     let mut all = Vec::new();
     for extent in extents(history, topic).await {
-        let mut each = |message: &Message| all.push(message.clone());
+        let mut each = |_offset: i64, message: &Message| all.push(message.clone());
         history.read(&name(topic), extent, &mut each).await.unwrap();
     }
     all
@@ -54,7 +54,7 @@ impl Place {
         let data = tempfile::tempdir().unwrap();
         let listeners = Listeners {
             kafka: true,
-            http: false,
+            ..Listeners::default()
         };
         let config = crate::embedded::config(&data);
         let node = EmbeddedNode::start(config, listeners).await.unwrap();
@@ -183,7 +183,7 @@ async fn what_retention_removed_is_passed_by_and_a_header_without_a_readable_nam
     admin.delete_records(&until, &options).await.unwrap();
     for history in place.histories() {
         let mut all = Vec::new();
-        let mut each = |message: &Message| all.push(text(message));
+        let mut each = |_offset: i64, message: &Message| all.push(text(message));
         history
             .read(&name("orders"), before, &mut each)
             .await

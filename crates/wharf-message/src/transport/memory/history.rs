@@ -42,18 +42,18 @@ impl TopicHistory for MemoryTransport {
         &'a self,
         topic: &'a TopicName,
         extent: Extent,
-        each: &'a mut (dyn FnMut(&Message) + Send),
+        each: &'a mut (dyn FnMut(i64, &Message) + Send),
     ) -> BoxFuture<'a, Result<(), Error>> {
         // Those first: one that comes due meanwhile is in its topic, maybe beyond the extent.
         for (_, to, message) in self.scheduled() {
             if to == *topic {
-                each(&message);
+                each(-1, &message);
             }
         }
         let messages = self.messages(topic).into_iter().zip(0..);
         messages
             .filter(|(_, at)| (extent.first..extent.end).contains(at))
-            .for_each(|(message, _)| each(&message));
+            .for_each(|(message, at)| each(at, &message));
         Box::pin(ready(Ok(())))
     }
 }
