@@ -3,15 +3,18 @@
 //! `/healthz` says that the process answers, `/readyz` that it takes writes. Problems are RFC 9457
 //! documents that carry the code.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -34,6 +37,7 @@ Wharf, a durable message broker.
 /readyz          200 while the node takes writes, else 503 and why
 /errors/<code>   what an error code means and what to do
 /api/v1/relays   how the relays of this node stand
+/api/v1/schemas/impact   POST: who is affected by a change of a schema
 ";
 
 /// What the routes need.
@@ -52,6 +56,29 @@ const CONNECTIONS_MAX: usize = 256;
 /// How long a connection may take to send the head of its request, the first and every later one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a listener bears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Connections served at once; further ones wait to be accepted.
+    pub(crate) connections_max: usize,
+    /// How long a connection may take to send the head of its request, the first and every later
+    /// one.
+    pub(crate) head_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: CONNECTIONS_MAX,
+            head_timeout: HEAD_TIMEOUT,
+        }
+    }
+}
+
+/// Who sent a request: an extension of every one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
 /// Serves until `stopped` becomes true, then until what was begun is answered.
 pub(crate) async fn serve(socket: TcpListener, mut shared: Shared, stopped: watch::Receiver<bool>) {
     let roles = std::mem::take(&mut shared.roles);
@@ -63,33 +90,41 @@ pub(crate) async fn serve(socket: TcpListener, mut shared: Shared, stopped: watc
         .route("/errors/{code}", get(error_page))
         .with_state(Arc::new(shared))
         .merge(roles);
-    serve_within(HEAD_TIMEOUT, socket, router, stopped).await;
+    serve_within(Limits::default(), socket, router, stopped).await;
 }
 
-async fn serve_within(
-    head_timeout: Duration,
+/// Serves the routes until `stopped` becomes true, then until what was begun is answered.
+pub(crate) async fn serve_within(
+    limits: Limits,
     socket: TcpListener,
     router: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let seats = Arc::new(Semaphore::new(limits.connections_max));
     let open = GracefulShutdown::new();
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout);
+        .header_read_timeout(limits.head_timeout);
     loop {
         let accepted = async {
             let seat = Arc::clone(&seats).acquire_owned().await;
-            let (stream, _peer) = accept(&socket).await;
-            (stream, seat)
+            let (stream, peer) = accept(&socket).await;
+            (stream, Peer(peer), seat)
         };
-        let (stream, seat) = tokio::select! {
+        let (stream, peer, seat) = tokio::select! {
             biased;
             () = raised(&mut stopped) => break,
             accepted = accepted => accepted,
         };
-        let service = TowerToHyperService::new(router.clone());
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "an HTTP connection answers with delays");
+        }
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
         let connection = open.watch(protocol.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(reason) = connection.await {
@@ -193,7 +228,10 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve_within(
-            Duration::from_millis(50),
+            Limits {
+                head_timeout: Duration::from_millis(50),
+                ..Limits::default()
+            },
             socket,
             Router::new().route("/", get(async || INDEX)),
             stopped,

@@ -19,8 +19,11 @@ mod open_files;
 mod options;
 mod pages;
 mod problem;
+#[cfg(feature = "registry")]
+pub mod registry;
 #[cfg(feature = "relay")]
 mod relay;
+mod roles;
 mod runtime;
 mod threads;
 

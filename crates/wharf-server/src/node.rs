@@ -29,6 +29,7 @@ use crate::config::{Address, Config, beyond_loopback};
 use crate::data::DataDirectory;
 use crate::metrics::{DiskMetrics, KafkaMetrics, MeasuredDisk, NodeCollector};
 use crate::problem::{Problem, chain};
+use crate::roles::Roles;
 use crate::runtime::{TokioRuntime, random};
 use crate::threads::LogThreads;
 use crate::{clock, http, kafka, open_files};
@@ -59,51 +60,6 @@ pub struct EmbeddedNode {
     stopped: watch::Sender<bool>,
 }
 
-/// What the node does beside serving clients.
-#[derive(Debug)]
-struct Roles {
-    #[cfg(feature = "relay")]
-    relays: crate::relay::RelayTasks,
-}
-
-impl Roles {
-    /// Starts the roles that are configured; what they measure goes to `registry`, and their HTTP
-    /// routes are returned.
-    #[cfg(feature = "relay")]
-    fn start(
-        config: &Config,
-        broker: &Broker,
-        registry: &mut Registry,
-    ) -> Result<(Self, axum::Router), Problem> {
-        let (relays, tasks) = crate::relay::Relays::start(config, broker)?;
-        let relays = Arc::new(relays);
-        registry.register_collector(Box::new(crate::metrics::RelayCollector(Arc::clone(
-            &relays,
-        ))));
-        Ok((Self { relays: tasks }, crate::relay::api::routes(relays)))
-    }
-
-    /// The same in a program that has none.
-    #[cfg(not(feature = "relay"))]
-    fn start(
-        _config: &Config,
-        _broker: &Broker,
-        _registry: &mut Registry,
-    ) -> Result<(Self, axum::Router), Problem> {
-        Ok((Self {}, axum::Router::new()))
-    }
-
-    /// Ends them, while the broker still serves.
-    #[cfg_attr(
-        not(feature = "relay"),
-        expect(clippy::unused_async, reason = "as with roles")
-    )]
-    async fn stop(self) {
-        #[cfg(feature = "relay")]
-        self.relays.stop().await;
-    }
-}
-
 /// Which of its configured listeners an [`EmbeddedNode`] opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listeners {
@@ -111,6 +67,8 @@ pub struct Listeners {
     pub kafka: bool,
     /// `http.listen`: metrics and health.
     pub http: bool,
+    /// `registry.listen`: the schema registry, which runs only with its listener.
+    pub registry: bool,
 }
 
 /// A listener at work.
@@ -124,6 +82,7 @@ struct Listening {
 struct Sockets {
     kafka: Option<TcpListener>,
     http: Option<TcpListener>,
+    registry: Option<TcpListener>,
 }
 
 /// What blocks while starting, and so happens away from the tasks.
@@ -145,11 +104,12 @@ impl Node {
         config: Config,
         disk: impl FnOnce(&Path) -> io::Result<Arc<dyn Disk>> + Send + 'static,
     ) -> Result<Self, Problem> {
-        let both = Listeners {
+        let all = Listeners {
             kafka: true,
             http: true,
+            registry: config.registry.enabled && cfg!(feature = "registry"),
         };
-        let running = EmbeddedNode::start_on(config, both, disk).await?;
+        let running = EmbeddedNode::start_on(config, all, disk).await?;
         let address = |listening: &Option<Listening>| {
             let listening = listening.as_ref();
             listening.map(|listening| listening.address)
@@ -172,6 +132,18 @@ impl Node {
     /// Where the HTTP listener really listens.
     pub fn http_address(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where the schema registry really listens; `None` when it is switched off, or the program
+    /// was built without it.
+    pub fn registry_address(&self) -> Option<SocketAddr> {
+        self.running.registry_address()
+    }
+
+    /// The schema registry, for roles in the same process.
+    #[cfg(feature = "registry")]
+    pub fn registry(&self) -> Option<&crate::registry::Schemas> {
+        self.running.registry()
     }
 
     /// The data directory, absolute.
@@ -240,6 +212,15 @@ impl EmbeddedNode {
         })?;
         let (stop, stopping) = watch::channel(false);
         let (stopped, http_stop) = watch::channel(false);
+        // Clients come after: what they write may have to be checked by a role.
+        let (roles, routes) = Roles::start(
+            &config,
+            &data.cluster_id,
+            &broker,
+            sockets.registry,
+            &mut registry,
+        )
+        .await?;
         let kafka = sockets.kafka.map(|socket| {
             let metrics = KafkaMetrics::register(&mut registry);
             serve_kafka(&config, socket, &broker, commits, metrics, stopping.clone())
@@ -250,7 +231,6 @@ impl EmbeddedNode {
             node: config.node.name.clone(),
             cluster_id: data.cluster_id.clone(),
         }));
-        let (roles, routes) = Roles::start(&config, &broker, &mut registry)?;
         let http = sockets.http.map(|socket| {
             let reader = broker.reader().clone();
             let shared = http::Shared {
@@ -276,7 +256,8 @@ impl EmbeddedNode {
         };
         let (kafka, http) = (node.kafka_address(), node.http_address());
         let (kafka, http) = (kafka.map(display), http.map(display));
-        tracing::info!(kafka, http, data = %node.data.display(), cluster = data.cluster_id, "ready");
+        let schemas = node.registry_address().map(display);
+        tracing::info!(kafka, http, registry = schemas, data = %node.data.display(), cluster = data.cluster_id, "ready");
         Ok(node)
     }
 
@@ -288,6 +269,17 @@ impl EmbeddedNode {
     /// Where the HTTP listener really listens, if there is one.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|listening| listening.address)
+    }
+
+    /// Where the schema registry really listens, if there is one.
+    pub fn registry_address(&self) -> Option<SocketAddr> {
+        self.roles.registry_address()
+    }
+
+    /// The schema registry, if there is one.
+    #[cfg(feature = "registry")]
+    pub fn registry(&self) -> Option<&crate::registry::Schemas> {
+        self.roles.registry()
     }
 
     /// The data directory, absolute.
@@ -360,10 +352,16 @@ impl EmbeddedNode {
 
 impl Sockets {
     async fn bind(config: &Config, listeners: Listeners) -> Result<Self, Problem> {
-        let Config { kafka, http, .. } = config;
+        let Config {
+            kafka,
+            http,
+            registry,
+            ..
+        } = config;
         let mut sockets = Self {
             kafka: None,
             http: None,
+            registry: None,
         };
         if listeners.kafka {
             let allowed = kafka.allow_unauthenticated_beyond_loopback;
@@ -372,6 +370,17 @@ impl Sockets {
         if listeners.http {
             let allowed = http.allow_unauthenticated_beyond_loopback;
             sockets.http = Some(bind(&http.listen, "http", allowed).await?);
+        }
+        if listeners.registry {
+            if !cfg!(feature = "registry") {
+                return Err(Problem::plain(
+                    "the schema registry cannot be started",
+                    "this program was built without it",
+                    "build it with the feature `registry`, or run the registry in `wharf serve`",
+                ));
+            }
+            let allowed = registry.allow_unauthenticated_beyond_loopback;
+            sockets.registry = Some(bind(&registry.listen, "registry", allowed).await?);
         }
         Ok(sockets)
     }
@@ -493,7 +502,7 @@ async fn bind(address: &Address, section: &str, allowed: bool) -> Result<TcpList
     Ok(socket)
 }
 
-fn local(socket: &TcpListener) -> Result<SocketAddr, Problem> {
+pub(crate) fn local(socket: &TcpListener) -> Result<SocketAddr, Problem> {
     socket.local_addr().map_err(|error| {
         Problem::plain(
             "a socket has no address",

@@ -30,6 +30,12 @@ pub(crate) fn fit(config: &mut Config) {
     let segments = config.log.open_segments_max.min(half);
     let taken = OTHERS.saturating_add(segments as u64);
     let rest = usize::try_from(allowed.saturating_sub(taken)).unwrap_or(usize::MAX);
+    // Clients of the registry keep few connections each; a quarter is the most they get.
+    let of_registry = match config.registry.enabled {
+        true => config.registry.connections_max.min(rest / 4).max(1),
+        false => 0,
+    };
+    let rest = rest.saturating_sub(of_registry);
     let connections = config.kafka.connections_max.min(rest).max(1);
     if segments < config.log.open_segments_max || connections < config.kafka.connections_max {
         tracing::warn!(
@@ -41,6 +47,9 @@ pub(crate) fn fit(config: &mut Config) {
     }
     config.log.open_segments_max = segments;
     config.kafka.connections_max = connections;
+    if config.registry.enabled {
+        config.registry.connections_max = of_registry;
+    }
 }
 
 #[cfg(test)]
@@ -52,14 +61,17 @@ mod tests {
         let mut config = Config::default();
         config.log.open_segments_max = usize::MAX;
         config.kafka.connections_max = usize::MAX;
+        config.registry.connections_max = usize::MAX;
         fit(&mut config);
         let allowed = raise();
-        let used = config.log.open_segments_max as u64 + config.kafka.connections_max as u64;
+        let connections = config.kafka.connections_max + config.registry.connections_max;
+        let used = config.log.open_segments_max as u64 + connections as u64;
         assert!(used <= allowed, "{used} of {allowed}");
         assert!(config.log.open_segments_max > 0 && config.kafka.connections_max > 0);
         let mut modest = Config::default();
         modest.log.open_segments_max = 1;
         modest.kafka.connections_max = 1;
+        modest.registry.connections_max = 1;
         let unchanged = modest.clone();
         fit(&mut modest);
         assert_eq!(modest, unchanged);

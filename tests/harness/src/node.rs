@@ -32,6 +32,8 @@ pub struct Launch {
     pub log: PathBuf,
     /// The Kafka listener; port 0 lets it choose.
     pub kafka_listen: String,
+    /// The schema registry's listener; port 0 lets it choose.
+    pub registry_listen: String,
     /// More arguments for the command line.
     pub arguments: Vec<String>,
     /// A program with its arguments that starts the node as its child; none when empty.
@@ -46,6 +48,7 @@ impl Launch {
             data: data.to_owned(),
             log: log.to_owned(),
             kafka_listen: "127.0.0.1:0".to_owned(),
+            registry_listen: "127.0.0.1:0".to_owned(),
             arguments: Vec::new(),
             wrapper: Vec::new(),
         }
@@ -73,7 +76,8 @@ impl Launch {
                 .arg("--data")
                 .arg(&self.data)
                 .args(["--kafka-listen", &self.kafka_listen])
-                .args(["--http-listen", "127.0.0.1:0", "--ready-json"])
+                .args(["--http-listen", "127.0.0.1:0"])
+                .args(["--registry-listen", &self.registry_listen, "--ready-json"])
                 .args(&self.arguments)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
@@ -113,6 +117,7 @@ impl Launch {
             process: process.with_context(|| format!("the ready line has no \"pid\": {line}"))?,
             kafka: address("kafka")?,
             http: address("http")?,
+            registry: address("registry")?,
             started_in: began.elapsed(),
             group,
             log: self.log.clone(),
@@ -130,6 +135,8 @@ pub struct Node {
     pub kafka: String,
     /// The HTTP listener, `host:port`.
     pub http: String,
+    /// The schema registry, `host:port`.
+    pub registry: String,
     /// How long it took from starting the process to its ready line.
     pub started_in: Duration,
     log: PathBuf,

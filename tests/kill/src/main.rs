@@ -1,7 +1,7 @@
 //! Test-only: kills the real binary under load and checks what it promised.
 //!
 //! Idempotent and transactional producers, committing consumers, a client that consumes, transforms and
-//! produces, and an administrator work on through many SIGKILLs at random moments, some of them while the node is still starting. After every restart committed
+//! produces, an administrator and clients of the schema registry work on through many SIGKILLs at random moments, some of them while the node is still starting. After every restart committed
 //! offsets and topic settings are compared with what was acknowledged; at the end every record is,
 //! after one more kill again, and after an orderly stop once more. A killed process loses nothing
 //! that it had handed to the operating system: losing power is what the simulated disk is for.
@@ -13,6 +13,7 @@ mod history;
 mod load;
 mod random;
 mod relays;
+mod schemas;
 mod serve;
 mod transactions;
 
@@ -29,6 +30,7 @@ use harness::{Launch, Node};
 
 use crate::load::Shared;
 use crate::random::Random;
+use crate::schemas::Schemas;
 
 /// Small journal files, so that they are settled and used again many times in one run.
 const CONFIG: &str = "\
@@ -133,6 +135,7 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
     let mut node = launch.start()?;
     // The clients outlive the node, so it comes back to the same port every time.
     launch.kafka_listen.clone_from(&node.kafka);
+    launch.registry_listen.clone_from(&node.registry);
     let shared = Shared {
         address: node.kafka.clone(),
         history: Arc::default(),
@@ -140,6 +143,7 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
     };
     load::make_topics(&shared)?;
     let clients = load::start(&shared, seed);
+    let mut schemas = Schemas::start(&node.registry, &shared.stop, seed)?;
     let mut random = Random::new(seed);
     for kill in 1..=options.kills.unwrap_or(KILLS) {
         node = kill_and_restart(&launch, node, &mut random, &shared, kill)?;
@@ -148,6 +152,8 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
             &format!("committed offsets and settings after kill {kill}"),
             &findings,
         );
+        let what = format!("schemas after kill {kill}");
+        score.note(&what, &schemas.check()?);
         if harness::interrupted() {
             anyhow::bail!("interrupted");
         }
@@ -159,13 +165,26 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
             .map_err(|panic| anyhow::anyhow!("a client panicked: {panic:?}"))?;
         ended.context("a client could not finish")?;
     }
-    compare_everything(&shared, score, "after the load")?;
+    schemas.join()?;
+    let (registered, deleted) = schemas.counts();
+    say(&format!(
+        "{registered} schemas registered, {deleted} subjects deleted for good"
+    ));
+    let idle = registered == 0 || deleted == 0;
+    let idle = idle.then(|| "nothing was registered, or nothing deleted".to_owned());
+    score.note("the registry's clients got through", &Vec::from_iter(idle));
+    let mut compare = |when| {
+        compare_everything(&shared, score, when)?;
+        score.note(&format!("schemas {when}"), &schemas.check()?);
+        Ok::<(), anyhow::Error>(())
+    };
+    compare("after the load")?;
     node.kill()?;
     node = launch.start()?;
-    compare_everything(&shared, score, "after one more kill")?;
+    compare("after one more kill")?;
     node.stop()?;
     node = launch.start()?;
-    compare_everything(&shared, score, "after an orderly stop")?;
+    compare("after an orderly stop")?;
     node.stop()
 }
 

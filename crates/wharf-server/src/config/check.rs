@@ -16,6 +16,11 @@ const REQUEST_BYTES_MAX: u64 = i32::MAX as u64;
 /// The smallest journal file that still holds a default-sized message.
 const JOURNAL_FILE_BYTES_MIN: u64 = 8 << 20;
 
+/// The range of what one request to the registry may carry.
+const REGISTRY_REQUEST_BYTES_MIN: u64 = 16 << 10;
+const REGISTRY_REQUEST_BYTES_MAX: u64 = 64 << 20;
+const REGISTRY_IN_FLIGHT_BYTES_MAX: u64 = 2 << 30;
+
 /// More requests of one connection in work than this help nobody.
 const REQUESTS_MAX: usize = 100_000;
 
@@ -28,11 +33,20 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), Problem> {
     if let Some((key, reason)) = refused {
         return Err(bad_value(key, &reason, loaded.origin(key)));
     }
-    let Config { kafka, http, .. } = config;
+    let Config {
+        kafka,
+        http,
+        registry,
+        ..
+    } = config;
     let allowed = kafka.allow_unauthenticated_beyond_loopback;
     listener(loaded, "kafka", &kafka.listen, allowed)?;
     let allowed = http.allow_unauthenticated_beyond_loopback;
     listener(loaded, "http", &http.listen, allowed)?;
+    if registry.enabled {
+        let allowed = registry.allow_unauthenticated_beyond_loopback;
+        listener(loaded, "registry", &registry.listen, allowed)?;
+    }
     relays(loaded)
 }
 
@@ -81,6 +95,18 @@ fn size(config: &Config) -> Refused {
         );
         return Some(("kafka.in-flight-size-max", reason));
     }
+    let registry = &config.registry;
+    let request = registry.request_size_max;
+    if !(REGISTRY_REQUEST_BYTES_MIN..=REGISTRY_REQUEST_BYTES_MAX).contains(&request.0) {
+        let reason = format!("{request} is outside 16KiB to 64MiB");
+        return Some(("registry.request-size-max", reason));
+    }
+    let in_flight = registry.in_flight_size_max;
+    if in_flight < request || in_flight.0 > REGISTRY_IN_FLIGHT_BYTES_MAX {
+        let reason =
+            format!("{in_flight} is outside registry.request-size-max, {request}, to 2GiB");
+        return Some(("registry.in-flight-size-max", reason));
+    }
     if config.log.journal_file_size.0 < JOURNAL_FILE_BYTES_MIN {
         let reason = format!("{} is less than 8MiB", config.log.journal_file_size);
         return Some(("log.journal-file-size", reason));
@@ -112,6 +138,7 @@ fn count(config: &Config) -> Refused {
     let zero = [
         ("kafka.connections-max", kafka.connections_max),
         ("kafka.in-flight-requests-max", kafka.in_flight_requests_max),
+        ("registry.connections-max", config.registry.connections_max),
         ("log.journal-files-max", log.journal_files_max),
         ("log.index-batches-max", log.index_batches_max),
         ("log.open-segments-max", log.open_segments_max),

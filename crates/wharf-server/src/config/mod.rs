@@ -19,6 +19,8 @@ pub(crate) use check::beyond_loopback;
 pub use load::{Loaded, Origin, Override, Sources};
 pub use reference::reference;
 pub use relay::{Database, Lacking, Mode, SecretUrl, Valueless};
-pub use settings::{Config, Groups, Http, Kafka, Log, Node, Relay, Setting, Topics};
+pub use settings::{
+    Config, Groups, Http, Kafka, Log, Node, Relay, SchemaRegistry, Setting, Topics,
+};
 pub use show::{to_json, to_toml};
 pub use units::{Address, ByteCount, InvalidUnit, Limit, Migration, Period};

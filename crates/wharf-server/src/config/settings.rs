@@ -272,6 +272,26 @@ settings! {
         allow_unauthenticated_beyond_loopback: bool = false;
     }
 
+    /// The schema registry, with the REST API that Confluent's clients speak.
+    registry as SchemaRegistry {
+        /// Whether the node has a schema registry.
+        enabled: bool = true;
+        /// Where to listen. Port 0 picks a free one.
+        listen: Address = Address::new("127.0.0.1", 8081);
+        /// Listen beyond loopback although nobody has to authenticate.
+        /// Everyone who can reach the port can then register and delete schemas.
+        allow_unauthenticated_beyond_loopback: bool = false;
+        /// How many connections may be open at once; further ones wait.
+        /// Lowered at the start to a part of what the system's limit of open files leaves.
+        connections_max: usize = 1_000;
+        /// The largest body of a request, and so about the largest schema; a larger one is refused with 413.
+        request_size_max: ByteCount = ByteCount(4 << 20);
+        /// How many bytes of requests are held at once; beyond it bodies are not read until earlier requests are answered.
+        in_flight_size_max: ByteCount = ByteCount(64 << 20);
+        /// A file that says who reads which topic and which fields, for impact reports.
+        catalogue: Option<PathBuf> = None;
+    }
+
     /// The log on disk. The defaults fit most machines.
     log as Log {
         /// The size of one journal file. A single request's batch may fill a quarter of it.

@@ -7,11 +7,15 @@
 mod collector;
 mod disk;
 mod kafka;
+#[cfg(feature = "registry")]
+mod registry;
 #[cfg(feature = "relay")]
 mod relay;
 
 pub(crate) use collector::NodeCollector;
 pub(crate) use disk::{DiskMetrics, MeasuredDisk};
 pub(crate) use kafka::{Counted, KafkaMetrics};
+#[cfg(feature = "registry")]
+pub(crate) use registry::RegistryMetrics;
 #[cfg(feature = "relay")]
 pub(crate) use relay::RelayCollector;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use wharf_broker::Broker;
+use wharf_broker::{Broker, Context};
 use wharf_message::transport::{Error, Publish};
 use wharf_relay::{Connect, LedgerSettings, LedgerTarget, PublishTarget, Target};
 use wharf_transport::embedded::EmbeddedTransport;
@@ -61,6 +61,7 @@ pub(super) fn target(
     };
     let topics = BrokerTopics {
         broker: broker.clone(),
+        cx: Context::internal("relay"),
         transport: transport.clone(),
         partitions,
     };

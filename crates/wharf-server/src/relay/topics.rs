@@ -1,17 +1,21 @@
 //! The topics of this node's broker that relays write to: created when missing, as every topic that
 //! a publisher names.
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use wharf_broker::{Broker, TopicRef};
+use wharf_broker::records::Record;
+use wharf_broker::{Broker, Context, ErrorKind, TopicRef};
 use wharf_message::transport::{Error, Publish as _};
-use wharf_message::{Code, TopicName};
+use wharf_message::{Code, Message, TopicName};
 use wharf_relay::{TopicForm, Topics, Trouble};
 use wharf_transport::embedded::EmbeddedTransport;
 
 /// The topics of a broker.
 pub(super) struct BrokerTopics {
     pub(super) broker: Broker,
+    /// Who writes, for what is counted.
+    pub(super) cx: Context,
     /// Creates topics as publishing does, and sends scheduled messages when they are due.
     pub(super) transport: EmbeddedTransport,
     /// How many partitions a new topic gets.
@@ -56,6 +60,28 @@ impl Topics for BrokerTopics {
             self.form(scheduled.map_err(|error| refused(topic, &error))?)
         }
         .boxed()
+    }
+
+    fn refusal(&self, topic: &TopicName, message: &Message) -> Option<String> {
+        let topic = self
+            .broker
+            .topic(&TopicRef::Name(topic.as_str().to_owned()));
+        let topic = topic.ok().filter(|topic| topic.config.schemas.is_some())?;
+        let headers = message.headers.iter();
+        let record = Record {
+            key: message.key.clone(),
+            value: message.payload.clone(),
+            headers: headers
+                .map(|(name, value)| {
+                    let value = value.map(Bytes::copy_from_slice);
+                    (Bytes::copy_from_slice(name.as_bytes()), value)
+                })
+                .collect(),
+            ..Record::default()
+        };
+        let checked = self.broker.check_schemas(&self.cx, &topic, &[record]);
+        let refusal = checked.err()?;
+        (refusal.kind == ErrorKind::InvalidRecord).then_some(refusal.message)
     }
 }
 

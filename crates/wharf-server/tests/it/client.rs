@@ -52,13 +52,22 @@ impl Kafka {
 
     /// Creates a topic of one partition (CreateTopics v2); returns the error code.
     pub(crate) fn create_topic(&mut self, name: &str) -> i16 {
+        self.create_topic_with(name, &[])
+    }
+
+    /// The same with settings.
+    pub(crate) fn create_topic_with(&mut self, name: &str, settings: &[(&str, &str)]) -> i16 {
         let mut body = BytesMut::new();
         body.put_i32(1);
         text(&mut body, name);
         body.put_i32(1);
         body.put_i16(1);
         body.put_i32(0);
-        body.put_i32(0);
+        body.put_i32(i32::try_from(settings.len()).unwrap());
+        for (name, value) in settings {
+            text(&mut body, name);
+            text(&mut body, value);
+        }
         body.put_i32(10_000);
         body.put_u8(0);
         let answer = self.call(19, 2, &body);
@@ -68,11 +77,23 @@ impl Kafka {
 
     /// Produces one record to partition 0 (Produce v3, acks=all); returns error code and offset.
     pub(crate) fn produce(&mut self, topic: &str, value: &'static str) -> (i16, i64) {
-        let value = Some(Bytes::from_static(value.as_bytes()));
+        self.produce_pair(topic, None, Some(value))
+    }
+
+    /// The same with a key; without a value it is a tombstone.
+    pub(crate) fn produce_pair(
+        &mut self,
+        topic: &str,
+        key: Option<&str>,
+        value: Option<&str>,
+    ) -> (i16, i64) {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let (key, value) = (key.map(bytes), value.map(bytes));
         // Retention deletes what is old, so the time matters.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let timestamp = Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap());
         let record = Record {
+            key,
             value,
             timestamp,
             ..Record::default()
@@ -123,7 +144,7 @@ impl Kafka {
     }
 }
 
-fn text(buffer: &mut BytesMut, text: &str) {
+pub(crate) fn text(buffer: &mut BytesMut, text: &str) {
     buffer.put_i16(i16::try_from(text.len()).unwrap());
     buffer.put_slice(text.as_bytes());
 }
@@ -134,15 +155,36 @@ fn first_code(bytes: &[u8]) -> i16 {
 
 /// `GET path`: the status, the headers as sent, the body.
 pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
+    request(address, "GET", path, &[], b"")
+}
+
+/// A request of any kind: the status, the headers as sent, the body.
+pub(crate) fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> (u16, String, String) {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+    for header in headers {
+        head.push_str(header);
+        head.push_str("\r\n");
+    }
+    if !body.is_empty() {
+        head.push_str("content-length: ");
+        head.push_str(&body.len().to_string());
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    // A server that refuses a body early may close before it has read all of it.
+    drop(stream.write_all(body));
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer));
+    let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, head.to_owned(), body.to_owned())

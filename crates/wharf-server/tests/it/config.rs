@@ -108,7 +108,7 @@ fn an_unknown_key_names_the_nearest_known_one_and_its_place() {
     WHARF-1003
     the configuration has an unknown key `listen`
     DIR/wharf.toml:1 sets it, and there is no setting of that name
-    did you mean `kafka.listen`? `wharf config reference` lists every setting
+    did you mean `registry.listen`? `wharf config reference` lists every setting
     ");
     let setup = setup("").variable("WHARF_GROUPS__SESSION_TIMEOUT_MIM", "1s");
     insta::assert_snapshot!(setup.problem(), @r"

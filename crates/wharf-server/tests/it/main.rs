@@ -6,4 +6,6 @@ mod config;
 mod hostile;
 mod neighbours;
 mod node;
+mod registry;
 mod relay;
+mod schema_validation;

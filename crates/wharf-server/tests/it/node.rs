@@ -22,6 +22,7 @@ pub(crate) fn config(data: &Path) -> Config {
     config.node.data = data.to_owned();
     config.kafka.listen = Address::new("127.0.0.1", 0);
     config.http.listen = Address::new("127.0.0.1", 0);
+    config.registry.listen = Address::new("127.0.0.1", 0);
     config.log.journal_file_size.0 = 8 << 20;
     config
 }
@@ -139,10 +140,11 @@ async fn a_port_in_use_is_told_before_the_directory_is_touched() {
     let port = taken.local_addr().unwrap().port();
     let root = tempfile::tempdir().unwrap();
     let data = root.path().join("data");
-    for section in ["kafka", "http"] {
+    for section in ["kafka", "http", "registry"] {
         let mut config = config(&data);
         match section {
             "kafka" => config.kafka.listen.port = port,
+            "registry" => config.registry.listen.port = port,
             _ => config.http.listen.port = port,
         }
         let problem = Node::start(config).await.unwrap_err();
@@ -160,9 +162,11 @@ async fn http_tells_health_metrics_and_what_errors_mean() {
     let data = tempfile::tempdir().unwrap();
     let node = Node::start(config(data.path())).await.unwrap();
     let (kafka, http) = (node.kafka_address(), node.http_address());
+    let registry = node.registry_address().unwrap();
     outside(move || {
         let mut client = Kafka::connect(kafka);
-        client.create_topic("orders");
+        client.create_topic_with("orders", &[("wharf.schema.validation", "warn")]);
+        assert_eq!(get(registry, "/").0, 200);
         client.produce("orders", "one");
         assert_eq!(get(http, "/healthz").0, 200);
         assert_eq!(get(http, "/readyz").0, 200);

@@ -39,6 +39,7 @@ pub fn apache(site: &Site<'_>, template: &str) -> Result<Plan> {
 pub fn wharf(site: &Site<'_>) -> Plan {
     let mut command: Command = site.command(&["serve", "--http-listen", "127.0.0.1:0"]);
     command
+        .args(["--registry-listen", "127.0.0.1:0"])
         .args(["--data", &site.path("data")])
         .args(["--kafka-listen", &format!("127.0.0.1:{}", site.port)])
         .env("WHARF_KAFKA__ADVERTISED", site.address);

@@ -39,6 +39,8 @@ pub enum Protocol {
     Redis,
     /// AMQP 0-9-1.
     Amqp,
+    /// HTTP/1.1.
+    Http,
 }
 
 impl Protocol {
@@ -50,6 +52,7 @@ impl Protocol {
             Self::Nats => &[],
             Self::Redis => b"PING\r\n",
             Self::Amqp => b"AMQP\0\0\x09\x01",
+            Self::Http => b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
         }
     }
 
