@@ -13,6 +13,10 @@ struct Settings {
     key: Option<LitStr>,
     subject: Option<LitStr>,
     id: Option<LitStr>,
+    schema: Option<LitStr>,
+    proto: Option<LitStr>,
+    message: Option<LitStr>,
+    imports: Vec<LitStr>,
     /// It is meant that it carries nothing but identifiers.
     notification: bool,
 }
@@ -40,6 +44,11 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         .as_ref()
         .map(|field| id_method(input, field))
         .transpose()?;
+    let contract = contract(input, &settings)?;
+    let schema = match settings.schema {
+        Some(_) => Some(crate::schema::derive(input)?),
+        None => None,
+    };
     let lint = (!settings.notification && is_bare(input)).then(|| bare_lint(&input.ident));
     let name = &input.ident;
     let (generics, arguments, bounds) = input.generics.split_for_impl();
@@ -49,9 +58,87 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             const TOPIC: &'static str = #topic;
             #(#methods)*
             #id
+            #contract
         }
+        #schema
         #lint
     })
+}
+
+/// The method that gives the event's schema, if it brings one.
+fn contract(input: &DeriveInput, settings: &Settings) -> Result<Option<TokenStream>> {
+    let made = match settings {
+        Settings {
+            schema: Some(kind),
+            proto: None,
+            ..
+        } => {
+            let function = match kind.value().as_str() {
+                "json" => quote! { json },
+                "avro" => quote! { avro },
+                _ => {
+                    let text =
+                        "there is \"json\" and \"avro\"; Protobuf has `proto = \"…\"` instead";
+                    return Err(Error::new(kind.span(), text));
+                }
+            };
+            quote! { ::wharf::schema::Contract::#function::<Self>() }
+        }
+        Settings {
+            schema: None,
+            proto: Some(file),
+            imports,
+            ..
+        } => {
+            let message = settings.message.as_ref().ok_or_else(|| {
+                Error::new(
+                    file.span(),
+                    "which message of the file? message = \"shop.OrderPlaced\"",
+                )
+            })?;
+            let folder = file.value();
+            let folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let paths = imports.iter().map(|import| match folder {
+                "" => import.value(),
+                folder => format!("{folder}/{}", import.value()),
+            });
+            quote! {
+                ::wharf::schema::Contract::protobuf::<Self>(
+                    #message,
+                    ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #file)),
+                    &[#((
+                        #imports,
+                        ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #paths)),
+                    )),*],
+                )
+            }
+        }
+        Settings {
+            schema: Some(kind),
+            proto: Some(_),
+            ..
+        } => {
+            let text = "an event has one schema: `schema` or `proto`";
+            return Err(Error::new(kind.span(), text));
+        }
+        Settings {
+            schema: None,
+            proto: None,
+            ..
+        } => return Ok(None),
+    };
+    if let Some(parameter) = input.generics.type_params().next() {
+        let text = "an event with a schema has no type parameters: each of its forms would need a schema of its own";
+        return Err(Error::new(parameter.span(), text));
+    }
+    Ok(Some(quote! {
+        fn contract() -> ::core::option::Option<
+            ::core::result::Result<&'static ::wharf::schema::Contract, ::wharf::schema::SchemaError>,
+        > {
+            static CONTRACT: ::wharf::schema::Lazy = ::wharf::schema::Lazy::new();
+            ::core::option::Option::Some(CONTRACT.get(|| #made))
+        }
+    }))
 }
 
 /// Whether all it carries are identifiers, by their names and types.
@@ -104,6 +191,10 @@ fn settings(input: &DeriveInput) -> Result<Settings> {
                 settings.notification = true;
                 return Ok(());
             }
+            if meta.path.is_ident("import") {
+                settings.imports.push(meta.value()?.parse()?);
+                return Ok(());
+            }
             let slot = if meta.path.is_ident("type") {
                 &mut settings.kind
             } else if meta.path.is_ident("topic") {
@@ -114,9 +205,17 @@ fn settings(input: &DeriveInput) -> Result<Settings> {
                 &mut settings.subject
             } else if meta.path.is_ident("id") {
                 &mut settings.id
+            } else if meta.path.is_ident("schema") {
+                &mut settings.schema
+            } else if meta.path.is_ident("proto") {
+                &mut settings.proto
+            } else if meta.path.is_ident("message") {
+                &mut settings.message
             } else {
-                return Err(meta
-                    .error("expected `type`, `topic`, `key`, `subject`, `id` or `notification`"));
+                return Err(meta.error(
+                    "expected `type`, `topic`, `key`, `subject`, `id`, `notification`, `schema`, \
+                     `proto`, `message` or `import`",
+                ));
             };
             let value: LitStr = meta.value()?.parse()?;
             if value.value().is_empty() {

@@ -6,6 +6,7 @@
 mod event;
 mod failure;
 mod handler;
+mod schema;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, Error, ItemFn, parse_macro_input};
@@ -16,10 +17,26 @@ use syn::{DeriveInput, Error, ItemFn, parse_macro_input};
 /// `type` and `topic` are needed; `key`, `subject` and `id` name fields. An event whose fields are all
 /// identifiers (`id`, `…_id`, `Uuid`, `…Id`) is warned about, since every consumer would have to ask
 /// for the rest; `notification` says that it is meant.
-#[proc_macro_derive(Event, attributes(event))]
+///
+/// `schema = "json"` or `schema = "avro"` also implements `wharf::Schema`, and gives the event a
+/// schema of that kind made from its fields; `proto = "proto/orders.proto", message =
+/// "shop.OrderPlaced"` gives it the schema in that file of the crate (`import = "…"` names each file
+/// that it imports, by its path below the same folder), for a type that is a `prost::Message`.
+#[proc_macro_derive(Event, attributes(event, schema, serde))]
 pub fn event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     event::derive(&input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
+
+/// Implements `wharf::Schema`, for a type that is a part of an event with a schema.
+///
+/// `#[schema(name = "ShippingAddress")]` gives it another name than the Rust type's.
+#[proc_macro_derive(Schema, attributes(schema, serde))]
+pub fn schema(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    schema::derive(&input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
 }

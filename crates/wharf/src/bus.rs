@@ -99,6 +99,10 @@ pub enum BusError {
     #[cfg(feature = "claim-check")]
     #[error(transparent)]
     Claim(crate::claim::ClaimError),
+    /// It could not be written or read with its schema.
+    #[cfg(feature = "schema")]
+    #[error(transparent)]
+    Schema(#[from] crate::schema::SchemaError),
     /// No reply came in time.
     #[error(
         "no reply to {request} came within {waited:?}; is its handler running, and is it quick enough?"
@@ -309,7 +313,7 @@ impl Bus {
                 continue;
             };
             let message = timed(outgoing, now, &self.shared.clock);
-            let mut message = self.shared.checking.check_in(message).await?;
+            let mut message = self.shared.checking.check_in(&topic, message).await?;
             envelope::complete(&mut message, &self.shared.service, now, None);
             let span = self.shared.telemetry.publish(&topic, &mut message);
             let published = self.shared.transport.publish(&topic, message);
@@ -342,7 +346,7 @@ impl Bus {
     /// # Errors
     /// As [`Bus::publish`].
     pub async fn send(&self, topic: TopicName, message: Message) -> Result<(), BusError> {
-        let mut message = self.shared.checking.check_in(message).await?;
+        let mut message = self.shared.checking.check_in(&topic, message).await?;
         envelope::complete(
             &mut message,
             &self.shared.service,

@@ -158,6 +158,7 @@ async fn running(asked: &Asked) -> Result<Arc<Running>, String> {
     let listeners = Listeners {
         kafka: asked.kafka.is_some(),
         http: asked.http.is_some(),
+        registry: false,
     };
     let key = asked.data.as_deref().and_then(key);
     if let Some(known) = key.and_then(|key| nodes.get(&key)?.upgrade()) {

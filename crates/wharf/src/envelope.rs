@@ -108,6 +108,11 @@ pub(crate) fn message_of<T: Event>(event: &T) -> Result<Message, serde_json::Err
     );
     headers.push(header::CE_TYPE, Bytes::from_static(T::TYPE.as_bytes()));
     headers.push(header::CONTENT_TYPE, Bytes::from_static(JSON.as_bytes()));
+    #[cfg(feature = "schema")]
+    if let Some(contract) = T::contract() {
+        let contract = contract.map_err(serde::ser::Error::custom)?;
+        headers.push(crate::schema::MARK, contract.mark());
+    }
     if let Some(subject) = event.subject() {
         headers.push(header::CE_SUBJECT, subject.into_owned());
     }

@@ -49,6 +49,13 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn id(&self) -> Option<String> {
         None
     }
+
+    /// The schema that the event brings, if it brings one; a bus that has a registry writes and reads
+    /// it with that. The derive makes it of `schema = "avro"`, `schema = "json"` or `proto = "…"`.
+    #[cfg(feature = "schema")]
+    fn contract() -> Option<Result<&'static crate::schema::Contract, crate::schema::SchemaError>> {
+        None
+    }
 }
 
 /// An event that asks for a reply.

@@ -10,6 +10,8 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 use wharf_message::transport::Capabilities;
 
+#[cfg(feature = "schema")]
+use crate::extract::Contracted;
 use crate::extract::{Compatible, FromIncoming, FromParts, Holding, Takes};
 use crate::incoming::Incoming;
 use crate::outcome::{IntoOutcome, Outcome};
@@ -70,6 +72,10 @@ pub trait Handler<M, S>: Clone + Send + Sync + 'static {
     /// Whether it works in the transaction of an inbox.
     fn in_transaction() -> bool;
 
+    /// The schema of the event it reads, if that brings one.
+    #[cfg(feature = "schema")]
+    fn contract() -> Contracted;
+
     /// Handles one attempt.
     fn call(&self, incoming: Incoming, state: &S) -> BoxFuture<'static, Outcome>;
 }
@@ -99,6 +105,11 @@ macro_rules! handlers {
 
             fn in_transaction() -> bool {
                 false $(|| <$part::Holds as Holding>::TRANSACTION)*
+            }
+
+            #[cfg(feature = "schema")]
+            fn contract() -> Contracted {
+                Last::contract()
             }
 
             #[expect(clippy::allow_attributes, reason = "whether it is used depends on the number of parts")]
@@ -136,12 +147,38 @@ impl HandlerService {
         H: Handler<M, S>,
         S: Send + Sync + 'static,
     {
-        Self(Arc::new(move |incoming| handler.call(incoming, &state)))
+        let call: Arc<Call> = Arc::new(move |incoming| handler.call(incoming, &state));
+        #[cfg(feature = "schema")]
+        if H::takes() != Takes::Any {
+            return Self(Arc::new(move |incoming: Incoming| {
+                match incoming
+                    .context()
+                    .bus
+                    .shared()
+                    .checking
+                    .lacks(incoming.all())
+                {
+                    true => Box::pin(fetched(Arc::clone(&call), incoming)),
+                    false => call(incoming),
+                }
+            }));
+        }
+        Self(call)
     }
 
     /// Handles one attempt, without the ceremony of [`Service`].
     pub(crate) fn handle(&self, incoming: Incoming) -> BoxFuture<'static, Outcome> {
         (self.0)(incoming)
+    }
+}
+
+/// As the handler, after the schemas that the messages name are here.
+#[cfg(feature = "schema")]
+async fn fetched(call: Arc<Call>, incoming: Incoming) -> Outcome {
+    let shared = Arc::clone(incoming.context().bus.shared());
+    match shared.checking.fetch(incoming.all()).await {
+        Ok(()) => call(incoming).await,
+        Err(failed) => Outcome::Failed(failed),
     }
 }
 

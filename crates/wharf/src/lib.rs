@@ -53,6 +53,8 @@ mod request;
 mod retry;
 mod router;
 mod run;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod serve;
 mod telemetry;
 pub mod testing;
@@ -61,6 +63,8 @@ pub use bus::{Bus, BusError};
 pub use clock::Clock;
 pub use envelope::Meta;
 pub use event::{Event, Request};
+#[cfg(feature = "schema")]
+pub use extract::Contracted;
 pub use extract::{
     Attempt, Batch, Beside, Correlation, Deadline, FromIncoming, FromParts, FromRef, Key, Msg,
     Nothing, Raw, State, Takes, Transaction, Waiting,
@@ -77,8 +81,12 @@ pub use outcome::{
 pub use request::{Asking, Requests};
 pub use retry::{Backoff, Meanwhile, Retry};
 pub use router::{Attempts, Concurrency, InvalidRoute, Route, Router, Unknown, group};
+#[cfg(feature = "schema")]
+pub use schema::Schema;
 pub use serve::{Serve, ServeError};
 pub use telemetry::Ends;
+#[cfg(feature = "schema")]
+pub use wharf_derive::Schema;
 /// ```
 /// use wharf::{Raw, State};
 ///

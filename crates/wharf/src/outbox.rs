@@ -308,7 +308,7 @@ impl Outbox {
         tx: &mut impl InLog,
         event: &T,
     ) -> Result<(), Error> {
-        for (topic, message) in self.messages(effects_of(event, When::Now)?)? {
+        for (topic, message) in self.messages(effects_of(event, When::Now)?).await? {
             tx.emit(&topic, &message).await?;
         }
         Ok(())
@@ -320,7 +320,7 @@ impl Outbox {
     }
 
     async fn write(&self, tx: &mut impl InTransaction, effects: Effects) -> Result<(), Error> {
-        let messages = self.messages(effects)?;
+        let messages = self.messages(effects).await?;
         tx.write(&self.rows, &messages).await?;
         // A hint that comes of a transaction which is rolled back costs one look.
         if let Ok(handling) = HANDLING.try_with(Arc::clone) {
@@ -329,8 +329,34 @@ impl Outbox {
         Ok(())
     }
 
+    /// The messages as they are sent: with their envelopes, and written with their schemas.
+    #[cfg(feature = "schema")]
+    async fn messages(&self, effects: Effects) -> Result<Vec<(TopicName, Message)>, Error> {
+        let handling = HANDLING.try_with(Arc::clone).ok();
+        let of_handling = handling.as_ref();
+        let shared = of_handling.map(|handling| Arc::clone(handling.context.bus.shared()));
+        let shared = shared.or_else(|| self.shared.clone());
+        let nothing = crate::checking::Checking::default();
+        let checking = shared.as_ref().map_or(&nothing, |shared| &shared.checking);
+        let mut messages = self.enveloped(effects)?;
+        for (topic, message) in &mut messages {
+            let written = checking.write(topic, std::mem::take(message)).await;
+            *message = written.map_err(|error| Error::Message {
+                topic: topic.to_string(),
+                what: error.to_string(),
+            })?;
+        }
+        Ok(messages)
+    }
+
+    /// The same without schemas.
+    #[cfg(not(feature = "schema"))]
+    async fn messages(&self, effects: Effects) -> Result<Vec<(TopicName, Message)>, Error> {
+        std::future::ready(self.enveloped(effects)).await
+    }
+
     /// The messages with their envelopes.
-    fn messages(&self, effects: Effects) -> Result<Vec<(TopicName, Message)>, Error> {
+    fn enveloped(&self, effects: Effects) -> Result<Vec<(TopicName, Message)>, Error> {
         if let Ok(handling) = HANDLING.try_with(Arc::clone) {
             let messages = handling.messages(effects);
             return messages.map_err(|failed| refused("a reply", failed));

@@ -206,17 +206,22 @@ impl<R: Request> Asking<R> {
             waited: self.timeout,
         };
         let answered = async {
-            let mut message = shared.checking.check_in(message).await?;
+            let mut message = shared.checking.check_in(&topic, message).await?;
             let span = shared.telemetry.publish(&topic, &mut message);
             let sent = shared.transport.publish(&topic, message).await;
             span.end(&sent);
             sent?;
             let reply = (&mut wait.reply).await.ok().ok_or_else(none)?;
-            shared.checking.check_out(reply).await
+            let reply = shared.checking.check_out(reply).await?;
+            #[cfg(feature = "schema")]
+            if let Some(schemas) = &shared.checking.schemas {
+                schemas.fetch(&reply).await?;
+            }
+            Ok(reply)
         };
         let answered = tokio::time::timeout(self.timeout, answered).await;
         let message = answered.unwrap_or_else(|_| Err(none()))?;
-        read::<R>(message)
+        read::<R>(&shared, &message)
     }
 }
 
@@ -238,7 +243,7 @@ impl<R> fmt::Debug for Asking<R> {
     }
 }
 
-fn read<R: Request>(message: Message) -> Result<R::Reply, BusError> {
+fn read<R: Request>(shared: &Shared, message: &Message) -> Result<R::Reply, BusError> {
     let bad = |why: String| BusError::BadReply {
         request: R::TYPE,
         why,
@@ -254,8 +259,8 @@ fn read<R: Request>(message: Message) -> Result<R::Reply, BusError> {
             R::Reply::TYPE
         )));
     }
-    let payload = message.payload.unwrap_or_default();
-    serde_json::from_slice(&payload).map_err(|error| bad(error.to_string()))
+    let read = shared.checking.read::<R::Reply>(message);
+    read.map_err(|failed| bad(failed.error))
 }
 
 /// Begins to listen for the replies of this service; once for each bus.

@@ -11,6 +11,8 @@ use tower::{BoxError, Layer, Service};
 use wharf_message::transport::{Capabilities, Capability, Start};
 use wharf_message::{GroupName, InvalidName, TopicName};
 
+#[cfg(feature = "schema")]
+use crate::extract::Contracted;
 use crate::extract::Takes;
 use crate::gate::{Gate, Settled};
 use crate::handler::{Handler, HandlerService};
@@ -217,6 +219,8 @@ struct Entry<S> {
     takes: Takes,
     batch: bool,
     name: &'static str,
+    #[cfg(feature = "schema")]
+    contract: fn() -> Contracted,
     bind: Bind<S>,
 }
 
@@ -311,6 +315,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
             takes: H::takes(),
             batch: H::batch(),
             name: std::any::type_name::<H>(),
+            #[cfg(feature = "schema")]
+            contract: H::contract,
             bind: Box::new(move |state| HandlerService::new(handler, state)),
         });
         self
@@ -448,6 +454,8 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
                 takes: entry.takes,
                 batch: entry.batch,
                 name: entry.name,
+                #[cfg(feature = "schema")]
+                contract: entry.contract,
                 bind: Box::new(move |()| service) as Bind<()>,
             }
         };
@@ -483,6 +491,8 @@ impl Route<()> {
                 takes: entry.takes,
                 batch: entry.batch,
                 name: entry.name,
+                #[cfg(feature = "schema")]
+                contract: entry.contract,
                 service,
             }
         });
@@ -560,6 +570,8 @@ pub(crate) struct BoundHandler {
     pub(crate) takes: Takes,
     pub(crate) batch: bool,
     pub(crate) name: &'static str,
+    #[cfg(feature = "schema")]
+    pub(crate) contract: fn() -> Contracted,
     pub(crate) service: Handling,
 }
 

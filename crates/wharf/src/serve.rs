@@ -52,6 +52,17 @@ pub enum ServeError {
         /// Why.
         error: Error,
     },
+    /// The code cannot read what is retained in a topic, or that could not be found out, and the
+    /// registry's settings say to refuse.
+    #[cfg(feature = "schema")]
+    #[error(
+        "the service does not start, since {why} ({})",
+        wharf_message::Code::SCHEMA_RETAINED
+    )]
+    Retained {
+        /// What it cannot read, where, and why.
+        why: String,
+    },
     /// A task of the library panicked, which is a bug in it.
     #[error("a task of the library panicked: {0}")]
     Bug(String),
@@ -123,6 +134,8 @@ impl Serve {
     async fn run(self) -> Result<(), ServeError> {
         let routes = self.router.into_routes()?;
         check(&self.bus, &routes)?;
+        #[cfg(feature = "schema")]
+        crate::schema::check_routes(&self.bus, &routes).await?;
         let (stop, stopping) = watch::channel(false);
         let count = routes.len();
         let (subscribed, mut subscriptions) = watch::channel(0);

@@ -96,10 +96,15 @@ mod tests {
                 .with_header("a", "1")
         };
         assert_eq!(
-            content(message(b"{}".to_vec())).to_string(),
-            format!(
-                r#"{{"aggregateid":"k","aggregatetype":"t","headers":{{"a":"1"}},"id":"{id}","payload":"{{}}","type":""}}"#
-            )
+            content(message(b"{}".to_vec())),
+            serde_json::json!({
+                "id": id,
+                "aggregatetype": "t",
+                "aggregateid": "k",
+                "type": "",
+                "payload": "{}",
+                "headers": {"a": "1"},
+            })
         );
         let bytes = content(message(vec![0xff, 0]));
         assert_eq!(

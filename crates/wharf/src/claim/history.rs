@@ -195,7 +195,8 @@ impl TopicReferences {
         if extent.first >= extent.end {
             return Ok(());
         }
-        let read = self.history.read(topic, extent, each).await;
+        let mut found = |_offset: i64, message: &Message| each(message);
+        let read = self.history.read(topic, extent, &mut found).await;
         read.map_err(|error| unread(topic, error.to_string()))
     }
 

@@ -64,12 +64,22 @@ pub trait FromIncoming<S>: Sized + Send {
     /// How many messages at a time: one, or a batch.
     const BATCH: bool = false;
 
+    /// The schema of the event it reads, if that brings one.
+    #[cfg(feature = "schema")]
+    fn contract() -> Contracted {
+        None
+    }
+
     /// Takes it out.
     ///
     /// # Errors
     /// What becomes of the message.
     fn from_incoming(incoming: Incoming, state: &S) -> Result<Self, Failed>;
 }
+
+/// What [`Event::contract`](crate::Event::contract) gives.
+#[cfg(feature = "schema")]
+pub type Contracted = Option<Result<&'static crate::schema::Contract, crate::schema::SchemaError>>;
 
 /// Which messages a handler takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

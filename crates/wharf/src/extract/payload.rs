@@ -3,8 +3,9 @@
 use std::ops::Deref;
 
 use wharf_message::Message;
-use wharf_message::dead_letter::Reason;
 
+#[cfg(feature = "schema")]
+use super::Contracted;
 use super::{FromIncoming, Takes};
 use crate::Event;
 use crate::failure::Failed;
@@ -43,8 +44,13 @@ impl<T> Deref for Msg<T> {
 impl<S, T: Event> FromIncoming<S> for Msg<T> {
     const TAKES: Takes = Takes::Type(T::TYPE);
 
+    #[cfg(feature = "schema")]
+    fn contract() -> Contracted {
+        T::contract()
+    }
+
     fn from_incoming(incoming: Incoming, _: &S) -> Result<Self, Failed> {
-        read(incoming.first()).map(Self)
+        read(&incoming, incoming.first()).map(Self)
     }
 }
 
@@ -80,11 +86,16 @@ impl<S, T: Event> FromIncoming<S> for Batch<T> {
     const TAKES: Takes = Takes::Type(T::TYPE);
     const BATCH: bool = true;
 
+    #[cfg(feature = "schema")]
+    fn contract() -> Contracted {
+        T::contract()
+    }
+
     fn from_incoming(incoming: Incoming, _: &S) -> Result<Self, Failed> {
         incoming
             .all()
             .iter()
-            .map(read)
+            .map(|received| read(&incoming, received))
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -111,10 +122,7 @@ impl<S> FromIncoming<S> for Raw {
     }
 }
 
-fn read<T: Event>(received: &Received) -> Result<T, Failed> {
-    let payload = received.message.payload.as_deref().unwrap_or_default();
-    serde_json::from_slice(payload).map_err(|error| {
-        let text = format!("the payload is no {}: {error}", T::TYPE);
-        Failed::for_ever(Reason::Undecodable, text)
-    })
+fn read<T: Event>(incoming: &Incoming, received: &Received) -> Result<T, Failed> {
+    let checking = &incoming.context().bus.shared().checking;
+    checking.read(&received.message)
 }

@@ -30,7 +30,7 @@ async fn referred(bus: &Bus, name: &str) -> Vec<Digest> {
     let history = bus.transport().history().unwrap();
     let (name, mut found) = (topic(name), Vec::new());
     for extent in history.extents(&name).await.unwrap().unwrap_or_default() {
-        let mut each = |message: &Message| {
+        let mut each = |_offset: i64, message: &Message| {
             let reference = Reference::of(message).unwrap();
             found.extend(reference.map(|reference| reference.digest));
         };

@@ -20,6 +20,8 @@ mod outbox;
 mod policies;
 mod promises;
 mod routes;
+#[cfg(feature = "schema")]
+mod schemas;
 mod support;
 mod telemetry;
 mod test_bus;

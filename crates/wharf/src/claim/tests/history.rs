@@ -73,7 +73,7 @@ impl TopicHistory for Topics {
         &'a self,
         topic: &'a TopicName,
         extent: Extent,
-        each: &'a mut (dyn FnMut(&Message) + Send),
+        each: &'a mut (dyn FnMut(i64, &Message) + Send),
     ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let mut kept = self.kept.lock().expect("no panic");
@@ -85,7 +85,7 @@ impl TopicHistory for Topics {
                 let payloads = payloads.iter().zip(*first..);
                 payloads
                     .filter(|(_, at)| (extent.first..extent.end).contains(at))
-                    .for_each(|(payload, _)| each(&Message::new(payload.clone())));
+                    .for_each(|(payload, at)| each(at, &Message::new(payload.clone())));
             }
             Ok(())
         })
