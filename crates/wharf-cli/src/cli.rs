@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
 use crate::{
-    config, consume, demo, explain, group, ingest, outbox, produce, quota, serve, test_duplicates,
-    topic, transaction,
+    config, consume, demo, explain, group, ingest, outbox, produce, quota, schema, serve,
+    test_duplicates, topic, transaction,
 };
 
 /// The command did what it was asked.
@@ -141,6 +141,9 @@ enum Command {
     /// Create the outbox table of a service, show and drain the relays that read such tables
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// List, register, check, compare and lint schemas
+    #[command(subcommand)]
+    Schema(schema::Command),
     /// Send the rows of a CSV or JSON Lines file to a topic, each once
     Ingest(ingest::Ingest),
     /// Test consumers: what duplicates, crashes and another order do to them
@@ -179,6 +182,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Transaction(command) => transaction::run(command),
         Command::Quota(command) => quota::run(command),
         Command::Outbox(command) => outbox::run(command),
+        Command::Schema(command) => schema::run(command),
         Command::Ingest(ingest) => ingest.run(),
         Command::Test(command) => test_duplicates::run(command),
         Command::Config(command) => config::run(command),
@@ -263,9 +267,13 @@ mod tests {
             include_str!("../../../docs/how-to/configure.md"),
             include_str!("../../../docs/how-to/publish-through-the-outbox.md"),
             include_str!("../../../docs/how-to/quotas.md"),
+            include_str!("../../../docs/how-to/schema-break-something.md"),
+            include_str!("../../../docs/how-to/schema-check-in-ci.md"),
+            include_str!("../../../docs/how-to/schema-impact.md"),
             include_str!("../../../docs/how-to/test-for-duplicates.md"),
             include_str!("../../../docs/how-to/transactions.md"),
             include_str!("../../../docs/operating/run-a-node.md"),
+            include_str!("../../../docs/reference/catalogue.md"),
         ];
         for page in errors.chain(others) {
             let fenced = page.lines().filter(|line| line.starts_with("wharf "));

@@ -132,6 +132,14 @@ fn explain(error: &KafkaError, connection: &Connection) -> anyhow::Error {
             "raise the topic's max.message.bytes with `wharf topic alter`, or send less",
         )
         .into(),
+        Some(RDKafkaErrorCode::InvalidRecord) => Problem::new(
+            Code::SCHEMA_CONTRACT_BROKEN,
+            "a message breaks the contract of its topic",
+            error.to_string(),
+            "the broker's log says why; send what a schema of the topic's subject allows, with its \
+             name in front, and a key where the topic is compacted",
+        )
+        .into(),
         _ => connection.explain(error),
     }
 }

@@ -7,14 +7,22 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::cli::Outcome;
 use wharf_server::Node;
 use wharf_server::config::{Address, Config, Limit, Mode, Period, Relay, SecretUrl};
 
-use crate::output;
+use crate::cluster::Cluster;
+use crate::schema::Registry;
+use crate::{output, topic};
+
+/// How often is looked whether the registry has started, and for how long.
+const LOOK: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Start a node and run a shop of five services on it.
 #[derive(Debug, Args)]
@@ -70,10 +78,12 @@ impl Demo {
         let (database, relay) = self.database(folder).await?;
         let node = start_node(&data, relay).await?;
         let broker = node.kafka_address().to_string();
+        let registry = contract(&node).await?;
         let endless = self.orders.is_none() && self.duration.is_none();
         output::note(&introduction(
             &broker,
             &node.http_address().to_string(),
+            &registry,
             &data,
             endless,
         ))?;
@@ -96,6 +106,7 @@ impl Demo {
             per_second: self.rate,
             seed: self.seed,
             python,
+            registry: Some(registry),
         };
         let mut screen = Screen::default();
         let summary = shop::run(options, stop, |snapshot| screen.show(snapshot)).await;
@@ -164,6 +175,7 @@ async fn start_node(data: &Path, relay: Relay) -> anyhow::Result<Node> {
     for (section, address) in [
         ("kafka", &mut config.kafka.listen),
         ("http", &mut config.http.listen),
+        ("registry", &mut config.registry.listen),
     ] {
         let usual = address.to_string();
         if std::net::TcpListener::bind(&usual).is_err() {
@@ -176,14 +188,46 @@ async fn start_node(data: &Path, relay: Relay) -> anyhow::Result<Node> {
     Ok(Node::start(config).await?)
 }
 
-fn introduction(kafka: &str, http: &str, data: &Path, endless: bool) -> String {
+/// The node's registry has the schemas of all the shop's events, and the topic that is to be checked is,
+/// before any service is there. The registry's address.
+async fn contract(node: &Node) -> anyhow::Result<String> {
+    let (address, schemas) = (node.registry_address(), node.registry());
+    let address = address.context("the node has no registry")?;
+    let url = format!("http://{address}");
+    let read = async {
+        while schemas.is_some_and(|schemas| !schemas.is_read()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    read.context("the registry does not come to an end of reading its topic")?;
+    let broker = node.kafka_address().to_string();
+    shop::create_topics(&broker).await?;
+    let registry = Registry::at(url.clone());
+    let agreed = tokio::task::spawn_blocking(move || {
+        for (subject, text) in shop::SCHEMAS {
+            let body = json!({ "schema": text, "schemaType": "JSON" });
+            let path = format!("/subjects/{subject}/versions");
+            let known = registry.ask("POST", &path, Some(&body));
+            known.with_context(|| format!("the schema of {subject}"))?;
+        }
+        let mut cluster = Cluster::of(&broker, None)?;
+        let checks = shop::CHECKS.map(|(name, value)| (name, Some(value)));
+        topic::change_settings(&mut cluster, shop::CHECKED, checks.into_iter(), false)
+    });
+    agreed.await??;
+    Ok(url)
+}
+
+fn introduction(kafka: &str, http: &str, registry: &str, data: &Path, endless: bool) -> String {
     let mut text = format!(
-        "Wharf runs at {kafka}; metrics at http://{http}/metrics; data in {}.\n\
+        "Wharf runs at {kafka}; metrics at http://{http}/metrics; schemas at {registry}; data in {}.\n\
          Look in from another terminal, with any Kafka client:\n\n\
          \x20 kcat -b {kafka} -t shop.outcomes -C -o end\n\
          \x20 python3 -c \"from kafka import KafkaConsumer; [print(m.key, m.value) for m in \
          KafkaConsumer('shop.outcomes', bootstrap_servers='{kafka}')]\"\n\
-         \x20 wharf group describe shipping --broker {kafka}\n",
+         \x20 wharf group describe shipping --broker {kafka}\n\
+         \x20 wharf schema list --registry {registry}\n",
         data.display()
     );
     if endless {

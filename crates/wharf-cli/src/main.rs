@@ -26,6 +26,7 @@ mod place;
 mod produce;
 mod quota;
 mod record;
+mod schema;
 mod serve;
 mod test_duplicates;
 mod topic;

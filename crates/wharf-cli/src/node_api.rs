@@ -41,40 +41,19 @@ pub(crate) struct Answer {
 impl NodeApi {
     /// Asks; `wait` is how long the node itself may take.
     pub(crate) fn ask(&self, method: &str, path: &str, wait: Duration) -> anyhow::Result<Answer> {
-        let text = self
-            .exchange(method, path, wait)
-            .map_err(|error| self.unreachable(&error.to_string()))?;
-        let nonsense = || self.unreachable("what answers there is no node of Wharf");
-        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(nonsense)?;
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        let body = serde_json::from_str(body).map_err(|_other| nonsense())?;
-        let status = status.ok_or_else(nonsense)?;
-        Ok(Answer { status, body })
+        self.send(method, path, None, wait)
     }
 
-    fn exchange(&self, method: &str, path: &str, wait: Duration) -> std::io::Result<String> {
-        let mut failed = std::io::Error::other("the name has no address");
-        for address in self.http.to_socket_addrs()? {
-            let mut stream = match TcpStream::connect_timeout(&address, CONNECT) {
-                Ok(stream) => stream,
-                Err(error) => {
-                    failed = error;
-                    continue;
-                }
-            };
-            stream.set_read_timeout(Some(wait.saturating_add(ANSWER)))?;
-            stream.set_write_timeout(Some(ANSWER))?;
-            // With 1.0 the end of the answer is the end of the connection.
-            let request = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.http);
-            stream.write_all(request.as_bytes())?;
-            let mut answer = String::new();
-            stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-            return Ok(answer);
-        }
-        Err(failed)
+    /// Asks with a document.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        wait: Duration,
+    ) -> anyhow::Result<Answer> {
+        exchange(&self.http, method, path, body, wait)
+            .map_err(|error| self.unreachable(&error.to_string()).into())
     }
 
     fn unreachable(&self, why: &str) -> Problem {
@@ -87,14 +66,53 @@ impl NodeApi {
     }
 }
 
+/// One request of a server that speaks HTTP and JSON.
+pub(crate) fn exchange(
+    host: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    wait: Duration,
+) -> std::io::Result<Answer> {
+    let nonsense = || std::io::Error::other("what answers there does not speak HTTP and JSON");
+    let mut failed = std::io::Error::other("the name has no address");
+    for address in host.to_socket_addrs()? {
+        let mut stream = match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(stream) => stream,
+            Err(error) => {
+                failed = error;
+                continue;
+            }
+        };
+        stream.set_read_timeout(Some(wait.saturating_add(ANSWER)))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let length = body.len();
+        // With 1.0 the end of the answer is the end of the connection.
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut text = String::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
+        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(nonsense)?;
+        let status = head.split(' ').nth(1);
+        let status = status.and_then(|status| status.parse().ok());
+        return Ok(Answer {
+            status: status.ok_or_else(nonsense)?,
+            body: serde_json::from_str(body).map_err(|_other| nonsense())?,
+        });
+    }
+    Err(failed)
+}
+
 impl Answer {
-    /// The body of a good answer; otherwise what the node says of it.
-    pub(crate) fn good(self) -> anyhow::Result<Value> {
+    /// The body of a good answer; otherwise what the node says of it, and what to do then.
+    pub(crate) fn good(self, fix: &str) -> anyhow::Result<Value> {
         if self.status < 300 {
             return Ok(self.body);
         }
         let text = |key: &str| self.body[key].as_str().unwrap_or_default().to_owned();
-        let fix = "`wharf outbox status` shows what there is";
         Err(Problem::plain(text("title"), text("detail"), fix).into())
     }
 }

@@ -25,7 +25,7 @@ const BLOCKING_THREAD_KEPT: Duration = Duration::from_secs(5);
 Examples:
   wharf serve                                     data in ./wharf-data, on 127.0.0.1:9092
   wharf serve --data /var/lib/wharf --config /etc/wharf/wharf.toml
-  wharf serve --kafka-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --ready-json
+  wharf serve --kafka-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --registry-listen 127.0.0.1:0 --ready-json
 
 SIGINT or SIGTERM stops the node after it has finished what was begun; a second one stops it at once.")]
 pub(crate) struct Arguments {
@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Where to listen for HTTP; port 0 picks a free one
     #[arg(long, value_name = "ADDR")]
     http_listen: Option<String>,
+    /// Where to listen for clients of the schema registry; port 0 picks a free one
+    #[arg(long, value_name = "ADDR")]
+    registry_listen: Option<String>,
     /// Print one JSON line with the addresses once the node is ready
     #[arg(long)]
     ready_json: bool,
@@ -51,6 +54,8 @@ pub(crate) struct Arguments {
 struct Ready {
     kafka: String,
     http: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registry: Option<String>,
     data: String,
     pid: u32,
 }
@@ -62,6 +67,11 @@ pub(crate) fn run(arguments: Arguments, globals: &Globals) -> anyhow::Result<Out
         ("node.data", arguments.data, "--data"),
         ("kafka.listen", arguments.kafka_listen, "--kafka-listen"),
         ("http.listen", arguments.http_listen, "--http-listen"),
+        (
+            "registry.listen",
+            arguments.registry_listen,
+            "--registry-listen",
+        ),
     ];
     let flags = flags.into_iter().filter_map(|(key, value, flag)| {
         let value = value?;
@@ -92,6 +102,7 @@ async fn serve(config: Config, ready_json: bool) -> anyhow::Result<Outcome> {
         let ready = Ready {
             kafka: node.kafka_address().to_string(),
             http: node.http_address().to_string(),
+            registry: node.registry_address().map(|address| address.to_string()),
             data: node.data().to_string_lossy().into_owned(),
             pid: std::process::id(),
         };

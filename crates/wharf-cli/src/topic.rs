@@ -383,9 +383,6 @@ impl Alter {
 
     /// Each setting on its own: what others change at the same time stays.
     fn alter_settings(&self, admin: &AdminClient<DefaultClientContext>) -> anyhow::Result<()> {
-        const TOPIC: i8 = 2;
-        const SET: i8 = 0;
-        const DELETE: i8 = 1;
         if !self.unset.is_empty() {
             let current = settings(&self.connection, admin, &self.name)?;
             let is_set = |name: &str| {
@@ -396,42 +393,53 @@ impl Alter {
                 return Err(Usage(format!("{name} is not set on {}", self.name)).into());
             }
         }
-        let text = |text: &String| StrBytes::from_string(text.clone());
-        let set = self.set.iter().map(|(name, value)| {
-            AlterableConfig::default()
-                .with_name(text(name))
-                .with_config_operation(SET)
-                .with_value(Some(text(value)))
-        });
-        let unset = self.unset.iter().map(|name| {
-            AlterableConfig::default()
-                .with_name(text(name))
-                .with_config_operation(DELETE)
-                .with_value(None)
-        });
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(TOPIC)
-            .with_resource_name(text(&self.name))
-            .with_configs(set.chain(unset).collect());
-        let request = IncrementalAlterConfigsRequest::default()
-            .with_resources(vec![resource])
-            .with_validate_only(self.dry_run);
+        let set = self.set.iter();
+        let set = set.map(|(name, value)| (name.as_str(), Some(value.as_str())));
+        let unset = self.unset.iter().map(|name| (name.as_str(), None));
         let mut cluster = Cluster::connect(&self.connection)?;
-        for answer in cluster.any()?.ask(&request)?.responses {
-            match ResponseError::try_from_code(answer.error_code) {
-                None => {}
-                Some(ResponseError::UnknownTopicOrPartition) => {
-                    return Err(unknown_topic(&self.name, std::iter::empty()).into());
-                }
-                Some(error) => {
-                    let what = format!("the settings of {:?} were refused", self.name);
-                    let said = answer.error_message.as_deref();
-                    return Err(not_allowed(what, error, said));
-                }
+        let changes = set.chain(unset);
+        change_settings(&mut cluster, &self.name, changes, self.dry_run)
+    }
+}
+
+/// Sets what has a value, and leaves the rest to its default again.
+pub(crate) fn change_settings<'a>(
+    cluster: &mut Cluster,
+    topic: &str,
+    changes: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    dry_run: bool,
+) -> anyhow::Result<()> {
+    const TOPIC: i8 = 2;
+    const SET: i8 = 0;
+    const DELETE: i8 = 1;
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let changes = changes.map(|(name, value)| {
+        AlterableConfig::default()
+            .with_name(text(name))
+            .with_config_operation(if value.is_some() { SET } else { DELETE })
+            .with_value(value.map(text))
+    });
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(topic))
+        .with_configs(changes.collect());
+    let request = IncrementalAlterConfigsRequest::default()
+        .with_resources(vec![resource])
+        .with_validate_only(dry_run);
+    for answer in cluster.any()?.ask(&request)?.responses {
+        match ResponseError::try_from_code(answer.error_code) {
+            None => {}
+            Some(ResponseError::UnknownTopicOrPartition) => {
+                return Err(unknown_topic(topic, std::iter::empty()).into());
+            }
+            Some(error) => {
+                let what = format!("the settings of {topic:?} were refused");
+                let said = answer.error_message.as_deref();
+                return Err(not_allowed(what, error, said));
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The broker's refusal of a setting.

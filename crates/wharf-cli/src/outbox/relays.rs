@@ -24,6 +24,9 @@ const HEADER: [&str; 10] = [
     "LAST TROUBLE",
 ];
 
+/// What to do when the node says no.
+const FIX: &str = "`wharf outbox status` shows what there is";
+
 /// Show how the relays of a node stand.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -66,11 +69,11 @@ impl Status {
         let relays = match &self.relay {
             Some(name) => {
                 let path = format!("/api/v1/relays/{}", encoded(name));
-                vec![self.node.ask("GET", &path, Duration::ZERO)?.good()?]
+                vec![self.node.ask("GET", &path, Duration::ZERO)?.good(FIX)?]
             }
             None => {
                 let answer = self.node.ask("GET", "/api/v1/relays", Duration::ZERO)?;
-                let mut body = answer.good()?;
+                let mut body = answer.good(FIX)?;
                 match body["relays"].take() {
                     Value::Array(relays) => relays,
                     _ => Vec::new(),
@@ -99,7 +102,7 @@ impl Drain {
         let path = format!("/api/v1/relays/{name}/drain?timeout={}", self.timeout);
         let answer = self.node.ask("POST", &path, self.timeout.0)?;
         if answer.status != 504 {
-            answer.good()?;
+            answer.good(FIX)?;
             output::note(&format!("{}: nothing is left", self.relay))?;
             return Ok(Outcome::Done);
         }

@@ -111,6 +111,7 @@ fn a_valid_configuration_is_shown_with_its_origins() {
     assert_snapshot!(listen.join("\n"), @r#"
     listen = "127.0.0.1:1"                                   # w.toml:2
     listen = "127.0.0.1:2"                                   # the environment variable WHARF_HTTP__LISTEN
+    listen = "127.0.0.1:8081"                                # the default
     "#);
     assert_snapshot!(run_in(directory.path(), &["config", "check", "--config", "w.toml"]), @r"
     exit: 0

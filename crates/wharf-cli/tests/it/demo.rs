@@ -1,9 +1,13 @@
 //! The demo: its numbers add up, on either database, and nothing is left of it.
 
+use std::path::Path;
+
 use harness::{Database, DatabaseKind};
 use sqlx::Connection as _;
 
+use crate::refused;
 use crate::run::{command, run, run_in};
+use crate::serve::serve;
 
 /// Every row of the outbox is in its topic.
 const RELAYED: &str = "ok   rows that were not relayed = none: 0 = 0";
@@ -19,6 +23,30 @@ fn the_demo_adds_up() {
         assert!(said.contains(RELAYED), "run {run}: {said}");
     }
     assert!(directory.path().join("shop/shop.db").exists());
+    its_contract_stays(directory.path());
+}
+
+/// Every event has one schema, which nothing but the contract has registered, and what breaks it does
+/// not get into the topic that is checked.
+fn its_contract_stays(directory: &Path) {
+    let node = serve(directory, &["--data", "shop/node"], &[]);
+    let list = ["schema", "list", "-o", "json", "--registry"];
+    let list = command(directory)
+        .args(list)
+        .arg(node.text("registry"))
+        .output();
+    let listed: serde_json::Value = serde_json::from_slice(&list.unwrap().stdout).unwrap();
+    let listed: Vec<_> = listed.as_array().unwrap().iter().collect();
+    assert_eq!(listed.len(), shop::SCHEMAS.len());
+    for (row, (subject, _)) in listed.iter().zip(shop::SCHEMAS) {
+        assert_eq!(
+            (&row["subject"], &row["version"]),
+            (&subject.into(), &1.into())
+        );
+    }
+    let (code, why) = refused::produce(node.text("kafka"), shop::CHECKED, br#"{"order":"o-1"}"#);
+    assert_eq!(code, 87, "{why:?}");
+    assert!(why[0].contains("WHARF-6010"), "{why:?}");
 }
 
 /// Neither in the file system nor in the database.

@@ -14,10 +14,12 @@ use crate::run::{command, run_in};
 
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
-const LISTEN: [&str; 4] = [
+const LISTEN: [&str; 6] = [
     "--kafka-listen",
     "127.0.0.1:0",
     "--http-listen",
+    "127.0.0.1:0",
+    "--registry-listen",
     "127.0.0.1:0",
 ];
 
@@ -72,10 +74,11 @@ fn the_ready_line_is_the_only_output_and_a_signal_ends_it_with_0() {
     let mut node = serve(directory.path(), &["--data", "here"], &[]);
     TcpStream::connect(node.text("kafka")).unwrap();
     TcpStream::connect(node.text("http")).unwrap();
+    TcpStream::connect(node.text("registry")).unwrap();
     let data = directory.path().join("here").canonicalize().unwrap();
     assert_eq!(Path::new(node.text("data")), data);
     assert_eq!(node.ready["pid"], node.group.child().id());
-    assert_eq!(node.ready.as_object().unwrap().len(), 4);
+    assert_eq!(node.ready.as_object().unwrap().len(), 5);
     let status = node
         .group
         .terminate(PATIENCE)
@@ -90,7 +93,7 @@ fn a_second_node_is_told_who_holds_the_directory_and_who_the_port() {
     let directory = tempfile::tempdir().unwrap();
     let mut node = serve(directory.path(), &["--data", "d"], &[]);
     let again = [
-        "serve", "--data", "d", LISTEN[0], LISTEN[1], LISTEN[2], LISTEN[3],
+        "serve", "--data", "d", LISTEN[0], LISTEN[1], LISTEN[2], LISTEN[3], LISTEN[4], LISTEN[5],
     ];
     let locked = run_in(directory.path(), &again);
     let holder = format!("process {} holds", node.group.child().id());
@@ -105,7 +108,7 @@ fn a_second_node_is_told_who_holds_the_directory_and_who_the_port() {
     ");
     let port = node.text("kafka").to_owned();
     let again = [
-        "serve", "--data", "e", LISTEN[0], &port, LISTEN[2], LISTEN[3],
+        "serve", "--data", "e", LISTEN[0], &port, LISTEN[2], LISTEN[3], LISTEN[4], LISTEN[5],
     ];
     let taken = run_in(directory.path(), &again);
     insta::assert_snapshot!(taken.replace(&port, "ADDRESS"), @r"
