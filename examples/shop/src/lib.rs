@@ -15,6 +15,7 @@
 //! The state of the others lives in memory: a run starts with fresh shelves, on a broker and a database
 //! that may be kept.
 
+mod contract;
 mod database;
 mod event;
 mod inbox;
@@ -29,10 +30,11 @@ mod summary;
 mod tally;
 pub mod view;
 
+pub use contract::{CHECKED, CHECKS, SCHEMAS};
 pub use database::{Database, SCHEMA};
 pub use event::TOPICS;
 pub use python::Python;
 pub use relay::{TOPIC, relay};
-pub use shop::{Options, run};
+pub use shop::{Options, create_topics, run};
 pub use summary::{Check, Summary};
 pub use tally::{ServiceView, Snapshot};

@@ -32,6 +32,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         per_second: 500,
         seed: 1,
         python: None,
+        registry: None,
     };
     let (_keep_open, stop) = watch::channel(false);
     let mut live = shop::view::Live::default();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use wharf::schema::Registry;
 use wharf::{Bus, TopicName};
 
 use crate::database::Database;
@@ -44,11 +45,16 @@ pub struct Options {
     pub seed: u64,
     /// What runs the notification service in Python; `None` for the one in Rust.
     pub python: Option<Python>,
+    /// The address of the registry that has [`SCHEMAS`](crate::SCHEMAS); `None` for plain JSON
+    /// throughout.
+    pub registry: Option<String>,
 }
 
 struct Shop {
     broker: String,
     database: Database,
+    /// The services' registry, where they register nothing: that is up to whoever runs the shop.
+    registry: Option<Registry>,
     /// The name of this run; messages of other runs are left alone.
     run: String,
     /// The storefront's; the others share its connection.
@@ -118,6 +124,13 @@ async fn sleep_until(end: Option<tokio::time::Instant>) {
     }
 }
 
+/// Creates the topics that are missing, for whoever has settings for them before the shop runs.
+pub async fn create_topics(broker: &str) -> anyhow::Result<()> {
+    let bus = connect(broker).await?;
+    bus.transport().shutdown().await?;
+    Ok(())
+}
+
 /// Connects, and creates the topics that are missing.
 async fn connect(broker: &str) -> anyhow::Result<Bus> {
     let bus = Bus::connect(&format!("kafka://{broker}"), "storefront").await;
@@ -137,9 +150,11 @@ async fn ends(broker: &str) -> anyhow::Result<Ends> {
 impl Shop {
     fn open(options: &Options, run: String, bus: Bus, before: Ends) -> anyhow::Result<Self> {
         let (close, _) = watch::channel(false);
+        let registry = options.registry.as_deref().map(Registry::connect);
         let mut shop = Self {
             broker: options.broker.clone(),
             database: options.database.clone(),
+            registry: registry.transpose()?.map(|all| all.auto_register(false)),
             run,
             bus,
             before,
@@ -168,7 +183,10 @@ impl Shop {
             database: self.database.clone(),
         });
         let closed = self.closed();
-        let bus = Bus::new(Arc::clone(self.bus.transport()), service.name);
+        let mut bus = Bus::new(Arc::clone(self.bus.transport()), service.name);
+        if let Some(registry) = &self.registry {
+            bus = bus.with_registry(registry);
+        }
         let serve = bus.serve(router);
         self.tasks.spawn(async move {
             serve.with_graceful_shutdown(closed).await?;

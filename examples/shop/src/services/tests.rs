@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use wharf::schema::Registry;
 use wharf::{Bus, Clock, Message, ServeError, Timestamp, TopicName, header};
 use wharf_message::transport::Publish as _;
 use wharf_message::transport::memory::MemoryTransport;
 
 use super::{Kit, SERVICES};
 use crate::database::Database;
-use crate::event::{CHECKOUTS, OUTCOMES, PAYMENTS, PUBLISHED, PaymentCaptured};
+use crate::event::{CHECKOUTS, OUTCOMES, PAYMENTS, PUBLISHED, PaymentCaptured, SHIPMENTS};
 use crate::intake::Intake;
 use crate::storefront::{self, Dice, submission};
 use crate::tally::{ServiceTally, ServiceView, Tally};
@@ -29,6 +30,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// The whole shop without Kafka.
 struct Opened {
     transport: Arc<MemoryTransport>,
+    registry: Registry,
     database: Database,
     relay: JoinHandle<()>,
     _folder: TempDir,
@@ -52,6 +54,7 @@ impl Opened {
         let mut shop = Self {
             relay: tokio::spawn(relay.run(close.subscribe())),
             transport,
+            registry: Registry::in_memory(),
             database,
             _folder: folder,
             tally: Arc::default(),
@@ -81,7 +84,8 @@ impl Opened {
     }
 
     fn bus(&self, service: &str) -> Bus {
-        Bus::with_clock(self.transport.clone(), service, Clock::wall())
+        let bus = Bus::with_clock(self.transport.clone(), service, Clock::wall());
+        bus.with_registry(&self.registry)
     }
 
     fn service(&self, name: &str) -> ServiceView {
@@ -160,6 +164,9 @@ async fn every_order_ends_and_every_repeat_is_suppressed() {
     let refused = tally.unavailable.get() + tally.declined.get();
     assert_eq!(tally.rejected.get(), refused);
     assert_eq!(tally.shipped.get(), tally.completed.get());
+    let parcels = shop.transport.messages(SHIPMENTS);
+    let names_schema = |parcel: &Message| parcel.payload.as_deref().unwrap().starts_with(&[0]);
+    assert!(!parcels.is_empty() && parcels.iter().all(names_schema));
     assert_eq!(tally.notified.get(), ended);
     let suppressed = shop.total(|service| service.suppressed);
     assert_eq!(suppressed, repeats + tally.payments_repeated.get());
