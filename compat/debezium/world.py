@@ -53,7 +53,8 @@ class Node:
         file.write_text(configuration)
         self.log = folder / f"{name}.log"
         command = [os.environ["WHARF"], "serve", "--data", folder / name, "--config", file,
-                   "--kafka-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--ready-json"]
+                   "--kafka-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+                   "--registry-listen", "127.0.0.1:0", "--ready-json"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=self.log.open("w"), text=True)
         atexit.register(self.process.kill)

@@ -97,16 +97,16 @@ def a_topics_settings_are_set_and_taken_back(address):
 
 @case
 def the_defaults_of_a_topic_are_kafkas(address):
-    # Tiered storage is not there, and one setting is Wharf's own.
+    # Tiered storage is not there; some settings are Wharf's own or of Confluent's server.
     lines = normal(configs(address, "--describe", "--all", "--topic", topic(address)))
-    own = ("remote.", "local.retention.", "wharf.", "min.insync.replicas")
+    own = ("remote.", "local.retention.", "wharf.", "confluent.", "min.insync.replicas")
     says("defaults", sorted(line.split(" ")[0] for line in lines[1:] if not line.startswith(own)))
 
 
 @case
 def every_setting_of_a_topic_names_where_its_default_comes_from(address):
     lines = normal(configs(address, "--describe", "--all", "--topic", topic(address)))
-    own = ("remote.", "local.retention.", "wharf.", "min.insync.replicas")
+    own = ("remote.", "local.retention.", "wharf.", "confluent.", "min.insync.replicas")
     says("synonyms", sorted(line for line in lines[1:] if not line.startswith(own)))
 
 

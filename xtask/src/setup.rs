@@ -111,20 +111,21 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-/// The folder with exactly the packages of `compat/kafkajs/package-lock.json`; made when missing or
+/// The folder with exactly the packages of `compat/<client>/package-lock.json`; made when missing or
 /// when they changed. No package's own scripts are run.
-pub(crate) fn node(workspace: &Workspace) -> Result<PathBuf> {
-    let source = workspace.root.join("compat/kafkajs");
-    let wanted = fs::read_to_string(source.join("package-lock.json"))
-        .context("failed to read compat/kafkajs/package-lock.json")?;
+pub(crate) fn node(workspace: &Workspace, client: &str) -> Result<PathBuf> {
+    let lock = format!("compat/{client}/package-lock.json");
+    let source = workspace.root.join("compat").join(client);
+    let wanted = fs::read_to_string(workspace.root.join(&lock))
+        .with_context(|| format!("failed to read {lock}"))?;
     debian(workspace, "node", "nodejs")?;
-    let folder = workspace.keep("node");
+    let folder = workspace.keep("node").join(client.replace('/', "-"));
     let (modules, stamp) = (folder.join("node_modules"), folder.join("installed"));
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(modules);
     }
     debian(workspace, "npm", "npm")?;
-    shell::say("    installing the npm packages (compat/kafkajs/package-lock.json)");
+    shell::say(format!("    installing the npm packages ({lock})"));
     fs::create_dir_all(&folder)?;
     for name in ["package.json", "package-lock.json"] {
         fs::copy(source.join(name), folder.join(name))?;
@@ -134,7 +135,7 @@ pub(crate) fn node(workspace: &Workspace) -> Result<PathBuf> {
     command.arg("--no-fund").current_dir(&folder);
     if !shell::logged(&mut command, &log, |_| {})?.success() {
         shell::show_tail(&log);
-        bail!("npm failed to install compat/kafkajs/package-lock.json");
+        bail!("npm failed to install {lock}");
     }
     fs::write(&stamp, wanted)?;
     Ok(modules)

@@ -88,7 +88,7 @@ fn python(cx: &Context<'_>, name: &str) -> Result<Found> {
 
 fn kafkajs(cx: &Context<'_>, name: &str) -> Result<Found> {
     let script = format!("compat/{name}/run.mjs");
-    Ok(Found::of(setup::node(cx.workspace), |modules| {
+    Ok(Found::of(setup::node(cx.workspace, name), |modules| {
         let mut command = cx.workspace.command("node", &[&script]);
         command.env("NODE_PATH", modules);
         command

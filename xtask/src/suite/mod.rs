@@ -4,6 +4,7 @@
 //! the list of skipped ones with its reason, and fails the run where `CI=true`; a part that fails
 //! does not keep the later ones from running.
 
+mod buf;
 mod claims;
 mod clients;
 mod compare;
@@ -11,6 +12,7 @@ mod compat;
 mod debezium;
 mod features;
 mod parts;
+mod registry;
 mod transports;
 
 use std::path::Path;

@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use harness::{Database, DatabaseKind, Launch};
 
 use super::compat::{self, PREFIX, Peer};
-use super::{Outcome, claims, counted, debezium, features, transports};
+use super::{Outcome, buf, claims, counted, debezium, features, registry, transports};
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use crate::{check, fuzz, setup, tidy};
@@ -66,6 +66,11 @@ pub(super) const PARTS: &[Part] = &[
         name: "compat/features",
         about: "every client has a case for every feature, or a reason",
         run: features::part,
+    },
+    Part {
+        name: "compat/buf",
+        about: "verdicts on changes of Protobuf schemas beside those of PyPI's buf",
+        run: buf::part,
     },
     Part {
         name: "compat/kcat",
@@ -128,6 +133,41 @@ pub(super) const PARTS: &[Part] = &[
         run: compat::mirror_maker,
     },
     Part {
+        name: "compat/registry/confluent-python",
+        about: "PyPI's confluent-kafka with its serialisers and the registry",
+        run: |cx| registry::client(cx, "confluent-python"),
+    },
+    Part {
+        name: "compat/registry/confluent-javascript",
+        about: "npm's @confluentinc/schemaregistry",
+        run: |cx| registry::client(cx, "confluent-javascript"),
+    },
+    Part {
+        name: "compat/registry/kafkajs",
+        about: "npm's @kafkajs/confluent-schema-registry",
+        run: |cx| registry::client(cx, "kafkajs"),
+    },
+    Part {
+        name: "compat/registry/confluent-go",
+        about: "the Go module confluent-kafka-go/v2/schemaregistry",
+        run: |cx| registry::client(cx, "confluent-go"),
+    },
+    Part {
+        name: "compat/registry/franz-go",
+        about: "the Go module franz-go/pkg/sr",
+        run: |cx| registry::client(cx, "franz-go"),
+    },
+    Part {
+        name: "compat/registry/confluent-java",
+        about: "Confluent's Java client and serialiser, as Apache Pinot ships them",
+        run: |cx| registry::client(cx, "confluent-java"),
+    },
+    Part {
+        name: "compat/registry/rust",
+        about: "the crate schema_registry_converter",
+        run: |cx| registry::client(cx, "rust"),
+    },
+    Part {
         name: "debezium",
         about: "the outbox relay sends what a real Debezium sends, record by record",
         run: debezium::part,
@@ -179,7 +219,12 @@ pub(super) const PARTS: &[Part] = &[
 
 /// The names that `--only` takes.
 pub(super) fn selector() -> PossibleValuesParser {
-    PossibleValuesParser::new(PARTS.iter().map(|part| part.name).chain(["compat"]))
+    PossibleValuesParser::new(
+        PARTS
+            .iter()
+            .map(|part| part.name)
+            .chain(["compat", "compat/registry"]),
+    )
 }
 
 /// Whether `name` is among `only`; nothing chosen means everything.
@@ -267,8 +312,8 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The tests behind a feature `real-servers` are left to the parts `transports` and `claim-check`, which
-/// have their servers.
+/// The tests behind a feature `real-servers` are left to the parts `transports`, `claim-check` and
+/// `compat/buf`, which have what they need.
 fn rust(cx: &Context<'_>) -> Result<Outcome> {
     setup::databases(cx.workspace)?;
     let command = cx

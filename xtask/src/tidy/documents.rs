@@ -10,7 +10,7 @@ use crate::workspace::Workspace;
 
 const TABLE: &str = "crates/wharf-message/src/code.rs";
 const PAGES: &str = "docs/errors/";
-const PROMISES: &str = "docs/specs/delivery.md";
+const PROMISES: &[&str] = &["docs/specs/delivery.md", "docs/specs/schemas.md"];
 const TRAPS: &str = "docs/specs/traps.md";
 
 fn named<'a>(sources: &'a [Source], path: &str) -> Result<&'a str> {
@@ -63,21 +63,23 @@ pub(super) fn pages(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
 /// Every line with a MUST is followed, before the next one, by `Shown by` and tests that exist.
 pub(super) fn promises(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    let mut promise: Option<&str> = None;
-    for line in named(sources, PROMISES)?.lines() {
-        if let Some(shown) = line.trim().strip_prefix("Shown by") {
-            let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
-            if names.is_empty() {
-                found.push(format!("{PROMISES}: no test is named: {line}"));
+    for page in PROMISES {
+        let mut promise: Option<&str> = None;
+        for line in named(sources, page)?.lines() {
+            if let Some(shown) = line.trim().strip_prefix("Shown by") {
+                let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+                if names.is_empty() {
+                    found.push(format!("{page}: no test is named: {line}"));
+                }
+                let unknown = names.into_iter().filter(|name| !is_known(name, sources));
+                found.extend(unknown.map(|name| format!("{page}: there is no {name}")));
+                promise = None;
+            } else if line.contains("MUST") {
+                found.extend(promise.replace(line).map(|line| unshown(page, line)));
             }
-            let unknown = names.into_iter().filter(|name| !is_known(name, sources));
-            found.extend(unknown.map(|name| format!("{PROMISES}: there is no {name}")));
-            promise = None;
-        } else if line.contains("MUST") {
-            found.extend(promise.replace(line).map(unshown));
         }
+        found.extend(promise.map(|line| unshown(page, line)));
     }
-    found.extend(promise.map(unshown));
     Ok(found)
 }
 
@@ -157,8 +159,8 @@ fn is_test(name: &str, sources: &[Source]) -> bool {
         })
 }
 
-fn unshown(line: &str) -> String {
-    format!("{PROMISES}: no test shows: {line}")
+fn unshown(page: &str, line: &str) -> String {
+    format!("{page}: no test shows: {line}")
 }
 
 /// Whether a name in a document is a file, a function, a test case or a lint of this project.
