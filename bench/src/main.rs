@@ -9,6 +9,7 @@ mod library;
 mod limits;
 mod load;
 mod outbox;
+mod registry;
 mod report;
 mod servers;
 mod session;
@@ -40,6 +41,8 @@ enum Cli {
     Library(library::Options),
     /// The outbox: from a database to topics, beside what the database can hand out and Debezium
     Outbox(outbox::Options),
+    /// The schema registry beside others with the same API
+    Registry(registry::Options),
     /// Of the library, only what goes through Kafka's protocol, beside the client used by hand
     Kafka(library::KafkaOptions),
     /// Of the library, only the inbox on Postgres, beside a transaction written by hand
@@ -134,6 +137,11 @@ fn main() -> ExitCode {
         }
         Cli::Outbox(options) => {
             let ended = outbox::run(options);
+            fs::remove_dir_all(options.scratch()).ok();
+            ended
+        }
+        Cli::Registry(options) => {
+            let ended = registry::run(options);
             fs::remove_dir_all(options.scratch()).ok();
             ended
         }

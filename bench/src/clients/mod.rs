@@ -13,7 +13,7 @@ mod window;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 pub(crate) use kafka::{Counter, Kafka, Mock, Reporting};
 pub(crate) use window::Window;
@@ -104,5 +104,6 @@ pub(crate) fn connect(protocol: Protocol, address: &str) -> Result<Box<dyn Clien
         Protocol::Nats => Box::new(nats::Nats::connect(address)?),
         Protocol::Redis => Box::new(redis::Redis::connect(address)?),
         Protocol::Amqp => Box::new(amqp::Amqp::connect(address)?),
+        Protocol::Http => bail!("HTTP moves no messages"),
     })
 }

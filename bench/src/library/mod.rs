@@ -20,7 +20,7 @@ use tokio::runtime::Builder;
 
 use crate::clients::{Client as _, Kafka, Topic};
 use crate::limits::{self, Machine};
-use crate::report::Outcome;
+use crate::report::{self, Outcome};
 use crate::say;
 use in_process::Figure;
 use kafka::Amount;
@@ -188,15 +188,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         inbox: inbox.ok(),
         inbox_missing,
     };
-    fs::create_dir_all(&options.out)?;
-    let json = serde_json::to_string_pretty(&report)? + "\n";
-    fs::write(options.out.join("library.json"), json)?;
     let page = page::write(&report);
-    fs::write(options.out.join("library.md"), &page)?;
-    say(format!("\n{}", page::targets(&report)));
-    let (out, seconds) = (options.out.display(), began.elapsed().as_secs());
-    say(format!("written to {out} after {seconds} s"));
-    Ok(())
+    let targets = page::targets(&report);
+    report::write(&options.out, "library", &report, &page, &targets, began)
 }
 
 /// Measures only what goes through Kafka's protocol, and says what processor time it takes.

@@ -20,6 +20,7 @@ use wharf_message::TopicName;
 
 use crate::clients::{Client as _, Codec, Kafka, Pace as Sending, Topic};
 use crate::limits::{self, Limits, Machine};
+use crate::report;
 use crate::say;
 use crate::servers::{Usage, peak_memory};
 use drain::Drained;
@@ -250,14 +251,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for who in [Who::Log, Who::Poll, Who::Debezium] {
         latencies(options, &origin, who, &mut report);
     }
-    fs::create_dir_all(&options.out)?;
-    let json = serde_json::to_string_pretty(&report)? + "\n";
-    fs::write(options.out.join("outbox.json"), json)?;
-    fs::write(options.out.join("outbox.md"), page::write(&report))?;
-    say(format!("\n{}", page::targets(&report)));
-    let (out, seconds) = (options.out.display(), began.elapsed().as_secs());
-    say(format!("written to {out} after {seconds} s"));
-    Ok(())
+    let page = page::write(&report);
+    let targets = page::targets(&report);
+    report::write(&options.out, "outbox", &report, &page, &targets, began)
 }
 
 fn mebibytes(bytes: u64) -> f64 {

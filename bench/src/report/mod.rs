@@ -7,6 +7,7 @@ mod targets;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 pub(crate) use page::{Target, number, verdicts};
 
@@ -14,6 +15,27 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::limits::{Limits, Machine};
+use crate::say;
+
+/// Ends a benchmark with a page of its own: the page and the figures as JSON in `folder`, the targets
+/// and where all is for the terminal.
+pub(crate) fn write(
+    folder: &Path,
+    name: &str,
+    figures: &impl Serialize,
+    page: &str,
+    targets: &str,
+    began: Instant,
+) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let json = serde_json::to_string_pretty(figures)? + "\n";
+    fs::write(folder.join(name).with_extension("json"), json)?;
+    fs::write(folder.join(name).with_extension("md"), page)?;
+    say(format!("\n{targets}"));
+    let (out, seconds) = (folder.display(), began.elapsed().as_secs());
+    say(format!("written to {out} after {seconds} s"));
+    Ok(())
+}
 
 /// Which values are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -124,7 +146,7 @@ impl Report {
                 .join(", "),
             Outcome::Missing(why) => format!("not measured: {why}"),
         };
-        crate::say(format!("    {} [{}]: {value}", shape.title, shape.unit));
+        say(format!("    {} [{}]: {value}", shape.title, shape.unit));
         let row = self.rows.iter_mut().find(|row| row.shape.key == shape.key);
         match row {
             Some(row) => row.cells.push(cell),
