@@ -1,0 +1,1 @@
+//! Sagas that nobody orchestrates: contracts, verdicts and the lens over traffic.

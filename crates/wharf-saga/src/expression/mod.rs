@@ -1,0 +1,1 @@
+//! How data flows through a saga: paths, templates, functions and conditions of both query languages.
