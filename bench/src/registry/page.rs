@@ -141,12 +141,9 @@ fn head(page: &mut String, report: &Report) -> std::fmt::Result {
         "\n## Who is measured\n\n| registry | version | a registered schema is |\n|---|---|---|"
     )?;
     for (who, version) in &report.versions {
-        writeln!(
-            page,
-            "| {} | {version} | {} |",
-            who.title(),
-            who.registered()
-        )?;
+        let absent = absent(report, *who).map(missing);
+        let registered = absent.unwrap_or_else(|| who.registered().to_owned());
+        writeln!(page, "| {} | {version} | {registered} |", who.title())?;
     }
     Ok(())
 }
@@ -157,6 +154,11 @@ fn table(page: &mut String, report: &Report) -> std::fmt::Result {
         .iter()
         .copied()
         .filter(|who| *who != Who::Wharf)
+        .collect();
+    let absent: Vec<Who> = everyone
+        .iter()
+        .copied()
+        .filter(|who| absent(report, *who).is_some())
         .collect();
     let mut header = "\n## The rows\n\n| row | what |".to_owned();
     let mut line = "|---|---|".to_owned();
@@ -177,8 +179,8 @@ fn table(page: &mut String, report: &Report) -> std::fmt::Result {
         for who in &everyone {
             let cell = match outcomes.get(who) {
                 Some(Outcome::Measured(figure)) => shown(figure),
-                Some(Outcome::Missing(why)) => missing(why),
-                None => "–".to_owned(),
+                Some(Outcome::Missing(why)) if !absent.contains(who) => missing(why),
+                _ => "–".to_owned(),
             };
             write!(page, " {cell} |")?;
         }
@@ -193,6 +195,17 @@ fn table(page: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(page)?;
     }
     Ok(())
+}
+
+/// Why somebody was not measured at all, which is then said once instead of in each row.
+fn absent(report: &Report, who: Who) -> Option<&str> {
+    let mut outcomes = report.rows.values().filter_map(|row| row.get(&who));
+    let Some(Outcome::Missing(first)) = outcomes.next() else {
+        return None;
+    };
+    outcomes
+        .all(|other| matches!(other, Outcome::Missing(why) if why == first))
+        .then_some(first)
 }
 
 /// What a table says of somebody who was not measured.
