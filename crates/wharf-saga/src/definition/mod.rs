@@ -1,22 +1,32 @@
 //! What a saga is to do: the model of a definition, its text forms and its checks.
 //!
 //! A [`Definition`] is a [`Machine`] in Amazon States Language that was checked, with the hash of
-//! what it says. A saga is pinned to that hash for its whole life, so the hash must depend on what
-//! the machine does, and never on how somebody wrote it down: JSON or YAML, the order of keys, a
-//! default that was spelled out.
+//! what it says. A saga is pinned to that hash for its whole life, so the hash depends on what was
+//! said, and never on how it was written down: JSON or YAML, the order of keys, a default that was
+//! spelled out.
 //!
 //! Nothing here evaluates an expression; nothing here knows a running saga.
 
 mod hash;
+mod limits;
 mod model;
+mod problem;
+mod read;
+mod text;
+mod write;
 
-pub use hash::Hash;
+pub use hash::{Hash, NotAHash};
+pub use limits::Limits;
 pub use model::{
     Assign, Catcher, Choice, Comparison, Compensation, Condition, Data, Fail, Flow, Given, Items,
     Jitter, JsonataData, Kind, Machine, Map, Next, OnDeadline, OnFailure, OnUnknown, Order,
     Parallel, Pass, PathData, Policy, QueryLanguage, Relation, Retrier, Rule, Selection, State,
     States, Task, Test, Wait,
 };
+pub use problem::{Code, Problem, Problems, Severity};
+pub use text::Format;
+
+use serde_json::Value;
 
 /// A machine that was checked, with the hash of what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,4 +38,71 @@ pub struct Definition {
     /// The machine as JSON without spaces, keys sorted, defaults left out. It is itself a
     /// definition: read again, it has the same hash.
     pub canonical: String,
+}
+
+/// A definition that was accepted, and what there is to say about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    /// The definition.
+    pub definition: Definition,
+    /// Warnings and notes.
+    pub remarks: Vec<Problem>,
+}
+
+impl Definition {
+    /// Reads a text, which is JSON when it begins with a brace, and YAML otherwise.
+    ///
+    /// # Errors
+    /// Every problem of the text, when one of them is an error.
+    pub fn read(text: &str) -> Result<Accepted, Problems> {
+        Self::read_within(text, Format::of(text), &Limits::default())
+    }
+
+    /// Reads a text of a format within bounds.
+    ///
+    /// # Errors
+    /// Every problem of the text, when one of them is an error.
+    pub fn read_within(text: &str, format: Format, limits: &Limits) -> Result<Accepted, Problems> {
+        let mut problems = Vec::new();
+        let Some(value) = text::value(text, format, limits, &mut problems) else {
+            return Err(Problems(problems));
+        };
+        Self::accept(&value, limits, problems)
+    }
+
+    /// Reads a value that came from elsewhere. The value must be bounded in depth.
+    ///
+    /// # Errors
+    /// Every problem of the value, when one of them is an error.
+    pub fn of(value: &Value) -> Result<Accepted, Problems> {
+        Self::accept(value, &Limits::default(), Vec::new())
+    }
+
+    fn accept(value: &Value, limits: &Limits, before: Vec<Problem>) -> Result<Accepted, Problems> {
+        let (machine, found) = read::machine(value, limits);
+        let mut problems = Problems(before);
+        problems.0.extend(found);
+        match machine {
+            Some(machine) if !problems.refuse() => Ok(Accepted {
+                definition: Self::pinned(machine),
+                remarks: problems.0,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    fn pinned(machine: Machine) -> Self {
+        let canonical = write::canonical(&machine.to_value());
+        let hash = Hash::of(&canonical);
+        Self {
+            machine,
+            hash,
+            canonical,
+        }
+    }
+}
+
+/// A key as a JSON pointer has it.
+fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }

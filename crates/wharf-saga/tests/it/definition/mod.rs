@@ -1,0 +1,4 @@
+//! Definitions: what is accepted, what is refused and how, and what they are called.
+
+mod read;
+mod text;
