@@ -7,14 +7,17 @@
 //!
 //! Nothing here evaluates an expression; nothing here knows a running saga.
 
+mod builder;
 mod hash;
 mod limits;
 mod model;
 mod problem;
 mod read;
+mod sidecar;
 mod text;
 mod write;
 
+pub use builder::{Branch, Catch, Each, Retry, Saga, Step, Undo, When};
 pub use hash::{Hash, NotAHash};
 pub use limits::Limits;
 pub use model::{
@@ -24,6 +27,7 @@ pub use model::{
     States, Task, Test, Wait,
 };
 pub use problem::{Code, Problem, Problems, Severity};
+pub use sidecar::{Beside, Sidecar};
 pub use text::Format;
 
 use serde_json::Value;
@@ -50,7 +54,8 @@ pub struct Accepted {
 }
 
 impl Definition {
-    /// Reads a text, which is JSON when it begins with a brace, and YAML otherwise.
+    /// Reads a text, which is JSON when it begins with a brace, and YAML otherwise: a machine, or a
+    /// sidecar that has its machine in it.
     ///
     /// # Errors
     /// Every problem of the text, when one of them is an error.
@@ -67,7 +72,29 @@ impl Definition {
         let Some(value) = text::value(text, format, limits, &mut problems) else {
             return Err(Problems(problems));
         };
+        if Sidecar::is_one(&value) && problems.is_empty() {
+            return Self::beside(value);
+        }
         Self::accept(&value, limits, problems)
+    }
+
+    /// A sidecar with its machine in it.
+    fn beside(value: Value) -> Result<Accepted, Problems> {
+        let sidecar = Sidecar::of(value)?;
+        match &sidecar.machine {
+            Beside::Here(machine) => sidecar.apply(machine),
+            Beside::File(file) => {
+                let message = format!(
+                    "this is a sidecar, and its machine is in the file `{}`, which cannot be looked at from here; give both together",
+                    text::clip(file)
+                );
+                Err(Problems(vec![Problem::new(
+                    Code::WRONG_TYPE,
+                    "/machine",
+                    message,
+                )]))
+            }
+        }
     }
 
     /// Reads a value that came from elsewhere. The value must be bounded in depth.
