@@ -142,7 +142,6 @@ impl<'de> Deserialize<'de> for Data {
 }
 
 /// Times as milliseconds in JSON.
-#[expect(dead_code, reason = "the facts use it")]
 pub(super) mod millis {
     use serde::{Deserialize, Deserializer, Serializer};
     use wharf_message::Timestamp;
@@ -184,7 +183,6 @@ pub(super) fn is_false(flag: &bool) -> bool {
 }
 
 /// For `skip_serializing_if`.
-#[expect(dead_code, reason = "the facts use it")]
 pub(super) fn is_zero(number: &u32) -> bool {
     *number == 0
 }

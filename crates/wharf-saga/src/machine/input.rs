@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use wharf_message::Timestamp;
 
 use super::data::{Data, SagaId};
+use crate::definition::Hash;
 
 /// What happened, for [`super::decide`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct Start {
     #[serde(rename = "type")]
     pub saga_type: String,
     /// The hash of the definition, to which the saga is pinned.
-    pub definition: String,
+    pub definition: Hash,
     /// The idempotency key, which is also the name of the execution.
     pub key: String,
     /// Its input.
