@@ -8,6 +8,7 @@
 //! Nothing here evaluates an expression; nothing here knows a running saga.
 
 mod builder;
+mod draw;
 mod hash;
 mod limits;
 mod model;
@@ -18,6 +19,7 @@ mod text;
 mod write;
 
 pub use builder::{Branch, Catch, Each, Retry, Saga, Step, Undo, When};
+pub use draw::{Drawing, Mark, Marks};
 pub use hash::{Hash, NotAHash};
 pub use limits::Limits;
 pub use model::{

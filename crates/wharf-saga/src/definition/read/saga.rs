@@ -188,7 +188,7 @@ pub(in super::super) fn after_pivot(machine: &Machine) -> HashSet<&str> {
             open.extend(if name == pivot {
                 caught(state)
             } else {
-                leads_to(state)
+                leads_on(state)
             });
         }
     }
@@ -207,8 +207,8 @@ fn caught(state: &State) -> Vec<&str> {
         .collect()
 }
 
-/// Where a state may go on.
-pub(in super::super) fn leads_to(state: &State) -> Vec<&str> {
+/// Where a state may go on: its Catch first, then Next, or the rules and the default.
+pub(in super::super) fn leads_on(state: &State) -> Vec<&str> {
     let mut all = caught(state);
     if let Next::To(next) = &state.next {
         all.push(next);
