@@ -8,6 +8,7 @@
 pub mod choice;
 pub mod jsonata;
 pub mod jsonpath;
+mod meter;
 mod scope;
 pub mod template;
 
