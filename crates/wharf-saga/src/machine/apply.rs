@@ -339,7 +339,7 @@ impl Saga {
     fn left(&mut self, left: &Left) {
         self.state.pivoted |= left.pivot;
         if left.whole {
-            self.drop_inside(left.step);
+            self.drop_round(left.step);
         }
         let Some(scope) = self.state.steps.get(&left.step).map(|step| step.scope) else {
             return;

@@ -5,25 +5,31 @@
 //! [`Fact::effect`] says what goes out because of them. A replay therefore decides nothing anew, and
 //! a later version of the engine changes no saga that runs.
 //!
-//! To come: `decide(&Definition, &Saga, Input, &Env) -> Result<Decision, Refusal>`, the same in place
-//! (`step(&Definition, &mut Saga, Input, &Env)`), `Saga::undo_preview(&Machine)`, `timeline(facts)`.
-//!
 //! There is no clock and no randomness here; both come with [`Env`]. Timers are part of the state:
 //! [`Saga::due`] names the one moment at which [`Input::Tick`] is wanted.
 
 mod apply;
+mod branches;
 mod data;
+mod decide;
 mod effect;
 mod effects;
 mod fact;
+mod failing;
+mod forward;
 mod input;
 mod nodes;
+mod operator;
 mod refusal;
 mod resource;
 mod saga;
 mod status;
+mod timeline;
+mod undo;
+mod values;
 
 pub use data::{Data, SagaId, TaskToken};
+pub use decide::{decide, step};
 pub use effect::{Cancel, Command, Effect, OpenTask, UndoStep};
 pub use effects::Decision;
 pub use fact::{Dispatched, Fact, Failed, Kept, Left, Stop, Trigger, Undone, What};
@@ -31,3 +37,4 @@ pub use input::{Action, ChildEnd, Env, Failure, Input, Mark, Order, Outcome, Par
 pub use refusal::Refusal;
 pub use saga::{CurrentStep, ParkedStep, Saga};
 pub use status::{ParkReason, Status};
+pub use timeline::{Row, timeline};

@@ -50,6 +50,24 @@ impl Saga {
         });
     }
 
+    /// Forgets the branches of the current round of a step, which is undone as a whole.
+    pub(super) fn drop_round(&mut self, number: u32) {
+        let Some(fork) = self.fork_mut(number) else {
+            return;
+        };
+        let (round, all) = (fork.round, mem::take(&mut fork.scopes));
+        let scopes = &self.state.scopes;
+        let of_round = |scope: &u32| scopes.get(scope).is_some_and(|place| place.round == round);
+        let (current, earlier): (Vec<u32>, Vec<u32>) = all.into_iter().partition(of_round);
+        if let Some(fork) = self.fork_mut(number) {
+            fork.scopes = current;
+        }
+        self.drop_inside(number);
+        if let Some(fork) = self.fork_mut(number) {
+            fork.scopes = earlier;
+        }
+    }
+
     /// Forgets a step and what is inside it.
     pub(super) fn forget(&mut self, number: u32) {
         self.drop_inside(number);

@@ -512,7 +512,7 @@ pub struct ParkedStep {
 }
 
 impl Phase {
-    fn word(&self) -> &'static str {
+    pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Held { .. } => "held",
