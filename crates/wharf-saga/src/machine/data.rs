@@ -186,3 +186,8 @@ pub(super) fn is_false(flag: &bool) -> bool {
 pub(super) fn is_zero(number: &u32) -> bool {
     *number == 0
 }
+
+/// Reads a value that may be absent: one that is there is there, also when it is `null`.
+pub(super) fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Data>, D::Error> {
+    Data::deserialize(from).map(Some)
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use wharf_message::Timestamp;
 
-use super::data::{Data, is_false, is_zero, millis};
+use super::data::{Data, is_false, is_zero, millis, some};
 use super::input::{ChildEnd, Order, Outcome, Start};
 use super::status::{ParkReason, Status};
 
@@ -150,7 +150,11 @@ pub enum What {
         /// Its first state.
         first: String,
         /// Its input, where it is not the item or the Parallel's input.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "some"
+        )]
         input: Option<Data>,
     },
     /// A branch failed and that is tolerated.
@@ -191,7 +195,11 @@ pub enum What {
         how: Undone,
         #[serde(default, skip_serializing_if = "is_zero")]
         generation: u32,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "some"
+        )]
         output: Option<Data>,
     },
     /// The answer to a task that nobody continued, or that timed out; it tells whether there is
@@ -232,7 +240,11 @@ pub enum What {
     Marked {
         step: u32,
         done: bool,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "some"
+        )]
         output: Option<Data>,
     },
     /// The machine's time-out or the deadline passed; neither fires again.
@@ -257,7 +269,11 @@ pub enum What {
     /// The saga ended.
     Ended {
         status: Status,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "some"
+        )]
         output: Option<Data>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,

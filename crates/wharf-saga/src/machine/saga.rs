@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use wharf_message::Timestamp;
 
-use super::data::{Data, SagaId, is_false, is_zero, millis};
+use super::data::{Data, SagaId, is_false, is_zero, millis, some};
 use super::fact::{Kept, Trigger};
 use super::input::{Failure, Start};
 use super::status::{ParkReason, Status};
@@ -96,7 +96,11 @@ pub(super) struct Ended {
     pub(super) status: Status,
     #[serde(with = "millis")]
     pub(super) at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "some"
+    )]
     pub(super) output: Option<Data>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
@@ -162,7 +166,11 @@ pub(super) struct Step {
     pub(super) undo: bool,
     #[serde(default)]
     pub(super) outcome: Known,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "some"
+    )]
     pub(super) result: Option<Data>,
     /// Its last dispatch: the only one whose answer may still count.
     #[serde(default, skip_serializing_if = "is_zero")]

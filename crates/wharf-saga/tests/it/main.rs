@@ -2,3 +2,4 @@
 
 mod definition;
 mod expression;
+mod machine;

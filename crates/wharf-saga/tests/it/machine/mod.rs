@@ -1,0 +1,4 @@
+//! The machine: scenarios one by one, and what must hold of all of them.
+
+mod kit;
+mod scenarios;
