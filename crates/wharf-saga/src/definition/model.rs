@@ -499,10 +499,10 @@ pub struct Compensation {
 }
 
 impl Compensation {
-    /// Twenty attempts, from a second apart to a minute.
+    /// Twenty attempts in all, from a second apart to a minute.
     pub fn default_retry() -> Vec<Retrier> {
         vec![Retrier {
-            attempts_max: 20,
+            attempts_max: 19,
             delay_max_seconds: Some(60),
             ..Retrier::default()
         }]

@@ -203,7 +203,7 @@ impl Reader<'_> {
 
     /// `Resource` of a Task or of its undo.
     pub(super) fn resource(&mut self, fields: &mut Fields<'_>) -> String {
-        let why = "it names who does the work; write `wharf:topic:NAME`, `wharf:http:NAME`, `wharf:handler:NAME`, `wharf:activity:NAME`, `wharf:saga:TYPE` or an ARN";
+        let why = "it names who does the work; write `wharf:topic:NAME`, `wharf:http:NAME`, `wharf:handler:NAME`, `wharf:activity:NAME`, `wharf:saga:TYPE`, `wharf:signal:NAME` or an ARN";
         let resource = fields.need_text(self, "Resource", why);
         if fields.has("Resource")
             && (resource.is_empty()
@@ -214,16 +214,16 @@ impl Reader<'_> {
                 || !resource.contains(':'))
         {
             let message = format!(
-                "`{}` is no resource: it has a scheme and no spaces; write `wharf:topic:NAME`, `wharf:http:NAME`, `wharf:handler:NAME`, `wharf:activity:NAME`, `wharf:saga:TYPE` or an ARN",
+                "`{}` is no resource: it has a scheme and no spaces; write `wharf:topic:NAME`, `wharf:http:NAME`, `wharf:handler:NAME`, `wharf:activity:NAME`, `wharf:saga:TYPE`, `wharf:signal:NAME` or an ARN",
                 clip(&resource)
             );
             self.add(Code::INVALID_RESOURCE, fields.at("Resource"), message);
         } else if let Some(rest) = resource.strip_prefix("wharf:") {
-            let known = ["topic", "http", "handler", "activity", "saga"];
+            let known = ["topic", "http", "handler", "activity", "saga", "signal"];
             let (kind, name) = rest.split_once(':').unwrap_or((rest, ""));
             if !known.contains(&kind) || name.is_empty() {
                 let message = format!(
-                    "`{}` is none of wharf's resources{}; write `wharf:topic:`, `wharf:http:`, `wharf:handler:`, `wharf:activity:` or `wharf:saga:` and a name",
+                    "`{}` is none of wharf's resources{}; write `wharf:topic:`, `wharf:http:`, `wharf:handler:`, `wharf:activity:`, `wharf:saga:` or `wharf:signal:` and a name",
                     clip(&resource),
                     super::nearest(kind, known.into_iter()),
                 );

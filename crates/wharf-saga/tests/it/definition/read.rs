@@ -52,7 +52,7 @@ fn a_checkout_is_read_with_its_undo_and_its_defaults() {
     );
     assert_eq!(
         charge.compensate.as_ref().unwrap().retry[0].attempts_max,
-        20
+        19
     );
     assert!(remarks.iter().all(|p| p.severity != Severity::Error));
     assert_eq!(

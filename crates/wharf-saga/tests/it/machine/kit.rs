@@ -1,8 +1,6 @@
 //! A saga under test: every input is checked for replay equivalence, and what comes of it is told
 //! in lines that people read.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 use wharf_message::Timestamp;
 use wharf_saga::definition::Definition;
@@ -61,12 +59,12 @@ impl Kit {
             attributes: std::collections::BTreeMap::new(),
             parent: None,
         };
-        self.give(Input::Start(start)).unwrap();
+        self.give(Input::Start(start)).expect("it is well");
     }
 
     /// Gives an input; the state must come out the same however it is made.
     pub(super) fn give(&mut self, input: Input) -> Result<Decision, Refusal> {
-        let _ = writeln!(self.told, "> {}", line_of(&input));
+        self.tell(&format!("> {}", line_of(&input)));
         self.seed += 1;
         let env = Env {
             payload_max: self.payload_max,
@@ -80,18 +78,18 @@ impl Kit {
             Ok(decision) => decision,
             Err(refusal) => {
                 assert_eq!(before, self.saga, "a refusal changes nothing");
-                let _ = writeln!(self.told, "  refused: {refusal}");
+                self.tell(&format!("  refused: {refusal}"));
                 return Err(refusal);
             }
         };
         for fact in &decision.facts {
-            let text = serde_json::to_string(fact).unwrap();
+            let text = serde_json::to_string(fact).expect("it is well");
             assert_eq!(
-                &serde_json::from_str::<wharf_saga::machine::Fact>(&text).unwrap(),
+                &serde_json::from_str::<wharf_saga::machine::Fact>(&text).expect("it is well"),
                 fact
             );
-            let what = serde_json::to_string(&fact.what).unwrap();
-            let _ = writeln!(self.told, "  {what}");
+            let what = serde_json::to_string(&fact.what).expect("it is well");
+            self.tell(&format!("  {what}"));
         }
         self.facts.extend(decision.facts.iter().cloned());
         let effects = decision.effects(&self.saga);
@@ -105,8 +103,13 @@ impl Kit {
         Ok(decision)
     }
 
+    fn tell(&mut self, line: &str) {
+        self.told.push_str(line);
+        self.told.push('\n');
+    }
+
     fn check_replay(&self, before: &Saga, decision: &Decision) {
-        let snapshot = serde_json::to_string(&self.saga).unwrap();
+        let snapshot = serde_json::to_string(&self.saga).expect("it is well");
         if self.facts.len() < 400 {
             assert_eq!(
                 Saga::replay(&self.facts),
@@ -114,14 +117,19 @@ impl Kit {
                 "replay from the first fact"
             );
         }
-        let mut from: Saga = serde_json::from_str(&serde_json::to_string(before).unwrap()).unwrap();
+        let mut from: Saga =
+            serde_json::from_str(&serde_json::to_string(before).expect("it is well"))
+                .expect("it is well");
         assert_eq!(&from, before, "a snapshot is the state");
         for fact in &decision.facts {
-            from.apply(&serde_json::from_str(&serde_json::to_string(fact).unwrap()).unwrap());
+            from.apply(
+                &serde_json::from_str(&serde_json::to_string(fact).expect("it is well"))
+                    .expect("it is well"),
+            );
         }
         assert_eq!(from, self.saga, "snapshot and the facts behind it");
         assert_eq!(
-            serde_json::to_string(&from).unwrap(),
+            serde_json::to_string(&from).expect("it is well"),
             snapshot,
             "byte for byte"
         );
@@ -138,11 +146,12 @@ impl Kit {
 
     pub(super) fn reply(&mut self, state: &str, undo: bool, outcome: Outcome) {
         let command = self.command(state, undo);
-        let _ = self.give(Input::Reply {
+        // A stale one is refused, and told.
+        drop(self.give(Input::Reply {
             step: command.step,
             generation: command.generation,
             outcome,
-        });
+        }));
     }
 
     pub(super) fn succeed(&mut self, state: &str, output: Value) {
@@ -160,7 +169,7 @@ impl Kit {
     pub(super) fn tick(&mut self) {
         let due = self.saga.due().expect("something is due");
         self.now = self.now.max(due.as_millis());
-        self.give(Input::Tick).unwrap();
+        self.give(Input::Tick).expect("it is well");
     }
 
     pub(super) fn act(&mut self, action: Action) -> Result<Decision, Refusal> {
@@ -202,10 +211,13 @@ fn line_of(input: &Input) -> String {
             outcome,
         } => format!(
             "reply {step}/{generation} {}",
-            serde_json::to_string(outcome).unwrap()
+            serde_json::to_string(outcome).expect("it is well")
         ),
         Input::ChildEnded { step, end, .. } => {
-            format!("child of {step} {}", serde_json::to_string(end).unwrap())
+            format!(
+                "child of {step} {}",
+                serde_json::to_string(end).expect("it is well")
+            )
         }
         Input::Admit { step } => format!("admit {step}"),
         Input::Tick => "tick".to_owned(),
