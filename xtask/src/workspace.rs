@@ -4,9 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::{Metadata, MetadataCommand, Package};
+use cargo_metadata::{Message, Metadata, MetadataCommand, Package};
 
 use crate::shell;
+
+/// What every build for the tests selects: other packages or features would choose other features for
+/// what is shared, and compile it once more.
+pub(crate) const EVERYTHING: [&str; 3] = ["--workspace", "--features", "real-servers"];
+/// Is in the name of each test that needs a server which a part of the suite starts, and of no other.
+pub(crate) const REAL_SERVERS: &str = "real_servers::";
 
 /// The checkout that this command works on.
 #[derive(Debug)]
@@ -83,10 +89,41 @@ impl Workspace {
         self.build(&selection, "client", binary)
     }
 
-    /// Builds everything and answers where one binary is. The Rust tests need the same build, so
-    /// nothing is compiled twice; other selections would choose other features for what is shared.
+    /// Builds everything and answers where one binary is. The Rust tests need the same build.
     pub(crate) fn build_all(&self, binary: &str) -> Result<PathBuf> {
-        self.build(&["--workspace", "--all-targets"], "debug", binary)
+        let selection = [&EVERYTHING[..], &["--all-targets"]].concat();
+        self.build(&selection, "debug", binary)
+    }
+
+    /// The program with a package's integration tests (`tests/it`), from the build of everything, to
+    /// be run where cargo runs it.
+    pub(crate) fn integration_tests(&self, package: &str) -> Result<Command> {
+        let package = self.members().find(|member| member.name == package);
+        let package = package.context("there is no such package")?;
+        let mut command = self.cargo(&["test", "--locked", "--no-run"]);
+        command
+            .args(EVERYTHING)
+            .arg("--message-format=json-render-diagnostics");
+        let log = self.log(&format!("build-tests-{}", package.name));
+        let mut program = None;
+        let status = shell::logged(&mut command, &log, |line| {
+            if let Ok(Message::CompilerArtifact(built)) = serde_json::from_str(line)
+                && built.package_id == package.id
+                && built.target.name == "it"
+            {
+                program = built.executable;
+            }
+        })?;
+        if !status.success() {
+            shell::show_tail(&log);
+            bail!("the tests do not build");
+        }
+        let program = program.with_context(|| format!("{} has no tests/it", package.name))?;
+        let mut command = self.command(program, &[]);
+        if let Some(folder) = package.manifest_path.parent() {
+            command.current_dir(folder);
+        }
+        Ok(command)
     }
 
     fn build(&self, selection: &[&str], folder: &str, binary: &str) -> Result<PathBuf> {

@@ -11,18 +11,8 @@ pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
         Ok(interpreter) => interpreter,
         Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
     };
-    let arguments = [
-        "test",
-        "--locked",
-        "--package",
-        "wharf-schema",
-        "--features",
-        "real-servers",
-        "--test",
-        "it",
-        "protobuf::buf",
-    ];
-    let mut command = cx.workspace.cargo(&arguments);
+    let mut command = cx.workspace.integration_tests("wharf-schema")?;
+    command.arg("real_servers::buf::");
     command.env("WHARF_BUF", interpreter.with_file_name("buf"));
     counted(cx.workspace, &cx.workspace.log("buf"), command)
 }

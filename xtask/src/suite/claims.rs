@@ -11,18 +11,8 @@ pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
         Ok(interpreter) => interpreter,
         Err(error) => return Ok(Outcome::skipped(format!("{error:#}"))),
     };
-    let arguments = [
-        "test",
-        "--locked",
-        "--package",
-        "wharf",
-        "--features",
-        "real-servers",
-        "--test",
-        "it",
-        "claims_s3",
-    ];
-    let mut command = cx.workspace.cargo(&arguments);
+    let mut command = cx.workspace.integration_tests("wharf")?;
+    command.arg("real_servers::claims_s3::");
     command.env(
         "WHARF_MOTO_SERVER",
         interpreter.with_file_name("moto_server"),

@@ -15,7 +15,7 @@ use harness::{Database, DatabaseKind, Launch};
 use super::compat::{self, PREFIX, Peer};
 use super::{Outcome, buf, claims, counted, debezium, features, registry, transports};
 use crate::shell::{self, say};
-use crate::workspace::Workspace;
+use crate::workspace::{EVERYTHING, REAL_SERVERS, Workspace};
 use crate::{check, fuzz, setup, tidy};
 
 /// One part of the suite.
@@ -212,7 +212,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "fuzz",
-        about: "a minute of libFuzzer for each decoder, and the planted bug is found",
+        about: "libFuzzer for a while on each decoder, and the planted bug is found",
         run: |cx| fuzz::part(cx.workspace),
     },
 ];
@@ -312,13 +312,13 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The tests behind a feature `real-servers` are left to the parts `transports`, `claim-check` and
-/// `compat/buf`, which have what they need.
+/// The tests that need real servers are left to the parts `transports`, `claim-check` and
+/// `compat/buf`, which have them.
 fn rust(cx: &Context<'_>) -> Result<Outcome> {
     setup::databases(cx.workspace)?;
-    let command = cx
-        .workspace
-        .cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
+    let mut command = cx.workspace.cargo(&["test", "--locked", "--no-fail-fast"]);
+    command.args(EVERYTHING);
+    command.args(["--", "--skip", REAL_SERVERS]);
     counted(cx.workspace, &cx.workspace.log("rust"), command)
 }
 

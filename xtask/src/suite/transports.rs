@@ -47,18 +47,7 @@ const SERVERS: &[Server] = &[
 
 /// Runs the tests of the transports with every server that can be had.
 pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
-    let arguments = [
-        "test",
-        "--locked",
-        "--package",
-        "wharf-transport",
-        "--features",
-        "embedded,real-servers",
-        "--test",
-        "it",
-        "--",
-    ];
-    let mut command = cx.workspace.cargo(&arguments);
+    let mut command = cx.workspace.integration_tests("wharf-transport")?;
     let mut skipped = Vec::new();
     for server in SERVERS {
         match (server.find)(cx) {

@@ -6,15 +6,14 @@
 mod embedded;
 #[cfg(all(feature = "embedded", feature = "kafka"))]
 mod history;
-#[cfg(feature = "real-servers")]
-mod kafka;
-#[cfg(feature = "real-servers")]
-mod nats;
-#[cfg(feature = "real-servers")]
-mod rabbitmq;
 #[cfg(any(all(feature = "embedded", feature = "kafka"), feature = "real-servers"))]
 mod raw;
+#[cfg(feature = "real-servers")]
+mod real_servers {
+    mod kafka;
+    mod nats;
+    mod rabbitmq;
+    mod support;
+}
 #[cfg(any(feature = "embedded", feature = "real-servers"))]
 mod report;
-#[cfg(feature = "real-servers")]
-mod support;

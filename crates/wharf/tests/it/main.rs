@@ -6,8 +6,6 @@
 mod claims;
 #[cfg(feature = "claim-check")]
 mod claims_bus;
-#[cfg(feature = "real-servers")]
-mod claims_s3;
 #[cfg(all(feature = "claim-check", feature = "embedded", feature = "kafka"))]
 mod claims_sweep;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
@@ -19,6 +17,10 @@ mod inbox;
 mod outbox;
 mod policies;
 mod promises;
+#[cfg(feature = "real-servers")]
+mod real_servers {
+    mod claims_s3;
+}
 mod routes;
 #[cfg(feature = "schema")]
 mod schemas;

@@ -1,6 +1,8 @@
 //! Protobuf from outside: files made by chance and changes to them.
 
-#[cfg(feature = "real-servers")]
-mod buf;
 mod generate;
+#[cfg(feature = "real-servers")]
+mod real_servers {
+    mod buf;
+}
 mod witness;

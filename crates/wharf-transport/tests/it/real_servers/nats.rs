@@ -10,7 +10,7 @@ use wharf_message::transport::{Error, Subscription, Transport};
 use wharf_message::{GroupName, Message, TopicName, header};
 use wharf_transport::nats::{NatsTransport, Options};
 
-use crate::support::{Kind, Server, connected, keep, program};
+use super::support::{Kind, Server, connected, keep, program};
 
 /// The case that NATS cannot keep, since it syncs its consumers' state in the background.
 const FORGOTTEN: &str = "settlements_outlive_a_restart_of_the_broker";

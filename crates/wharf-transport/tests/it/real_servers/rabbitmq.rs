@@ -9,7 +9,7 @@ use wharf_message::transport::{Error, Publish as _, Subscription, Transport};
 use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::rabbitmq::RabbitTransport;
 
-use crate::support::{Kind, Server, connected, program, suite};
+use super::support::{Kind, Server, connected, program, suite};
 
 /// The largest payload that the server of the tests takes.
 const BYTES_MAX: usize = 4 << 20;

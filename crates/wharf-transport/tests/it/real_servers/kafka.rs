@@ -17,8 +17,8 @@ use wharf_message::transport::{
 use wharf_message::{GroupName, Message, TopicName};
 use wharf_transport::kafka::KafkaTransport;
 
+use super::support::{Kind, Server, connected, program, suite};
 use crate::raw;
-use crate::support::{Kind, Server, connected, program, suite};
 
 /// The largest message that the transport takes unless it is told otherwise.
 const BYTES_MAX: usize = 1 << 20;
@@ -35,7 +35,7 @@ const WHARF: Kind = Kind {
     no_restart: None,
 };
 
-const PROPERTIES: &str = include_str!("../../../../xtask/services/kafka.properties");
+const PROPERTIES: &str = include_str!("../../../../../xtask/services/kafka.properties");
 
 /// With passwords and access rules: `admin` may do everything, `bob` nothing.
 const SECURED: &str = r#"

@@ -17,7 +17,7 @@ use serde_json::Value;
 use wharf_schema::compat::{Difference, Policy};
 use wharf_schema::{Limits, protobuf::Schema};
 
-use super::generate::{Field, File, Kind, change, file};
+use super::super::generate::{Field, File, Kind, change, file};
 
 /// How many pairs one run judges, and how many runs there are.
 const PAIRS: usize = 150;
