@@ -49,7 +49,7 @@ pub(super) enum Cause {
 }
 
 struct Walk<'a> {
-    pairs: &'a Pairs<'a>,
+    pairs: &'a Pairs,
     /// Every step that was made.
     steps: Vec<Made>,
     found: Vec<Found>,
@@ -81,7 +81,7 @@ struct Fault {
 }
 
 /// All differences, at most `found_max`.
-pub(super) fn differences(pairs: &Pairs<'_>, found_max: usize) -> Vec<Found> {
+pub(super) fn differences(pairs: &Pairs, found_max: usize) -> Vec<Found> {
     if !pairs.get(Pairs::ROOT).is_broken {
         return Vec::new();
     }
@@ -191,7 +191,7 @@ impl Walk<'_> {
             }
             (Kind::Record(reader), Kind::Record(_), Parts::Fields(fields)) => {
                 misnamed(pair, self.pairs, items);
-                record(self.pairs.reader, reader, writer, fields, items);
+                record(&self.pairs.reader, reader, writer, fields, items);
             }
             (Kind::Enum(reader), Kind::Enum(writer), _) => {
                 misnamed(pair, self.pairs, items);
@@ -250,7 +250,7 @@ fn record(
     }
 }
 
-fn misnamed(pair: &Pair, pairs: &Pairs<'_>, items: &mut Vec<Item>) {
+fn misnamed(pair: &Pair, pairs: &Pairs, items: &mut Vec<Item>) {
     let reader = pairs.reader.kind(pair.reader).named();
     let writer = pairs.writer.kind(pair.writer).named();
     if let (Some(reader), Some(writer)) = (reader, writer)

@@ -165,10 +165,32 @@ impl Schema {
     }
 
     /// Reads a payload that `writer` wrote, as this schema sees it: by Avro's schema resolution, in
-    /// the form of [`Self::decode`]. Schemas too large to compare are an error too.
+    /// the form of [`Self::decode`]. Schemas too large to compare are an error too. For more than one
+    /// payload, [`Self::reading`].
     pub fn read(&self, writer: &Self, payload: &[u8]) -> Result<Value, Unreadable> {
-        let pairs = Pairs::new(&self.graph, &writer.graph, &Limits::default())
-            .map_err(|error| Unreadable::new(error.what))?;
-        resolve::read(&pairs, payload)
+        let reading = self.reading(writer, &Limits::default());
+        let reading = reading.map_err(|error| Unreadable::new(error.what))?;
+        reading.read(payload)
+    }
+
+    /// Compares this schema with a writer's once, for all the payloads that it wrote.
+    pub fn reading(&self, writer: &Self, limits: &Limits) -> Result<Reading, Invalid> {
+        let pairs = Pairs::new(&self.graph, &writer.graph, limits)?;
+        Ok(Reading {
+            pairs: Arc::new(pairs),
+        })
+    }
+}
+
+/// What one schema wrote, as another sees it; made by [`Schema::reading`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pairs: Arc<Pairs>,
+}
+
+impl Reading {
+    /// Reads a payload of the writer's, as [`Schema::read`].
+    pub fn read(&self, payload: &[u8]) -> Result<Value, Unreadable> {
+        resolve::read(&self.pairs, payload)
     }
 }

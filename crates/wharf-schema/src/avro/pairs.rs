@@ -8,6 +8,7 @@
 //! types cost nothing, and an assumption made on the way never outlives its proof.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::graph::{Graph, Kind, Named, NodeId, Record};
 use crate::{Invalid, Limits};
@@ -17,9 +18,9 @@ const PAIR_COST: usize = 4;
 
 /// The table of one reader and one writer.
 #[derive(Debug)]
-pub(super) struct Pairs<'a> {
-    pub(super) reader: &'a Graph,
-    pub(super) writer: &'a Graph,
+pub(super) struct Pairs {
+    pub(super) reader: Arc<Graph>,
+    pub(super) writer: Arc<Graph>,
     list: Vec<Pair>,
     places: HashMap<(NodeId, NodeId), usize>,
     left: usize,
@@ -50,16 +51,16 @@ pub(super) enum Parts {
     Choice(Vec<usize>),
 }
 
-impl<'a> Pairs<'a> {
+impl Pairs {
     /// Compares everything that can meet when `reader` reads what `writer` wrote.
     pub(super) fn new(
-        reader: &'a Graph,
-        writer: &'a Graph,
+        reader: &Arc<Graph>,
+        writer: &Arc<Graph>,
         limits: &Limits,
     ) -> Result<Self, Invalid> {
         let mut pairs = Self {
-            reader,
-            writer,
+            reader: Arc::clone(reader),
+            writer: Arc::clone(writer),
             list: Vec::new(),
             places: HashMap::new(),
             left: limits.comparisons_max,
@@ -67,7 +68,7 @@ impl<'a> Pairs<'a> {
         pairs.place(reader.root, writer.root)?;
         let mut next = 0;
         while next < pairs.list.len() {
-            let parts = pairs.parts(next)?;
+            let parts = pairs.parts(reader, writer, next)?;
             let pair = &mut pairs.list[next];
             pair.parts = parts;
             pair.is_broken = is_broken_alone(reader, writer, pair);
@@ -118,9 +119,9 @@ impl<'a> Pairs<'a> {
         Ok(place)
     }
 
-    fn parts(&mut self, pair: usize) -> Result<Parts, Invalid> {
+    fn parts(&mut self, readers: &Graph, writers: &Graph, pair: usize) -> Result<Parts, Invalid> {
         let Pair { reader, writer, .. } = self.list[pair];
-        Ok(match (self.reader.kind(reader), self.writer.kind(writer)) {
+        Ok(match (readers.kind(reader), writers.kind(writer)) {
             (_, Kind::Union(branches)) => {
                 let mut parts = Vec::with_capacity(branches.len());
                 for branch in branches {
@@ -128,7 +129,7 @@ impl<'a> Pairs<'a> {
                 }
                 Parts::Branches(parts)
             }
-            (Kind::Union(branches), _) => self.choice(branches, writer)?,
+            (Kind::Union(branches), kind) => self.choice(readers, branches, (writer, kind))?,
             (Kind::Array(reader), Kind::Array(writer)) | (Kind::Map(reader), Kind::Map(writer)) => {
                 Parts::Inner(self.place(*reader, *writer)?)
             }
@@ -149,12 +150,16 @@ impl<'a> Pairs<'a> {
         Ok(Parts::Fields(parts))
     }
 
-    fn choice(&mut self, branches: &[NodeId], writer: NodeId) -> Result<Parts, Invalid> {
+    fn choice(
+        &mut self,
+        readers: &Graph,
+        branches: &[NodeId],
+        (writer, kind): (NodeId, &Kind),
+    ) -> Result<Parts, Invalid> {
         self.spend(branches.len())?;
-        let kind = self.writer.kind(writer);
         let mut ranked = Vec::new();
         for branch in branches {
-            if let Some(rank) = likeness(self.reader.kind(*branch), kind) {
+            if let Some(rank) = likeness(readers.kind(*branch), kind) {
                 ranked.push((rank, self.place(*branch, writer)?));
             }
         }

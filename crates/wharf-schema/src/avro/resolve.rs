@@ -16,7 +16,7 @@ use super::pairs::{Pairs, Parts, has_name_of};
 use crate::Unreadable;
 
 /// Reads a whole payload of the pairs' writer as their reader.
-pub(super) fn read(pairs: &Pairs<'_>, payload: &[u8]) -> Result<Value, Unreadable> {
+pub(super) fn read(pairs: &Pairs, payload: &[u8]) -> Result<Value, Unreadable> {
     let mut input = Input::new(payload);
     let value = value(pairs, &mut input, Pairs::ROOT)?;
     expect_end(&input)?;
@@ -24,7 +24,7 @@ pub(super) fn read(pairs: &Pairs<'_>, payload: &[u8]) -> Result<Value, Unreadabl
 }
 
 fn value<'s>(
-    pairs: &'s Pairs<'_>,
+    pairs: &'s Pairs,
     input: &mut Input<'_, 's>,
     place: usize,
 ) -> Result<Value, Unreadable> {
@@ -82,7 +82,7 @@ fn value<'s>(
 }
 
 fn record<'s>(
-    pairs: &'s Pairs<'_>,
+    pairs: &'s Pairs,
     input: &mut Input<'_, 's>,
     reader: &'s Record,
     writer: &'s Record,
@@ -107,7 +107,7 @@ fn record<'s>(
             is_read = true;
         }
         if !is_read {
-            skip(pairs.writer, input, field.node)?;
+            skip(&pairs.writer, input, field.node)?;
         }
         input.leave();
     }
@@ -118,7 +118,7 @@ fn record<'s>(
             (Some(value), _) => value,
             (None, Some(default)) => {
                 input.enter(Piece::Name(&field.name))?;
-                let value = default_value(pairs.reader, input, field.node, default)?;
+                let value = default_value(&pairs.reader, input, field.node, default)?;
                 input.leave();
                 value
             }

@@ -29,7 +29,7 @@ const FIXED_BYTES_PER_VALUE: u64 = 16;
 
 /// Makes witnesses for one pair of schemas.
 pub(super) struct Witnesses<'a> {
-    pairs: &'a Pairs<'a>,
+    pairs: &'a Pairs,
     /// By node of the writer: any value.
     any: Costs,
     /// By pair: a value that the reader takes.
@@ -40,8 +40,8 @@ pub(super) struct Witnesses<'a> {
 }
 
 impl<'a> Witnesses<'a> {
-    pub(super) fn new(pairs: &'a Pairs<'a>) -> Self {
-        let any = Costs::new(&any_rules(pairs.writer));
+    pub(super) fn new(pairs: &'a Pairs) -> Self {
+        let any = Costs::new(&any_rules(&pairs.writer));
         let rules: Vec<Rule> = (0..pairs.len()).map(|it| good_rule(pairs, it)).collect();
         let good = Costs::new(&rules);
         let rules: Vec<Rule> = (0..pairs.len())
@@ -60,7 +60,7 @@ impl<'a> Witnesses<'a> {
     /// The witness of a difference.
     pub(super) fn witness(&mut self, found: &Found) -> Option<Witness> {
         let record = self.record(found)?;
-        let payload = encode(self.pairs.writer, &record).ok()?;
+        let payload = encode(&self.pairs.writer, &record).ok()?;
         let failure = read(self.pairs, &payload).err()?;
         let mut hex = String::with_capacity(2 * payload.len());
         for byte in payload {
@@ -86,7 +86,7 @@ impl<'a> Witnesses<'a> {
                     return None;
                 };
                 let value = maker.bad(parts[index], 0)?;
-                tagged(maker.all.pairs.writer, branches[index], value)
+                tagged(&maker.all.pairs.writer, branches[index], value)
             }
             (Cause::Some, _) => maker.bad(found.pair, 0)?,
             _ => maker.any(pair.writer, 0)?,
@@ -115,7 +115,7 @@ impl Maker<'_, '_> {
 
     /// Any value of the writer's type, the smallest.
     fn any(&mut self, node: NodeId, depth: usize) -> Option<Value> {
-        let graph = self.all.pairs.writer;
+        let graph = &self.all.pairs.writer;
         let kind = graph.kind(node);
         self.pay(leaf_cost(kind), depth)?;
         Some(match kind {
@@ -148,7 +148,7 @@ impl Maker<'_, '_> {
                 self.pay(1, depth)?;
                 let choice = self.all.good.choice(place)?;
                 let value = self.good(parts[choice], depth + 1)?;
-                Some(tagged(pairs.writer, branches[choice], value))
+                Some(tagged(&pairs.writer, branches[choice], value))
             }
             (Parts::Choice(candidates), _) => {
                 let chosen = pairs.chosen(candidates)?;
@@ -184,7 +184,7 @@ impl Maker<'_, '_> {
                 .or(writer.symbols.first());
             return Some(Value::from(symbol?.as_str()));
         }
-        if is_broken_alone(pairs.reader, pairs.writer, pair) {
+        if is_broken_alone(&pairs.reader, &pairs.writer, pair) {
             return self.any(pair.writer, depth);
         }
         let choice = self.all.bad.choice(place)?;
@@ -218,7 +218,7 @@ impl Maker<'_, '_> {
             (Step::Inner, Kind::Array(_), _) => Some(Value::Array(vec![value])),
             (Step::Inner, ..) => Some(Value::Object(Map::from_iter([("key".to_owned(), value)]))),
             (Step::Branch(index), Kind::Union(branches), _) => {
-                Some(tagged(pairs.writer, branches[index], value))
+                Some(tagged(&pairs.writer, branches[index], value))
             }
             (Step::Field(from), _, Parts::Fields(fields)) => {
                 self.fields(place, fields, Some((from, value)), depth)
@@ -279,7 +279,7 @@ fn leaf_cost(kind: &Kind) -> u64 {
     }
 }
 
-fn good_rule(pairs: &Pairs<'_>, place: usize) -> Rule {
+fn good_rule(pairs: &Pairs, place: usize) -> Rule {
     let pair = pairs.get(place);
     let reader = pairs.reader.kind(pair.reader);
     let writer = pairs.writer.kind(pair.writer);
@@ -302,19 +302,19 @@ fn good_rule(pairs: &Pairs<'_>, place: usize) -> Rule {
         {
             Rule::Leaf(1)
         }
-        _ if is_broken_alone(pairs.reader, pairs.writer, pair) => Rule::One(Vec::new()),
+        _ if is_broken_alone(&pairs.reader, &pairs.writer, pair) => Rule::One(Vec::new()),
         (Parts::Fields(fields), ..) => Rule::All(fields.iter().map(|(.., pair)| *pair).collect()),
         (_, _, leaf) => Rule::Leaf(leaf_cost(leaf)),
     }
 }
 
-fn bad_rule(pairs: &Pairs<'_>, any: &Costs, place: usize) -> Rule {
+fn bad_rule(pairs: &Pairs, any: &Costs, place: usize) -> Rule {
     let pair = pairs.get(place);
     let never = || Rule::One(Vec::new());
     let Some(own) = any.cost(pair.writer) else {
         return never();
     };
-    if is_broken_alone(pairs.reader, pairs.writer, pair) {
+    if is_broken_alone(&pairs.reader, &pairs.writer, pair) {
         return Rule::Leaf(own);
     }
     match &pair.parts {

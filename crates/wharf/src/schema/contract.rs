@@ -7,8 +7,9 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use serde_json::Value;
 use wharf_schema::model::SchemaType;
 use wharf_schema::wire::Framed;
-use wharf_schema::{Dependency, Limits, Parsed};
+use wharf_schema::{Dependency, Limits, Parsed, avro};
 
+use super::Prepared;
 use super::avro::Avro;
 use super::json;
 use super::shape::{Definition, Definitions, Schema, Shape};
@@ -185,6 +186,11 @@ impl Contract {
         &self.imports
     }
 
+    /// Which of this program's contracts it is.
+    pub(super) fn number(&self) -> usize {
+        self.mark
+    }
+
     /// The value of [`MARK`].
     pub(crate) fn mark(&self) -> String {
         self.mark.to_string()
@@ -217,18 +223,20 @@ impl Contract {
         written.map_err(|why| self.unreadable("written", why))
     }
 
-    /// The event as JSON, from a payload that was written with this schema or another one.
+    /// The event as JSON, from a payload that was written with this schema or another one. What
+    /// comes of the comparison of two Avro schemas is asked of `prepared`.
     pub(super) fn decode(
         &self,
         writer: &Parsed,
         framed: &Framed<'_>,
+        prepared: impl FnOnce(&avro::Schema, &avro::Schema) -> Prepared,
     ) -> Result<Value, SchemaError> {
         let read = match (&self.form, &self.parsed, writer) {
             (Form::Avro(avro), Parsed::Avro(reader), Parsed::Avro(writer)) => {
-                let value = reader.read(writer, framed.payload());
-                value
-                    .map_err(|error| error.what)
-                    .and_then(|value| avro.to_serde(value))
+                prepared(reader, writer).and_then(|reading| {
+                    let value = reading.read(framed.payload());
+                    avro.to_serde(value.map_err(|error| error.what)?)
+                })
             }
             (Form::Json, _, Parsed::Json(_)) => {
                 serde_json::from_slice(framed.payload()).map_err(|error| error.to_string())

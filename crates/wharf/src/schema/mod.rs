@@ -48,6 +48,10 @@ mod registry;
 mod retained;
 mod shape;
 mod store;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use wharf_message::Code;
 
@@ -61,6 +65,9 @@ pub use wharf_schema::model::SchemaType;
 pub(crate) use contract::MARK;
 pub(crate) use registry::unframed;
 pub(crate) use retained::check_routes;
+
+/// What two Avro schemas are to each other, found once; or why they cannot be compared.
+type Prepared = Result<Arc<wharf_schema::avro::Reading>, String>;
 
 /// Why something could not be written or read with a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,16 +9,18 @@ use wharf_schema::contract::{Part, Strategy};
 use wharf_schema::model::{Reference, SchemaType};
 use wharf_schema::registry::guid;
 use wharf_schema::wire::{self, Framed, SchemaId, VALUE_HEADER};
-use wharf_schema::{Dependency, Limits, Parsed};
+use wharf_schema::{Dependency, Limits, Parsed, avro};
 
 use super::cache::Cache;
 use super::contract::{Contract, MARK, of_mark};
 use super::http::Http;
 use super::memory::Memory;
 use super::store::{Named, Sent, Store};
-use super::{RetainedCheck, SchemaError};
+use super::{Prepared, RetainedCheck, SchemaError};
 use crate::bus::Bus;
 
+/// How many comparisons of a reader's and a writer's Avro schema are kept.
+const READINGS_MAX: usize = 1_000;
 /// The media type of a payload that begins with the name of its schema.
 const PREFIXED: &str = "application/octet-stream";
 
@@ -55,6 +57,8 @@ pub struct Registry {
     names: Arc<Cache<(String, String, bool), Arc<Named>>>,
     /// What wrote records.
     writers: Arc<Cache<SchemaId, Arc<Writer>>>,
+    /// What a contract makes of what a schema wrote. One takes much more memory than a schema.
+    readings: Arc<Cache<(usize, SchemaId), Prepared, READINGS_MAX>>,
 }
 
 /// A schema that records were written with.
@@ -89,6 +93,7 @@ impl Registry {
             retained: RetainedCheck::default(),
             names: Arc::default(),
             writers: Arc::default(),
+            readings: Arc::default(),
         }
     }
 
@@ -256,7 +261,8 @@ impl Registry {
             return Ok(writer);
         }
         let kept = self.store.get(id).await?;
-        let parsed = Parsed::parse(
+        // Older registries let unsound defaults and names pass, and what they hold must stay readable.
+        let parsed = Parsed::parse_stored(
             kept.kind,
             &kept.text,
             &kept.dependencies,
@@ -291,7 +297,26 @@ impl Registry {
                 what: format!("the schema of {}", framed.id),
                 why: "it was not fetched".to_owned(),
             })?;
-        contract.decode(&writer.parsed, &framed).map(Some)
+        let prepared = |reader: &_, writer: &_| self.prepared(contract, framed.id, reader, writer);
+        contract.decode(&writer.parsed, &framed, prepared).map(Some)
+    }
+
+    /// The comparison of a contract with the schema of an id, which never changes.
+    pub(super) fn prepared(
+        &self,
+        contract: &Contract,
+        id: SchemaId,
+        reader: &avro::Schema,
+        writer: &avro::Schema,
+    ) -> Prepared {
+        let key = (contract.number(), id);
+        if let Some(prepared) = self.readings.get(&key) {
+            return prepared;
+        }
+        let prepared = reader.reading(writer, &Limits::default());
+        let prepared = prepared.map(Arc::new).map_err(|error| error.what);
+        self.readings.put(key, prepared.clone());
+        prepared
     }
 }
 
