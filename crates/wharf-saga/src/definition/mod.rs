@@ -9,7 +9,9 @@
 
 mod builder;
 mod draw;
+mod export;
 mod hash;
+mod import;
 mod limits;
 mod model;
 mod problem;
@@ -20,6 +22,7 @@ mod write;
 
 pub use builder::{Branch, Catch, Each, Retry, Saga, Step, Undo, When};
 pub use draw::{Drawing, Mark, Marks};
+pub use export::Exported;
 pub use hash::{Hash, NotAHash};
 pub use limits::Limits;
 pub use model::{

@@ -117,6 +117,17 @@ codes! {
     NO_PATH, Warning, "NO_PATH", "A value looks like a path, and the field takes it as a text.";
     PASS_RESULT_IS_STATIC, Warning, "PASS_RESULT_IS_STATIC", "A Pass state's Result is taken as it stands; paths in it are not looked up.";
     RUNS_INLINE, Warning, "SCHEMA_VALIDATION_FAILED", "A Map written as distributed runs inside its saga.";
+    STATE_LEFT_OUT, Warning, "SCHEMA_VALIDATION_FAILED", "Import: nothing leads to a state, and it is left out.";
+    CATCH_KEPT, Note, "SCHEMA_VALIDATION_FAILED", "Import: a Catch is no chain of undo states, and stays.";
+    UNDO_RECOGNISED, Note, "SCHEMA_VALIDATION_FAILED", "Import: a state of a chain is the undo of a step.";
+    UNDO_GUESSED, Warning, "SCHEMA_VALIDATION_FAILED", "Import: a state of a chain is taken as the undo of a step by its place alone.";
+    UNDO_NOT_RECOGNISED, Warning, "SCHEMA_VALIDATION_FAILED", "Import: a state of a chain, or the whole machine, undoes nothing that is known.";
+    UNDO_GETS_RETRY, Warning, "SCHEMA_VALIDATION_FAILED", "Import: an undo state had no Retry, and gets the default.";
+    UNDO_DATA_DIFFERS, Warning, "SCHEMA_VALIDATION_FAILED", "Import: the undo sees the step's own input and result, and not all data.";
+    UNDO_SET_DIFFERS, Warning, "SCHEMA_VALIDATION_FAILED", "Import: the chain undid other steps, or in another order, or for fewer errors.";
+    AFTER_UNDO_LOST, Warning, "SCHEMA_VALIDATION_FAILED", "Import: a state ran after the undo, where the extension has none.";
+    NOT_EXPORTED, Warning, "SCHEMA_VALIDATION_FAILED", "Export: plain States Language cannot say this, and the exported machine does otherwise.";
+    RESOURCE_NOT_AWS, Warning, "SCHEMA_VALIDATION_FAILED", "Export: a resource of Wharf's own, which Step Functions refuses until it is replaced.";
     CREDENTIALS_IGNORED, Note, "SCHEMA_VALIDATION_FAILED", "Credentials are a matter of the resource map, not of the definition.";
 }
 

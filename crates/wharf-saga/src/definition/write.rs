@@ -263,7 +263,7 @@ fn put_map(map: &Map, out: &mut Out, language: QueryLanguage, machine: QueryLang
     out.put("ItemProcessor", map.processor.to_value(machine));
 }
 
-fn retriers(retriers: &[Retrier]) -> Vec<Value> {
+pub(super) fn retriers(retriers: &[Retrier]) -> Vec<Value> {
     retriers.iter().map(retrier).collect()
 }
 

@@ -22,7 +22,7 @@ use super::{Code, Flow, Limits, Machine, Problem, QueryLanguage, Severity, State
 use fields::Fields;
 pub(super) use fields::nearest;
 use outline::Outline;
-pub(super) use saga::leads_on;
+pub(super) use saga::{after_pivot, leads_on};
 
 /// The longest time the language has: three years and a bit.
 const SECONDS_MAX: u64 = 99_999_999;

@@ -2,5 +2,6 @@
 
 mod builder;
 mod draw;
+mod import;
 mod read;
 mod text;

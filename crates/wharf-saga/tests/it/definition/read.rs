@@ -168,3 +168,21 @@ fn a_saga_is_told_which_steps_nothing_undoes() {
     ];
     assert_eq!(found, expected.map(|(code, path)| (code, path.to_owned())));
 }
+
+#[test]
+fn the_specification_lists_every_code() {
+    let page = include_str!("../../../../../docs/specs/saga-definition.md");
+    let mut table =
+        String::from("| code | for Step Functions | severity | meaning |\n|---|---|---|---|\n");
+    for code in Code::ALL {
+        let (severity, meaning) = (code.severity().as_str(), code.meaning());
+        table.push_str(&format!(
+            "| `{code}` | `{}` | {severity} | {meaning} |\n",
+            code.aws()
+        ));
+    }
+    assert!(
+        page.ends_with(&table),
+        "the table of codes should be:\n{table}"
+    );
+}
