@@ -8,6 +8,7 @@
 
 mod batches;
 mod disk;
+mod expressions;
 mod found;
 mod frames;
 mod input;
@@ -94,6 +95,12 @@ pub static TARGETS: &[Target] = &[
         about: "a topic of schemas that anybody may have written, and changes on it",
         run: registry::run,
         seeds: registry::seeds,
+    },
+    Target {
+        name: "expressions",
+        about: "an expression of a saga, in both languages, over any data",
+        run: expressions::run,
+        seeds: expressions::seeds,
     },
     Target {
         name: "planted",

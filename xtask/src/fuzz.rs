@@ -41,6 +41,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("pgoutput", 1024),
     ("schemas", 4096),
     ("registry", 4096),
+    ("expressions", 2048),
 ];
 /// Holds a bug on purpose, which the search must find.
 const PLANTED: (&str, u32) = ("planted", 64);
