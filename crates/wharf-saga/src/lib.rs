@@ -13,3 +13,5 @@ pub mod choreography;
 pub mod definition;
 pub mod expression;
 pub mod machine;
+#[cfg(feature = "testing")]
+pub mod testing;

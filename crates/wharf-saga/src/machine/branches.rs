@@ -51,6 +51,14 @@ impl Run<'_> {
         };
         if fork.ended == fork.width {
             let result = self.results(number);
+            if state.compensate.is_some() {
+                // Its undo may read the result.
+                self.emit(What::Succeeded {
+                    step: number,
+                    generation: 0,
+                    output: result.clone(),
+                });
+            }
             self.complete(number, &result);
         }
         Ok(())

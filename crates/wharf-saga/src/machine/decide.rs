@@ -321,7 +321,8 @@ impl Run<'_> {
         if parked && told {
             self.emit(What::Retried { step: number });
         }
-        if self.saga.state.compensating.is_some() {
+        // A node whose turn has not come yet waits for it.
+        if undo && self.saga.state.compensating.is_some() {
             let scope = self
                 .saga
                 .state

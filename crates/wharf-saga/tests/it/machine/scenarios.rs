@@ -6,7 +6,7 @@ use wharf_saga::machine::{Action, Data, Input, Mark, Outcome, ParkReason, Refusa
 use super::kit::{Kit, failure};
 
 /// A task with an undo.
-fn task(name: &str, next: Option<&str>) -> Value {
+pub(super) fn task(name: &str, next: Option<&str>) -> Value {
     let mut state = json!({
         "Type": "Task",
         "Resource": format!("wharf:topic:{name}"),
@@ -150,7 +150,7 @@ fn branches_are_undone_beside_each_other_and_the_parallel_is_one_node() {
     assert_eq!(kit.status(), Status::Compensated);
 }
 
-fn two_branches() -> Value {
+pub(super) fn two_branches() -> Value {
     json!({
         "StartAt": "Both",
         "States": {
@@ -531,36 +531,6 @@ fn an_undo_whose_arguments_cannot_be_worked_out_is_parked_with_the_reason() {
     })
     .unwrap();
     assert_eq!(*kit.command("A", true).arguments, json!({ "id": 9 }));
-}
-
-#[test]
-fn a_sub_saga_is_asked_to_abort_and_waited_for() {
-    use wharf_saga::machine::{ChildEnd, Effect, Failure};
-    let mut definition = two_branches();
-    let r = &mut definition["States"]["Both"]["Branches"][1]["States"]["R"];
-    r["Resource"] = json!("wharf:saga:child");
-    let mut kit = Kit::begin(&definition, json!({}));
-    assert!(matches!(kit.effects[1], Effect::StartChild(_)));
-    kit.fail("L", "Declined", true);
-    assert_eq!(kit.status(), Status::Compensating);
-    assert_eq!(kit.sent(), ["L", "R"]);
-    assert!(
-        kit.effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::AbortChild(_)))
-    );
-    let child = kit.command("R", false);
-    kit.give(Input::ChildEnded {
-        step: child.step,
-        generation: child.generation,
-        end: ChildEnd::Aborted(Failure {
-            error: "Saga.Aborted".to_owned(),
-            cause: String::new(),
-            declared: false,
-        }),
-    })
-    .unwrap();
-    assert_eq!(kit.status(), Status::Compensated, "the child undid itself");
 }
 
 #[test]

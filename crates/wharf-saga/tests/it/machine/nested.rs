@@ -1,0 +1,63 @@
+//! Sub-sagas, and Parallels with an undo of their own.
+
+use serde_json::{Value, json};
+use wharf_saga::machine::{ChildEnd, Effect, Failure, Input, Status};
+
+use super::kit::Kit;
+use super::scenarios::{task, two_branches};
+
+#[test]
+fn a_parallel_with_an_undo_of_its_own_is_undone_as_a_whole() {
+    let mut definition = two_branches();
+    definition["States"]["Both"]["End"] = Value::Null;
+    let both = definition["States"]["Both"].as_object_mut().unwrap();
+    both.remove("End");
+    both.insert("Next".to_owned(), json!("Last"));
+    both.insert(
+        "Compensate".to_owned(),
+        json!({ "Resource": "wharf:topic:undo-both" }),
+    );
+    definition["States"]["Last"] = task("last", None);
+    let mut kit = Kit::begin(&definition, json!({}));
+    kit.succeed("L", json!(1));
+    kit.succeed("R", json!(2));
+    kit.fail("Last", "Declined", true);
+    assert_eq!(kit.sent()[3..], ["-Both"]);
+    assert_eq!(kit.command("Both", true).arguments["result"], json!([1, 2]));
+    kit.undone("Both");
+    assert_eq!(kit.status(), Status::Compensated);
+
+    let mut kit = Kit::begin(&definition, json!({}));
+    kit.succeed("L", json!(1));
+    kit.fail("R", "Declined", true);
+    assert_eq!(kit.sent()[2..], ["-L"], "it had not completed");
+}
+
+#[test]
+fn a_sub_saga_is_asked_to_abort_and_waited_for() {
+    let mut definition = two_branches();
+    let r = &mut definition["States"]["Both"]["Branches"][1]["States"]["R"];
+    r["Resource"] = json!("wharf:saga:child");
+    let mut kit = Kit::begin(&definition, json!({}));
+    assert!(matches!(kit.effects[1], Effect::StartChild(_)));
+    kit.fail("L", "Declined", true);
+    assert_eq!(kit.status(), Status::Compensating);
+    assert_eq!(kit.sent(), ["L", "R"]);
+    assert!(
+        kit.effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::AbortChild(_)))
+    );
+    let child = kit.command("R", false);
+    kit.give(Input::ChildEnded {
+        step: child.step,
+        generation: child.generation,
+        end: ChildEnd::Aborted(Failure {
+            error: "Saga.Aborted".to_owned(),
+            cause: String::new(),
+            declared: false,
+        }),
+    })
+    .unwrap();
+    assert_eq!(kit.status(), Status::Compensated, "the child undid itself");
+}
