@@ -5,12 +5,14 @@
 //! to what others and the machine itself did in the same run.
 
 mod clients;
+mod http;
 mod library;
 mod limits;
 mod load;
 mod outbox;
 mod registry;
 mod report;
+mod saga;
 mod servers;
 mod session;
 mod shapes;
@@ -43,6 +45,8 @@ enum Cli {
     Outbox(outbox::Options),
     /// The schema registry beside others with the same API
     Registry(registry::Options),
+    /// Sagas beside other engines that keep what a workflow did
+    Saga(saga::Options),
     /// Of the library, only what goes through Kafka's protocol, beside the client used by hand
     Kafka(library::KafkaOptions),
     /// Of the library, only the inbox on Postgres, beside a transaction written by hand
@@ -142,6 +146,11 @@ fn main() -> ExitCode {
         }
         Cli::Registry(options) => {
             let ended = registry::run(options);
+            fs::remove_dir_all(options.scratch()).ok();
+            ended
+        }
+        Cli::Saga(options) => {
+            let ended = saga::run(options);
             fs::remove_dir_all(options.scratch()).ok();
             ended
         }

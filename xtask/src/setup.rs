@@ -64,12 +64,21 @@ fn install(workspace: &Workspace, package: &str) -> Result<()> {
     Ok(())
 }
 
-/// The interpreter of a virtual environment with exactly the pinned packages of
-/// `compat/requirements.txt`; made when missing or when the pins changed.
+/// The interpreter of the tests' own virtual environment.
 pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
-    let wanted = fs::read_to_string(workspace.root.join("compat/requirements.txt"))
-        .context("failed to read compat/requirements.txt")?;
-    let environment = workspace.keep("venv");
+    python_environment(workspace, "compat/requirements.txt", "venv")
+}
+
+/// The interpreter of a virtual environment with exactly the pinned packages of a file; made when
+/// missing or when the pins changed.
+pub(crate) fn python_environment(
+    workspace: &Workspace,
+    requirements: &str,
+    name: &str,
+) -> Result<PathBuf> {
+    let wanted = fs::read_to_string(workspace.root.join(requirements))
+        .with_context(|| format!("failed to read {requirements}"))?;
+    let environment = workspace.keep(name);
     let (interpreter, stamp) = (
         environment.join("bin/python"),
         environment.join("requirements"),
@@ -78,8 +87,10 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(interpreter);
     }
     debian(workspace, "python3", "python3")?;
-    shell::say("    making the Python environment (compat/requirements.txt)");
-    let log = workspace.log("setup-python");
+    shell::say(format!(
+        "    making the Python environment ({requirements})"
+    ));
+    let log = workspace.log(&format!("setup-python-{name}"));
     let folder = environment
         .to_str()
         .context("the target directory's name is not UTF-8")?;
@@ -101,25 +112,33 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
         "--only-binary",
         ":all:",
         "--requirement",
-        "compat/requirements.txt",
+        requirements,
     ];
     if !shell::logged(&mut workspace.command(&interpreter, &pip), &log, |_| {})?.success() {
         shell::show_tail(&log);
-        bail!("pip failed to install compat/requirements.txt");
+        bail!(
+            "pip failed to install {requirements}: {}",
+            shell::last_line(&log)
+        );
     }
     fs::write(&stamp, wanted)?;
     Ok(interpreter)
 }
 
-/// The folder with exactly the packages of `compat/<client>/package-lock.json`; made when missing or
-/// when they changed. No package's own scripts are run.
+/// The packages of a client of `compat`.
 pub(crate) fn node(workspace: &Workspace, client: &str) -> Result<PathBuf> {
-    let lock = format!("compat/{client}/package-lock.json");
-    let source = workspace.root.join("compat").join(client);
+    node_packages(workspace, &format!("compat/{client}"), client)
+}
+
+/// The folder with exactly the packages of a folder's `package-lock.json`; made when missing or when
+/// they changed. No package's own scripts are run.
+pub(crate) fn node_packages(workspace: &Workspace, folder: &str, name: &str) -> Result<PathBuf> {
+    let lock = format!("{folder}/package-lock.json");
+    let source = workspace.root.join(folder);
     let wanted = fs::read_to_string(workspace.root.join(&lock))
         .with_context(|| format!("failed to read {lock}"))?;
     debian(workspace, "node", "nodejs")?;
-    let folder = workspace.keep("node").join(client.replace('/', "-"));
+    let folder = workspace.keep("node").join(name.replace('/', "-"));
     let (modules, stamp) = (folder.join("node_modules"), folder.join("installed"));
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(modules);
@@ -135,7 +154,7 @@ pub(crate) fn node(workspace: &Workspace, client: &str) -> Result<PathBuf> {
     command.arg("--no-fund").current_dir(&folder);
     if !shell::logged(&mut command, &log, |_| {})?.success() {
         shell::show_tail(&log);
-        bail!("npm failed to install {lock}");
+        bail!("npm failed to install {lock}: {}", shell::last_line(&log));
     }
     fs::write(&stamp, wanted)?;
     Ok(modules)

@@ -1,7 +1,6 @@
 //! `cargo xtask bench registry`: how fast schemas are found, registered and compared, how fast a registry
 //! starts and what it takes to keep them, beside other registries with the same API.
 
-mod http;
 mod page;
 mod schemas;
 mod servers;
@@ -16,11 +15,11 @@ use harness::Selection;
 use harness::servers::Running;
 use serde::Serialize;
 
+use crate::http::{Call, Load, Pace, Speed};
 use crate::limits::{self, Limits, Machine};
 use crate::report;
 use crate::say;
 use crate::servers::Usage;
-use http::{Call, Load, Pace, Speed};
 use schemas::{Kind, distinct};
 use servers::{Place, Who};
 

@@ -7,7 +7,10 @@ use harness::servers::{self, Plan, Protocol, Running, Site};
 use serde::Serialize;
 
 use super::Options;
-use super::http::Target;
+use crate::http::Target;
+
+/// The content type that Confluent's clients ask for and send.
+const MEDIA: &str = "application/vnd.schemaregistry.v1+json";
 
 /// Everyone who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -89,6 +92,7 @@ impl<'a> Place<'a> {
                 Who::Apicurio => "/apis/ccompat/v7",
                 _ => "",
             },
+            media: MEDIA,
         };
         Ok(Self {
             who,

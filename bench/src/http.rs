@@ -1,4 +1,4 @@
-//! The load on a registry: the same requests to every one of them, over connections that stay open.
+//! A load of requests: the same ones to everybody who is compared, over connections that stay open.
 //!
 //! The client is one thread, so that it takes no more than one core from the server beside it.
 
@@ -18,33 +18,33 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-/// The content type that Confluent's clients ask for and send.
-const JSON: &str = "application/vnd.schemaregistry.v1+json";
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How late a timer of tokio's may be.
 const TIMER: Duration = Duration::from_millis(2);
 
-/// Where a registry is.
+/// Where a server is.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// `host:port`.
-    pub(super) address: String,
+    pub(crate) address: String,
     /// What its paths begin with.
-    pub(super) prefix: &'static str,
+    pub(crate) prefix: &'static str,
+    /// The content type that its clients ask for and send.
+    pub(crate) media: &'static str,
 }
 
-/// A request of Confluent's API.
+/// A request.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
+pub(crate) struct Call {
     method: Method,
     path: String,
     body: Bytes,
 }
 
 impl Call {
-    pub(super) fn get(path: impl Into<String>) -> Self {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
         Self {
             method: Method::GET,
             path: path.into(),
@@ -52,7 +52,7 @@ impl Call {
         }
     }
 
-    pub(super) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self {
             method: Method::POST,
             path: path.into(),
@@ -60,7 +60,7 @@ impl Call {
         }
     }
 
-    pub(super) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self {
             method: Method::PUT,
             ..Self::post(path, body)
@@ -69,13 +69,13 @@ impl Call {
 }
 
 /// One open connection.
-pub(super) struct Connection<'a> {
+pub(crate) struct Connection<'a> {
     target: &'a Target,
     sender: SendRequest<Full<Bytes>>,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) async fn open(target: &'a Target) -> Result<Self> {
+    pub(crate) async fn open(target: &'a Target) -> Result<Self> {
         let stream = TcpStream::connect(&target.address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
@@ -84,13 +84,13 @@ impl<'a> Connection<'a> {
     }
 
     /// The status and the body of the answer.
-    pub(super) async fn send(&mut self, call: Call) -> Result<(StatusCode, Bytes)> {
+    pub(crate) async fn send(&mut self, call: Call) -> Result<(StatusCode, Bytes)> {
         let request = Request::builder()
             .method(call.method)
             .uri(format!("{}{}", self.target.prefix, call.path))
             .header(header::HOST, &self.target.address)
-            .header(header::ACCEPT, JSON)
-            .header(header::CONTENT_TYPE, JSON)
+            .header(header::ACCEPT, self.target.media)
+            .header(header::CONTENT_TYPE, self.target.media)
             .body(Full::new(call.body))?;
         let answer = async {
             self.sender.ready().await?;
@@ -104,7 +104,7 @@ impl<'a> Connection<'a> {
     }
 
     /// The body of an answer that must be good.
-    pub(super) async fn good(&mut self, call: Call) -> Result<Bytes> {
+    pub(crate) async fn good(&mut self, call: Call) -> Result<Bytes> {
         let path = call.path.clone();
         let (status, body) = self.send(call).await?;
         if !status.is_success() {
@@ -126,7 +126,7 @@ pub(crate) struct Speed {
 
 /// How requests follow each other.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// The next one when the one before it is answered, until the time is over.
     For(Duration),
     /// The same, but so many at most.
@@ -135,22 +135,27 @@ pub(super) enum Pace {
     At(u32, Duration),
 }
 
-/// Drives one registry.
-pub(super) struct Load<'a> {
+/// Drives one server.
+pub(crate) struct Load<'a> {
     runtime: Runtime,
     target: &'a Target,
 }
 
 impl<'a> Load<'a> {
-    pub(super) fn new(target: &'a Target) -> Result<Self> {
+    pub(crate) fn new(target: &'a Target) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         Ok(Self { runtime, target })
     }
 
+    /// Runs what opens its own connections.
+    pub(crate) fn block_on<T>(&self, run: impl Future<Output = T>) -> T {
+        self.runtime.block_on(run)
+    }
+
     /// Runs something on one connection.
-    pub(super) fn on_one<T, F, R>(&self, run: F) -> Result<T>
+    pub(crate) fn on_one<T, F, R>(&self, run: F) -> Result<T>
     where
         F: FnOnce(Connection<'a>) -> R,
         R: Future<Output = Result<T>>,
@@ -162,7 +167,7 @@ impl<'a> Load<'a> {
 
     /// One request after another on each of so many connections. `call` makes the request of a number;
     /// every answer must be good.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         connections: usize,
         pace: Pace,
@@ -197,7 +202,7 @@ type Shared<'a, F> = (&'a Cell<u64>, Instant, Pace, &'a F);
 
 /// Waits to the microsecond: tokio's timers count milliseconds, so the rest of one is spent in giving way
 /// to the other connections.
-async fn wait_until(due: Instant) {
+pub(crate) async fn wait_until(due: Instant) {
     if let Some(early) = due.checked_sub(TIMER) {
         tokio::time::sleep_until(early.into()).await;
     }
