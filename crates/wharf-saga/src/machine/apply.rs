@@ -512,11 +512,19 @@ impl Saga {
         } else {
             0
         };
-        if let Some(step) = self.state.steps.get_mut(&number) {
-            step.scope = scope;
-        }
+        let Some(step) = self.state.steps.get_mut(&number) else {
+            return;
+        };
+        step.scope = scope;
+        let completion = step.completion;
+        let steps = &self.state.steps;
         if let Some(place) = self.state.scopes.get_mut(&scope) {
-            place.nodes.push(number);
+            let before = |node: &u32| {
+                let node = steps.get(node);
+                node.is_some_and(|step| step.completion < completion)
+            };
+            let at = place.nodes.partition_point(before);
+            place.nodes.insert(at, number);
         }
     }
 

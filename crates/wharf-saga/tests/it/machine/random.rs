@@ -195,3 +195,14 @@ proptest! {
         World::new(seed).run();
     }
 }
+
+#[test]
+fn seeds_that_once_broke_a_promise_keep_it() {
+    for seed in [
+        14_049_154_493_074_752_725,
+        17_289_835_810_150_996_036,
+        17_289_910_010_457_891_132,
+    ] {
+        World::new(seed).run();
+    }
+}
