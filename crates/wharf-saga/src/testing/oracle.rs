@@ -25,6 +25,8 @@ struct Visit {
     effect: Effect,
     undone: bool,
     begun: bool,
+    /// It was left out because nobody knew, and may come back by a late answer at any time.
+    skipped: bool,
 }
 
 /// Watches one saga.
@@ -130,6 +132,7 @@ impl Oracle {
                     effect: Effect::Nothing,
                     undone: false,
                     begun: false,
+                    skipped: false,
                 };
                 if self.visits.insert(*step, visit).is_some() {
                     return Err(Broken(format!("step {step} was entered twice")));
@@ -205,7 +208,8 @@ impl Oracle {
         }
         for (later, other) in &self.visits {
             // Another attempt of an undo has its place already.
-            let open = !visit.begun && !other.undone && self.must_be_undone(other);
+            let open =
+                !visit.begun && !other.skipped && !other.undone && self.must_be_undone(other);
             if open && self.order != Some(Order::Unordered) && self.is_after(*later, step) {
                 let other = &other.state;
                 return Err(Broken(format!(
@@ -245,6 +249,7 @@ impl Oracle {
             }
             Undone::Inside => Ok(()),
             Undone::Nothing | Undone::Skipped => {
+                visit.skipped = how == Undone::Skipped;
                 let visit = visit.clone();
                 if self.must_be_undone(&visit) {
                     return Err(Broken(format!("{} ({step}) was left out", visit.state)));
