@@ -47,6 +47,8 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), Problem> {
         let allowed = registry.allow_unauthenticated_beyond_loopback;
         listener(loaded, "registry", &registry.listen, allowed)?;
     }
+    super::saga::check(&config.saga)
+        .map_err(|(key, reason)| bad_value(key, &reason, loaded.origin(key)))?;
     relays(loaded)
 }
 
@@ -139,6 +141,8 @@ fn count(config: &Config) -> Refused {
         ("kafka.connections-max", kafka.connections_max),
         ("kafka.in-flight-requests-max", kafka.in_flight_requests_max),
         ("registry.connections-max", config.registry.connections_max),
+        ("saga.waiting-max", config.saga.waiting_max),
+        ("saga.http-in-flight-max", config.saga.http_in_flight_max),
         ("log.journal-files-max", log.journal_files_max),
         ("log.index-batches-max", log.index_batches_max),
         ("log.open-segments-max", log.open_segments_max),

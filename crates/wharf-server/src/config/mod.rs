@@ -11,6 +11,7 @@ mod file;
 mod load;
 mod reference;
 mod relay;
+mod saga;
 mod settings;
 mod show;
 mod units;
@@ -19,8 +20,9 @@ pub(crate) use check::beyond_loopback;
 pub use load::{Loaded, Origin, Override, Sources};
 pub use reference::reference;
 pub use relay::{Database, Lacking, Mode, SecretUrl, Valueless};
+pub use saga::{Mapping, Secret};
 pub use settings::{
-    Config, Groups, Http, Kafka, Log, Node, Relay, SchemaRegistry, Setting, Topics,
+    Config, Groups, Http, Kafka, Log, Node, Relay, Sagas, SchemaRegistry, Setting, Topics,
 };
 pub use show::{to_json, to_toml};
 pub use units::{Address, ByteCount, InvalidUnit, Limit, Migration, Period};

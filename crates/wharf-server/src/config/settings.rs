@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::relay::{Database, Lacking, Mode, SecretUrl, Valueless};
+use super::saga::{Mapping, Secret};
 use super::units::{Address, ByteCount, Limit, Migration, Period};
 
 /// A setting as the reference describes it.
@@ -290,6 +291,37 @@ settings! {
         in_flight_size_max: ByteCount = ByteCount(64 << 20);
         /// A file that says who reads which topic and which fields, for impact reports.
         catalogue: Option<PathBuf> = None;
+    }
+
+    /// The orchestrator of sagas.
+    saga as Sagas {
+        /// Whether the node runs sagas.
+        enabled: bool = true;
+        /// How many partitions the topics of sagas get when they are created; more of them decide side by side.
+        /// A node whose topics are there already keeps their number.
+        partitions: u32 = 4;
+        /// How long a saga that ended is kept, or `unlimited`.
+        keep: Limit<Period> = Limit::At(Period(DAY.saturating_mul(7)));
+        /// How many sagas that ended are kept at most; those that ended first go first.
+        keep_max: usize = 100_000;
+        /// The largest input, answer or signal of a saga, as JSON.
+        /// A worker's larger answer is the error `States.DataLimitExceeded`.
+        payload_max: ByteCount = ByteCount(256 << 10);
+        /// How many requests may wait in each partition to be decided; further ones are refused with 429.
+        waiting_max: usize = 4_096;
+        /// How long one HTTP worker may take to answer, when the step says nothing shorter.
+        http_timeout: Period = Period(Duration::from_secs(30));
+        /// How many requests one host of HTTP workers is sent at once; further tasks wait.
+        http_in_flight_max: usize = 32;
+        /// The key that requests to HTTP workers are signed with (HMAC-SHA256). Never shown.
+        http_secret: Option<Secret> = None;
+        /// The address under which HTTP workers reach this node, for answers that come later.
+        /// Unset: the address of the HTTP listener.
+        public_url: Option<String> = None;
+        /// Where every alarm of a parked saga is posted to, as JSON.
+        alarm_webhook: Option<SecretUrl> = None;
+        /// What does the work of resources with foreign names: each entry has `arn`, where `*` stands for anything and `NAME` for the part that `to` takes over, and `to`, such as `wharf:topic:NAME`.
+        resource: Vec<Mapping> = Vec::new();
     }
 
     /// The log on disk. The defaults fit most machines.
