@@ -2,7 +2,7 @@
 //!
 //! A number is never reused. Every code has a page `docs/errors/WHARF-nnnn.md`; a test compares.
 //! 1xxx node and configuration, 2xxx log and disk, 3xxx broker, 4xxx command line,
-//! 5xxx library (51xx inbox, 520x policies, 521x claim checks), 6xxx schemas and their registry.
+//! 5xxx library (51xx inbox, 520x policies, 521x claim checks), 6xxx schemas and their registry, 7xxx sagas.
 
 use std::fmt;
 
@@ -83,6 +83,19 @@ codes! {
     SCHEMA_REGISTRY_UNREACHABLE = 6013, "The schema registry does not answer a service";
     SCHEMA_UNREADABLE = 6014, "An event cannot be written or read with its schema";
     SCHEMA_RETAINED = 6015, "A service's code cannot read what is retained in its topics";
+    SAGA_UNAVAILABLE = 7001, "The orchestrator of sagas cannot use its topics";
+    SAGA_UNKNOWN = 7002, "There is no such saga";
+    SAGA_KEY_TAKEN = 7003, "The key belongs to a saga that was started with another input";
+    SAGA_DEFINITION_INVALID = 7004, "The definition of a saga is refused";
+    SAGA_DEFINITION_UNKNOWN = 7005, "The definition of a saga is not deployed";
+    SAGA_RESOURCE_UNMAPPED = 7006, "A definition names resources that lead nowhere";
+    SAGA_DEFINITION_IN_USE = 7007, "Sagas that have not ended need the definition";
+    SAGA_ACTION_REFUSED = 7008, "The action does not go with where the saga stands";
+    SAGA_PAYLOAD_TOO_LARGE = 7009, "A payload of a saga is larger than allowed";
+    SAGA_BUSY = 7010, "More waits for a saga, or for all of them, than may";
+    SAGA_TOKEN_UNKNOWN = 7011, "Nobody waits for this answer of a worker";
+    SAGA_PARKED = 7012, "A saga is parked and waits for a person";
+    SAGA_REQUEST_INVALID = 7013, "A request about sagas cannot be understood";
 }
 
 impl Code {

@@ -38,6 +38,7 @@ Wharf, a durable message broker.
 /errors/<code>   what an error code means and what to do
 /api/v1/relays   how the relays of this node stand
 /api/v1/schemas/impact   POST: who is affected by a change of a schema
+/api/v1/sagas            sagas: where each stands, and what people do about it
 ";
 
 /// What the routes need.

@@ -25,6 +25,8 @@ pub mod registry;
 mod relay;
 mod roles;
 mod runtime;
+#[cfg(feature = "saga")]
+pub mod saga;
 mod threads;
 
 pub use config::Config;

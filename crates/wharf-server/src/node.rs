@@ -29,7 +29,7 @@ use crate::config::{Address, Config, beyond_loopback};
 use crate::data::DataDirectory;
 use crate::metrics::{DiskMetrics, KafkaMetrics, MeasuredDisk, NodeCollector};
 use crate::problem::{Problem, chain};
-use crate::roles::Roles;
+use crate::roles::{RoleSockets, Roles};
 use crate::runtime::{TokioRuntime, random};
 use crate::threads::LogThreads;
 use crate::{clock, http, kafka, open_files};
@@ -146,6 +146,13 @@ impl Node {
         self.running.registry()
     }
 
+    /// The orchestrator of sagas, for roles and programs in the same process; `None` when it is
+    /// switched off.
+    #[cfg(feature = "saga")]
+    pub fn sagas(&self) -> Option<&crate::saga::Engine> {
+        self.running.sagas()
+    }
+
     /// The data directory, absolute.
     pub fn data(&self) -> &Path {
         self.running.data()
@@ -217,7 +224,10 @@ impl EmbeddedNode {
             &config,
             &data.cluster_id,
             &broker,
-            sockets.registry,
+            RoleSockets {
+                registry: sockets.registry,
+                http: sockets.http.as_ref().map(local).transpose()?,
+            },
             &mut registry,
         )
         .await?;
@@ -280,6 +290,12 @@ impl EmbeddedNode {
     #[cfg(feature = "registry")]
     pub fn registry(&self) -> Option<&crate::registry::Schemas> {
         self.roles.registry()
+    }
+
+    /// The orchestrator of sagas; `None` when it is switched off.
+    #[cfg(feature = "saga")]
+    pub fn sagas(&self) -> Option<&crate::saga::Engine> {
+        self.roles.sagas()
     }
 
     /// The data directory, absolute.

@@ -19,34 +19,45 @@ pub(crate) struct Roles {
     relays: Option<crate::relay::RelayTasks>,
     #[cfg(feature = "registry")]
     registry: Option<crate::registry::Running>,
+    #[cfg(feature = "saga")]
+    sagas: Option<crate::saga::Running>,
+}
+
+/// The sockets that roles have to do with.
+#[derive(Debug, Default)]
+pub(crate) struct RoleSockets {
+    /// The socket of the schema registry.
+    pub(crate) registry: Option<TcpListener>,
+    /// Where the node's HTTP listener listens.
+    pub(crate) http: Option<SocketAddr>,
 }
 
 impl Roles {
     /// Starts what is configured; what the roles measure goes to `metrics`, and their routes on the
-    /// node's HTTP listener are returned. `registry` is the socket of the schema registry.
+    /// node's HTTP listener are returned.
     #[cfg_attr(
-        not(feature = "registry"),
+        not(any(feature = "registry", feature = "saga")),
         expect(clippy::unused_async, reason = "as with roles")
     )]
     #[cfg_attr(
-        not(any(feature = "relay", feature = "registry")),
+        not(any(feature = "relay", feature = "registry", feature = "saga")),
         expect(unused_variables, reason = "as with roles")
     )]
     pub(crate) async fn start(
         config: &Config,
         cluster: &str,
         broker: &Broker,
-        registry: Option<TcpListener>,
+        sockets: RoleSockets,
         metrics: &mut Registry,
     ) -> Result<(Self, axum::Router), Problem> {
         #[cfg_attr(
-            not(any(feature = "relay", feature = "registry")),
+            not(any(feature = "relay", feature = "registry", feature = "saga")),
             expect(unused_mut, reason = "as with roles")
         )]
         let (mut roles, mut routes) = (Self::default(), axum::Router::new());
         // Before the relays: they may write to topics that ask for schemas.
         #[cfg(feature = "registry")]
-        if let Some(socket) = registry {
+        if let Some(socket) = sockets.registry {
             let ledger = std::sync::Arc::new(broker.ledger("registry"));
             let running =
                 crate::registry::start(&config.registry, cluster, ledger, socket, metrics);
@@ -66,6 +77,19 @@ impl Roles {
             metrics.register_collector(Box::new(collector));
             roles.relays = Some(tasks);
             routes = routes.merge(crate::relay::api::routes(relays));
+        }
+        #[cfg(feature = "saga")]
+        if config.saga.enabled {
+            let place = crate::saga::Place {
+                config: &config.saga,
+                partitions: config.topics.default_partitions,
+                ledger: std::sync::Arc::new(broker.ledger("sagas")),
+                make: make_topic(broker.clone()),
+                http: sockets.http,
+            };
+            let running = crate::saga::start(place, metrics).await?;
+            routes = routes.merge(crate::saga::routes(running.engine().clone()));
+            roles.sagas = Some(running);
         }
         Ok((roles, routes))
     }
@@ -93,12 +117,22 @@ impl Roles {
             .map(crate::registry::Running::schemas)
     }
 
+    /// The orchestrator of sagas, if there is one.
+    #[cfg(feature = "saga")]
+    pub(crate) fn sagas(&self) -> Option<&crate::saga::Engine> {
+        self.sagas.as_ref().map(crate::saga::Running::engine)
+    }
+
     /// Ends them, while the broker still serves.
     #[cfg_attr(
-        not(any(feature = "relay", feature = "registry")),
+        not(any(feature = "relay", feature = "registry", feature = "saga")),
         expect(clippy::unused_async, reason = "as with roles")
     )]
     pub(crate) async fn stop(self) {
+        #[cfg(feature = "saga")]
+        if let Some(sagas) = self.sagas {
+            sagas.stop().await;
+        }
         #[cfg(feature = "registry")]
         if let Some(registry) = self.registry {
             registry.stop().await;
@@ -108,4 +142,29 @@ impl Roles {
             relays.stop().await;
         }
     }
+}
+
+/// Makes topics with the node's defaults.
+#[cfg(feature = "saga")]
+fn make_topic(broker: Broker) -> crate::saga::MakeTopic {
+    use wharf_broker::{Context, CreateTopic, ErrorKind};
+    std::sync::Arc::new(move |name, partitions| {
+        let broker = broker.clone();
+        Box::pin(async move {
+            let request = CreateTopic {
+                name: name.as_str().to_owned(),
+                partitions: Some(partitions),
+                replication: None,
+                assignment: Vec::new(),
+                configs: Vec::new(),
+            };
+            let cx = Context::internal("sagas");
+            let created = broker.create_topic(&cx, request, false);
+            match created.await {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind == ErrorKind::TopicAlreadyExists => Ok(()),
+                Err(error) => Err(error.message),
+            }
+        })
+    })
 }

@@ -95,7 +95,9 @@ pub(super) fn toml_value(value: &Value) -> Option<String> {
         Value::Null => None,
         Value::String(text) => Some(toml::Value::String(text.clone()).to_string()),
         // Tables within arrays are written in one line.
-        Value::Array(_) => toml::Value::try_from(value).ok().map(|value| value.to_string()),
+        Value::Array(_) => toml::Value::try_from(value)
+            .ok()
+            .map(|value| value.to_string()),
         other => Some(other.to_string()),
     }
 }

@@ -1,0 +1,213 @@
+//! Starting, listing and showing sagas, signals for them, and later answers of their workers.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wharf_saga::machine::{Data, Outcome, Saga, TaskToken};
+
+use super::{answer, ok, read};
+use crate::saga::engine::{Engine, NewSaga};
+use crate::saga::refusal::Refused;
+use crate::saga::view::Row;
+use crate::saga::workers::topic::failed;
+use wharf_message::Code;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct New {
+    #[serde(rename = "type")]
+    saga_type: String,
+    version: Option<Value>,
+    key: Option<String>,
+    #[serde(default)]
+    input: Value,
+    correlation_id: Option<String>,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+}
+
+pub(super) async fn start(
+    State(engine): State<Engine>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let started = async {
+        let new: New = read::body(&body)?;
+        let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        let version = new.version.map(|version| match version {
+            Value::String(text) => text,
+            other => other.to_string(),
+        });
+        let started = engine.start(NewSaga {
+            saga_type: new.saga_type,
+            version,
+            key: new.key.or_else(|| header("idempotency-key")),
+            input: new.input,
+            correlation_id: new.correlation_id,
+            attributes: new.attributes,
+            traceparent: header("traceparent"),
+        });
+        let started = started.await?;
+        let row = engine.row(started.id);
+        let mut told = row.map_or(json!({}), |row| json!(*row));
+        if let Value::Object(told) = &mut told {
+            told.insert("id".to_owned(), started.id.to_string().into());
+            told.insert("new".to_owned(), started.is_new.into());
+        }
+        Ok::<_, Refused>((started.is_new, told))
+    };
+    match started.await {
+        Ok((true, told)) => answer(StatusCode::CREATED, Ok(told)),
+        Ok((false, told)) => ok(Ok(told)),
+        Err(refused) => super::refusal(&refused),
+    }
+}
+
+pub(super) async fn list(State(engine): State<Engine>, RawQuery(query): RawQuery) -> Response {
+    let listed = read::page(read::query(query)).map(|page| {
+        let (rows, next) = engine.list(&page.filter, page.after, page.limit);
+        let rows: Vec<_> = rows.iter().map(|row| json!(**row)).collect();
+        json!({ "sagas": rows, "next": next.map(|next| next.to_string()) })
+    });
+    ok(listed)
+}
+
+pub(super) async fn counts(State(engine): State<Engine>) -> Response {
+    let counts = engine.counts().into_iter();
+    let counts = counts.filter(|(_, _, count)| *count > 0);
+    let counts: Vec<_> = counts
+        .map(|(saga_type, status, count)| json!({ "type": saga_type, "status": status, "count": count }))
+        .collect();
+    ok(Ok(json!({ "counts": counts, "trouble": engine.trouble() })))
+}
+
+pub(super) async fn show(State(engine): State<Engine>, Path(id): Path<String>) -> Response {
+    let shown = async {
+        let id = read::id(&id)?;
+        engine.look(id, described).await
+    };
+    ok(shown.await)
+}
+
+/// A saga with everything that is known of it now.
+fn described(saga: &Saga) -> Value {
+    let mut told = Row::of(saga).map_or(json!({}), |row| json!(row));
+    let Value::Object(fields) = &mut told else {
+        return told;
+    };
+    let current = saga.current().into_iter().map(|step| {
+        json!({
+            "step": step.step,
+            "name": step.name,
+            "attempt": step.attempt,
+            "undo": step.undo,
+            "since": step.since.to_rfc3339(),
+            "doing": step.doing,
+            "until": step.until.map(wharf_message::Timestamp::to_rfc3339),
+        })
+    });
+    fields.insert("current".to_owned(), current.collect());
+    let parked = saga.parked().into_iter().map(|step| {
+        json!({
+            "step": step.step,
+            "name": step.name,
+            "undo": step.undo,
+            "reason": step.reason,
+            "error": step.error,
+            "cause": step.cause,
+            "input": step.input,
+        })
+    });
+    fields.insert("parked_steps".to_owned(), parked.collect());
+    fields.insert("overdue".to_owned(), saga.is_overdue().into());
+    fields.insert("past_pivot".to_owned(), saga.is_past_pivot().into());
+    fields.insert("redrives".to_owned(), saga.redrives().into());
+    fields.insert("kept_answers".to_owned(), saga.kept().into());
+    let start = saga.start();
+    fields.insert("input".to_owned(), json!(start.map(|start| &start.input)));
+    fields.insert("output".to_owned(), json!(saga.output()));
+    if let Some((_, cause)) = saga.error() {
+        fields.insert("cause".to_owned(), cause.into());
+    }
+    told
+}
+
+pub(super) async fn undo(State(engine): State<Engine>, Path(id): Path<String>) -> Response {
+    let steps = async {
+        let id = read::id(&id)?;
+        let steps = engine.undo_preview(id).await?;
+        Ok::<_, Refused>(json!({ "undo": steps }))
+    };
+    ok(steps.await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signal {
+    name: String,
+    #[serde(default)]
+    payload: Value,
+}
+
+pub(super) async fn signal(
+    State(engine): State<Engine>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Response {
+    let sent = async {
+        let id = read::id(&id)?;
+        let Signal { name, payload } = read::body(&body)?;
+        engine.signal(id, &name, payload).await?;
+        Ok::<_, Refused>(json!({ "saga": id.to_string() }))
+    };
+    answer(StatusCode::ACCEPTED, sent.await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Callback {
+    #[serde(default)]
+    output: Option<Value>,
+    error: Option<String>,
+    cause: Option<String>,
+    #[serde(default)]
+    declared: bool,
+    #[serde(default)]
+    heartbeat: bool,
+}
+
+pub(super) async fn callback(
+    State(engine): State<Engine>,
+    Path(token): Path<String>,
+    body: Bytes,
+) -> Response {
+    let told = async {
+        let token = TaskToken::parse(&token).ok_or_else(|| {
+            let message = format!("{token:?} is no token of a task");
+            Refused::new(Code::SAGA_TOKEN_UNKNOWN, message)
+        })?;
+        let Callback {
+            output,
+            error,
+            cause,
+            declared,
+            heartbeat,
+        } = read::body(&body)?;
+        let outcome = match (error, heartbeat) {
+            (Some(error), _) => {
+                let cause = cause.unwrap_or_default();
+                Outcome::Failure(failed(&json!({ "cause": cause }), Some(error), declared))
+            }
+            (None, true) => Outcome::Heartbeat,
+            (None, false) => Outcome::Success(Data::from(output.unwrap_or_default())),
+        };
+        engine.reply(token, outcome).await?;
+        Ok::<_, Refused>(json!({ "saga": token.saga.to_string() }))
+    };
+    ok(told.await)
+}

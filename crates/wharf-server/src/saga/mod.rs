@@ -1,0 +1,334 @@
+//! The role that orchestrates sagas: durable, each on its way to an end, done or undone.
+//!
+//! What a saga does next is `wharf-saga`'s to decide; here are its topics, its workers and the people
+//! who look after it. The topics are the truth: what is in memory is read again at every start, and
+//! nobody is told of anything before it is durable.
+//!
+//! - `engine`: the handle that everybody else uses. `shared`: what its parts share. `view`: what is listed. `refusal`: why not.
+//! - `shard`: one partition at work. `deciding`: what it does with one input. `sending`: what goes out.
+//! - `store`, `topics`, `definitions`: what is kept, and where.
+//! - `resources`, `slots`, `workers`: who does the work, and how much at once.
+//! - `alarms`, `metrics`: who is told. `api`: `/api/v1/sagas` and `/api/v1/saga-definitions`.
+
+mod alarms;
+mod api;
+mod deciding;
+mod definitions;
+mod engine;
+mod metrics;
+mod refusal;
+mod resources;
+mod sending;
+mod shard;
+mod shared;
+mod slots;
+mod store;
+mod topics;
+mod view;
+mod workers;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry as Metrics;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use wharf_message::TopicName;
+use wharf_message::ledger::{Ledger, Partition};
+use wharf_saga::machine::{Outcome, TaskToken};
+
+use crate::Problem;
+use crate::config::Sagas;
+use crate::flag::raised;
+
+pub use api::reference;
+pub(crate) use api::routes;
+pub use definitions::{Named, Version};
+pub use engine::{Deployed, Engine, NewSaga, Started};
+pub use refusal::Refused;
+pub use view::{Cursor, Filter, Row};
+pub use workers::handler::Handlers;
+
+use alarms::Alarms;
+use definitions::Definitions;
+use shared::{Names, Shared};
+use metrics::{Counts, SagaMetrics};
+use resources::ResourceMap;
+use shard::{Queues, Shard, Work};
+pub(crate) use topics::MakeTopic;
+use topics::Topics;
+use workers::http::{HttpWorkers, Settings};
+use workers::topic;
+
+/// The topic of what people ordered.
+const AUDIT: &str = "_wharf.audit";
+/// How long what was begun may take when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How much an answer over HTTP may have beyond a payload.
+const ENVELOPE_BYTES: usize = 4 << 10;
+
+/// How often it is tried again to begin.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The role at work.
+#[derive(Debug)]
+pub(crate) struct Running {
+    engine: Engine,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the role needs of its node.
+pub(crate) struct Place<'a> {
+    pub(crate) config: &'a Sagas,
+    /// How many partitions a command topic gets.
+    pub(crate) partitions: u32,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) make: MakeTopic,
+    /// Where HTTP workers answer later.
+    pub(crate) http: Option<SocketAddr>,
+}
+
+/// Starts the role; when this returns, every saga was read and goes on. Where nothing was ever
+/// deployed, nothing is created.
+pub(crate) async fn start(place: Place<'_>, metrics: &mut Metrics) -> Result<Running, Problem> {
+    let Place {
+        config,
+        partitions,
+        ledger,
+        make,
+        http,
+    } = place;
+    let name = |text: &str| TopicName::new(text).expect("the name is a valid one");
+    let names = Names {
+        sagas: name(store::SAGAS),
+        audit: name(AUDIT),
+        alarms: name(alarms::ALARMS),
+        replies: name(topic::REPLIES),
+        starts: name(topic::STARTS),
+    };
+    let topics = Topics::new(Arc::clone(&ledger), make);
+    let metrics = metrics.sub_registry_with_prefix("saga");
+    let saga_metrics = SagaMetrics::register(metrics);
+    let lost = saga_metrics.alarms_lost.clone();
+    let alarms = Alarms::new(config.alarm_webhook.as_ref(), lost);
+    let (alarms, poster) = alarms.map_err(|reason| unusable(&reason))?;
+    let known = topics.partitions(&names.sagas);
+    let count = known.unwrap_or(i32::try_from(config.partitions).unwrap_or(1));
+    let (requests, follow_ups, queues) = channels(count, config.waiting_max);
+    let (stop, stopping) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        names,
+        topics,
+        definitions: Definitions::new(Arc::clone(&ledger)),
+        ledger,
+        resources: ResourceMap::new(config.resource.clone()),
+        index: view::Index::default(),
+        slots: slots::Slots::default(),
+        children: shared::Children::default(),
+        progress: shared::ReadSoFar::default(),
+        metrics: saga_metrics,
+        alarms,
+        handlers: Handlers::default(),
+        activities: workers::activity::Activities::default(),
+        http: OnceLock::new(),
+        callback: OnceLock::new(),
+        payload_max: config.payload_max.as_usize(),
+        keep: config.keep.as_option().map(|keep| keep.0),
+        keep_max: config.keep_max.div_ceil(requests.len().max(1)),
+        partitions: i32::try_from(partitions).unwrap_or(1),
+        requests,
+        follow_ups,
+        trouble: Mutex::default(),
+        noise: Mutex::default(),
+        begun: OnceLock::new(),
+        dormant: tokio::sync::Mutex::new(Some(Dormant {
+            queues,
+            stop: stopping.clone(),
+        })),
+    });
+    let engine = Engine(Arc::clone(&shared));
+    connect(&engine, config, http)?;
+    metrics.register_collector(Box::new(Counts(engine.clone())));
+    let mut tasks = Vec::new();
+    if known.is_some()
+        && let Err(refused) = engine.begin().await
+    {
+        shared.in_trouble(0, Some(&refused.message));
+        tasks.push(tokio::spawn(begin_later(engine.clone(), stopping.clone())));
+    }
+    if let Some(poster) = poster {
+        tasks.push(tokio::spawn(poster.run(stopping)));
+    }
+    Ok(Running {
+        engine,
+        stop,
+        tasks,
+    })
+}
+
+type Channels = (
+    Vec<mpsc::Sender<Work>>,
+    Vec<mpsc::UnboundedSender<Work>>,
+    Vec<Queues>,
+);
+
+/// What leads to each partition, and what it takes from.
+fn channels(count: i32, waiting_max: usize) -> Channels {
+    let (mut requests, mut follow_ups, mut queues) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (sender, receiver) = mpsc::channel(waiting_max);
+        let (follow_up, followed) = mpsc::unbounded_channel();
+        requests.push(sender);
+        follow_ups.push(follow_up);
+        queues.push(Queues {
+            requests: receiver,
+            follow_ups: followed,
+        });
+    }
+    (requests, follow_ups, queues)
+}
+
+/// Tries until the topics can be used.
+async fn begin_later(engine: Engine, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = raised(&mut stop) => return,
+            () = sleep(RETRY) => {}
+        }
+        match engine.begin().await {
+            Ok(()) => return engine.shared().in_trouble(0, None),
+            Err(refused) => engine.shared().in_trouble(0, Some(&refused.message)),
+        }
+    }
+}
+
+/// Workers' answers come back through the engine.
+fn connect(engine: &Engine, config: &Sagas, http: Option<SocketAddr>) -> Result<(), Problem> {
+    let reporting = engine.clone();
+    let report: workers::handler::Report = Arc::new(move |token: TaskToken, outcome: Outcome| {
+        let engine = reporting.clone();
+        tokio::spawn(async move {
+            // What is refused was counted; what is lost is done again after the next start.
+            drop(engine.reply(token, outcome).await);
+        });
+    });
+    let shared = engine.shared();
+    shared.handlers.report_to(Arc::clone(&report));
+    let settings = Settings {
+        timeout: config.http_timeout.0,
+        in_flight_max: config.http_in_flight_max,
+        secret: config.http_secret.clone(),
+        answer_bytes_max: config.payload_max.as_usize() + ENVELOPE_BYTES,
+    };
+    let workers = HttpWorkers::new(settings, report).map_err(|reason| unusable(&reason))?;
+    // Nothing else sets these.
+    drop(shared.http.set(Arc::new(workers)));
+    let address = http.map(|address| format!("http://{address}"));
+    let callback = config.public_url.clone().or(address).unwrap_or_default();
+    drop(
+        shared
+            .callback
+            .set(callback.trim_end_matches('/').to_owned()),
+    );
+    Ok(())
+}
+
+/// What waits to begin.
+pub(crate) struct Dormant {
+    queues: Vec<Queues>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Engine {
+    /// Makes the topics, reads every saga, and goes on with them; says nothing when that was done.
+    pub(crate) async fn begin(&self) -> Result<(), Refused> {
+        let shared = self.shared();
+        let mut dormant = shared.dormant.lock().await;
+        if dormant.is_none() {
+            return Ok(());
+        }
+        let (replies, starts) = create(shared).await.map_err(Refused::unavailable)?;
+        shared.definitions.load().await?;
+        let Some(Dormant { queues, stop }) = dormant.take() else {
+            return Ok(());
+        };
+        let (mut read, mut tasks) = (Vec::new(), Vec::new());
+        for (index, queues) in (0..).zip(queues) {
+            let topic = shared.names.sagas.clone();
+            let shard = Shard::new(Partition { topic, index }, Arc::clone(shared));
+            let (ready, is_ready) = oneshot::channel();
+            read.push(is_ready);
+            tasks.push(tokio::spawn(shard.run(queues, ready, stop.clone())));
+        }
+        for is_ready in read {
+            // Not read is told by every answer; the node serves all the same.
+            drop(is_ready.await);
+        }
+        for index in 0..replies {
+            let topic = shared.names.replies.clone();
+            let partition = Partition { topic, index };
+            let follow = workers::replies(self.clone(), partition, stop.clone());
+            tasks.push(tokio::spawn(follow));
+        }
+        for index in 0..starts {
+            let topic = shared.names.starts.clone();
+            let partition = Partition { topic, index };
+            let follow = workers::starts(self.clone(), partition, stop.clone());
+            tasks.push(tokio::spawn(follow));
+        }
+        // Nobody else sets it: the lock is held.
+        drop(shared.begun.set(Mutex::new(tasks)));
+        Ok(())
+    }
+}
+
+/// The topics; how many partitions replies and starts have.
+async fn create(shared: &Shared) -> Result<(i32, i32), String> {
+    let Shared { topics, names, .. } = shared;
+    let count = i32::try_from(shared.requests.len()).unwrap_or(1);
+    topics.own(shared.definitions.topic(), 1).await?;
+    topics.kept(&names.audit).await?;
+    topics.kept(&names.alarms).await?;
+    let replies = topics.passing(&names.replies, count).await?;
+    let starts = topics.passing(&names.starts, count).await?;
+    // Last: where it is, the others are.
+    topics.own(&names.sagas, count).await?;
+    Ok((replies, starts))
+}
+
+impl Running {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Ends it: what was decided is committed and answered, and nothing more is taken.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        let begun = self.engine.shared().begun.get();
+        let begun = begun.map(|tasks| {
+            let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        });
+        for task in self.tasks.into_iter().chain(begun.unwrap_or_default()) {
+            let abort = task.abort_handle();
+            match timeout(DRAIN, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a part of the orchestrator failed"),
+                Err(_late) => abort.abort(),
+            }
+        }
+    }
+}
+
+fn unusable(reason: &str) -> Problem {
+    Problem::new(
+        wharf_message::Code::SAGA_UNAVAILABLE,
+        "the orchestrator of sagas cannot be started",
+        reason,
+        "follow the page of the code, or switch it off with `saga.enabled = false`",
+    )
+}

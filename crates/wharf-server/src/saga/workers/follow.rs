@@ -1,0 +1,150 @@
+//! Following the topics that others write to: workers' replies, and records that start sagas.
+//!
+//! A record counts once its saga's commit is there; how far was read is kept with later commits, so a
+//! restart reads some records again. That changes nothing: an answer is fenced by its dispatch, a
+//! start by its key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use wharf_message::ledger::{Entry, Error, Partition};
+
+use super::topic;
+use crate::flag::raised;
+use crate::saga::engine::Engine;
+use crate::saga::refusal::Refused;
+
+/// Whose progress it is.
+const READER: &str = "wharf.sagas";
+/// How many records are read at once.
+const READ_MAX: usize = 1_000;
+/// How long to wait before trying again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Follows a partition of the workers' replies until `stop`.
+pub(crate) async fn replies(engine: Engine, partition: Partition, stop: watch::Receiver<bool>) {
+    follow(engine, partition, stop, |engine, _, entry| {
+        let reply = topic::reply(&entry.record);
+        async move {
+            match reply {
+                Ok((token, outcome)) => engine.reply(token, outcome).await,
+                Err(reason) => {
+                    engine
+                        .shared()
+                        .noise("a worker's reply cannot be read", &reason);
+                    Ok(())
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// Follows a partition of the records that start sagas until `stop`.
+pub(crate) async fn starts(engine: Engine, partition: Partition, stop: watch::Receiver<bool>) {
+    follow(engine, partition, stop, |engine, partition, entry| {
+        let place = format!("{}/{}", partition.index, entry.offset);
+        let start = topic::start(&entry.record, &place);
+        async move {
+            let started = match start {
+                Ok(start) => engine.start_in_turn(start).await.map(|_| ()),
+                Err(reason) => {
+                    engine.shared().metrics.start_refused();
+                    engine
+                        .shared()
+                        .noise("a record cannot start a saga", &reason);
+                    return Ok(());
+                }
+            };
+            if let Err(refused) = &started
+                && !refused.is_unknown()
+            {
+                engine.shared().metrics.start_refused();
+                tracing::error!(place, %refused, "a record of {} started no saga", topic::STARTS);
+            }
+            started
+        }
+    })
+    .await;
+}
+
+async fn follow<F>(
+    engine: Engine,
+    partition: Partition,
+    mut stop: watch::Receiver<bool>,
+    handle: impl Fn(Engine, &Partition, &Entry) -> F,
+) where
+    F: Future<Output = Result<(), Refused>>,
+{
+    let shared = Arc::clone(engine.shared());
+    let mut next = None;
+    loop {
+        let read = async {
+            let from = match next {
+                Some(next) => next,
+                None => {
+                    let kept = shared.ledger.progress(READER, partition.clone()).await?;
+                    kept.unwrap_or(0)
+                }
+            };
+            let entries = shared
+                .ledger
+                .follow(partition.clone(), from, READ_MAX)
+                .await;
+            entries.map(|entries| (from, entries))
+        };
+        let read = tokio::select! {
+            biased;
+            () = raised(&mut stop) => return,
+            read = read => read,
+        };
+        let (from, entries) = match read {
+            Ok(read) => read,
+            Err(Error::OutOfRange { start, .. }) => {
+                next = Some(start);
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(topic = %partition.topic, %error, "sagas cannot follow a topic");
+                if !pause(&mut stop).await {
+                    return;
+                }
+                continue;
+            }
+        };
+        // All at once, so that they share commits; each saga's in their order.
+        let handled = entries
+            .iter()
+            .map(|entry| handle(engine.clone(), &partition, entry));
+        let handled = futures_util::future::join_all(handled);
+        let answers = tokio::select! {
+            biased;
+            () = raised(&mut stop) => return,
+            answers = handled => answers,
+        };
+        if answers
+            .iter()
+            .any(|answer| matches!(answer, Err(refused) if refused.is_unknown()))
+        {
+            // Again, from the same place: what was taken before is known by then.
+            next = Some(from);
+            if !pause(&mut stop).await {
+                return;
+            }
+            continue;
+        }
+        let after = entries.last().map_or(from, |entry| entry.offset + 1);
+        next = Some(after);
+        shared.progress.note(READER, &partition, after);
+    }
+}
+
+/// Waits a little; whether to go on.
+async fn pause(stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = raised(stop) => false,
+        () = sleep(RETRY) => true,
+    }
+}

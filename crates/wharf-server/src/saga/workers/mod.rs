@@ -1,0 +1,12 @@
+//! Who does the work: each kind of worker, and how its answers come back.
+//!
+//! Whatever a worker sends is an input of its saga, fenced by the dispatch it names; no worker's
+//! answer is trusted further than that.
+
+pub(crate) mod activity;
+mod follow;
+pub(crate) mod handler;
+pub(crate) mod http;
+pub(crate) mod topic;
+
+pub(super) use follow::{replies, starts};
