@@ -10,7 +10,7 @@ use wharf_message::{Code, TopicName, partitioner};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{
     Cancel, ChildEnd, Command, Data, Effect, Env, Failure, Input, Order, Outcome, SagaId, Start,
-    Status, TaskToken, decide,
+    Status, TaskToken, step,
 };
 
 use std::sync::Arc;
@@ -105,12 +105,9 @@ impl Shard {
         };
         let input = shared.read(&held.stored.saga, input, now);
         let before = held.stored.saga.status();
-        let decision = decide(&definition, &held.stored.saga, input, &env)?;
+        let decision = step(&definition, &mut held.stored.saga, input, &env)?;
         if decision.facts.is_empty() {
             return Ok(());
-        }
-        for fact in &decision.facts {
-            held.stored.saga.apply(fact);
         }
         let effects = decision.effects(&held.stored.saga);
         held.stored.seq += 1;

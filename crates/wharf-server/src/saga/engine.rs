@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use wharf_message::ledger::Partition;
 use wharf_message::Code;
+use wharf_message::ledger::Partition;
 use wharf_saga::definition::{Definition, Hash, Problem};
 use wharf_saga::machine::{
     Command, Data, Fact, Input, Order, Outcome, Saga, SagaId, Start, TaskToken, UndoStep,
@@ -218,10 +218,7 @@ impl Engine {
         Ok(Started { id, is_new })
     }
 
-    fn starting(
-        &self,
-        new: NewSaga,
-    ) -> Result<Starting, Refused> {
+    fn starting(&self, new: NewSaga) -> Result<Starting, Refused> {
         self.check_start(&new)?;
         let found = self
             .0

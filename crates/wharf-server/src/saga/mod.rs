@@ -53,10 +53,10 @@ pub use workers::handler::Handlers;
 
 use alarms::Alarms;
 use definitions::Definitions;
-use shared::{Names, Shared};
 use metrics::{Counts, SagaMetrics};
 use resources::ResourceMap;
 use shard::{Queues, Shard, Work};
+use shared::{Names, Shared};
 pub(crate) use topics::MakeTopic;
 use topics::Topics;
 use workers::http::{HttpWorkers, Settings};

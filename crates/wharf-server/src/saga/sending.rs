@@ -10,9 +10,9 @@ use wharf_message::Timestamp;
 use wharf_saga::machine::{Command, Data, Input, Outcome, Parent, Saga, SagaId, Start};
 
 use super::deciding::{failed, succeeded};
-use super::shared::Shared;
 use super::resources::{Form, Worker};
 use super::shard::{After, Work};
+use super::shared::Shared;
 
 impl Shared {
     /// An answer as the saga gets it: in the envelope that its resource promises.

@@ -18,8 +18,8 @@ use wharf_message::ledger::{Commit, Committed, Error, Owner, Partition, Record};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{Command, Input, Saga, SagaId, Start};
 
-use super::shared::Shared;
 use super::refusal::Refused;
+use super::shared::Shared;
 use super::store::{Fold, MARK, Stored, record};
 use super::view::Row;
 use crate::clock;

@@ -8,4 +8,5 @@ mod neighbours;
 mod node;
 mod registry;
 mod relay;
+mod saga;
 mod schema_validation;

@@ -148,8 +148,9 @@ fn filter(parameters: BTreeMap<String, String>) -> Result<Filter, Refused> {
             }
             "paused" => {
                 let paused = value.parse();
-                let paused = paused
-                    .map_err(|_other| wrong(format!("`paused` is {value:?} and not true or false")))?;
+                let paused = paused.map_err(|_other| {
+                    wrong(format!("`paused` is {value:?} and not true or false"))
+                })?;
                 filter.paused = Some(paused);
             }
             _ => match name.strip_prefix(ATTRIBUTE) {
