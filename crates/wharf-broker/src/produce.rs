@@ -200,7 +200,7 @@ pub(crate) fn check(
     now: Timestamp,
 ) -> Result<Checked, Error> {
     let (topic, partition) = shared.topics.partition(&records.topic, records.partition)?;
-    crate::topics::may_change(cx, &topic.name)?;
+    crate::topics::may_write(cx, &topic.name)?;
     let Some(batch) = records.records.filter(|records| !records.is_empty()) else {
         return refuse(
             ErrorKind::InvalidRecord,

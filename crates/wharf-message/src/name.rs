@@ -60,6 +60,12 @@ impl TopicName {
     pub fn is_internal(&self) -> bool {
         self.0.starts_with("_wharf.") || &*self.0 == "__consumer_offsets"
     }
+
+    /// Whether clients write records to this internal topic: workers of sagas answer in one, and
+    /// records of the other start sagas.
+    pub fn is_inbox(&self) -> bool {
+        matches!(&*self.0, "_wharf.saga-replies" | "_wharf.saga-starts")
+    }
 }
 
 impl fmt::Display for TopicName {

@@ -22,7 +22,7 @@ use wharf_message::TopicName;
 use crate::config::Defaults;
 use crate::{Broker, Context, Error, ErrorKind, Options, Shared, TopicConfig, commit, keys, sync};
 
-pub(crate) use request::may_change;
+pub(crate) use request::{may_change, may_write};
 pub use retention::RetentionPolicy;
 
 /// The most partitions of one topic: bounds what one record of the state can make a start allocate.

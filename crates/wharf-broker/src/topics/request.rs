@@ -36,6 +36,14 @@ pub(crate) fn may_change(cx: &Context, name: &TopicName) -> Result<(), Error> {
     Ok(())
 }
 
+/// The same for records: those meant for the node's roles are taken.
+pub(crate) fn may_write(cx: &Context, name: &TopicName) -> Result<(), Error> {
+    match name.is_inbox() {
+        true => Ok(()),
+        false => may_change(cx, name),
+    }
+}
+
 /// Checks everything about `request` that does not depend on other topics.
 pub(super) fn check(
     cx: &Context,

@@ -10,7 +10,7 @@ use wharf_message::{Code, TopicName, partitioner};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{
     Cancel, ChildEnd, Command, Data, Effect, Env, Failure, Input, Order, Outcome, SagaId, Start,
-    Status, TaskToken, step,
+    Status, TaskToken, What, step,
 };
 
 use std::sync::Arc;
@@ -109,6 +109,10 @@ impl Shard {
         if decision.facts.is_empty() {
             return Ok(());
         }
+        let is_stale = match decision.facts.as_slice() {
+            [fact] => matches!(fact.what, What::StaleReply { .. }),
+            _ => false,
+        };
         let effects = decision.effects(&held.stored.saga);
         held.stored.seq += 1;
         held.stored.since_snapshot += 1;
@@ -128,6 +132,11 @@ impl Shard {
         self.note(id);
         if !definition_limits(&definition).is_empty() {
             self.limits(id);
+        }
+        if is_stale {
+            let message = "nobody waits for this answer: it was answered, replaced by a later \
+                           attempt, or given up";
+            return Err(Refused::new(Code::SAGA_TOKEN_UNKNOWN, message));
         }
         Ok(())
     }
