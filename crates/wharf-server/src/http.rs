@@ -39,6 +39,7 @@ Wharf, a durable message broker.
 /api/v1/relays   how the relays of this node stand
 /api/v1/schemas/impact   POST: who is affected by a change of a schema
 /api/v1/sagas            sagas: where each stands, and what people do about it
+POST / with X-Amz-Target the Step Functions API
 ";
 
 /// What the routes need.

@@ -89,6 +89,8 @@ impl Roles {
             };
             let running = crate::saga::start(place, metrics).await?;
             routes = routes.merge(crate::saga::routes(running.engine().clone()));
+            let ledger = std::sync::Arc::new(broker.ledger("step-functions"));
+            routes = routes.merge(running.step_functions(&config.saga, ledger));
             roles.sagas = Some(running);
         }
         Ok((roles, routes))

@@ -13,6 +13,7 @@ mod debezium;
 mod features;
 mod parts;
 mod registry;
+mod step_functions;
 mod transports;
 
 use std::path::Path;

@@ -13,7 +13,9 @@ use clap::builder::PossibleValuesParser;
 use harness::{Database, DatabaseKind, Launch};
 
 use super::compat::{self, PREFIX, Peer};
-use super::{Outcome, buf, claims, counted, debezium, features, registry, transports};
+use super::{
+    Outcome, buf, claims, counted, debezium, features, registry, step_functions, transports,
+};
 use crate::shell::{self, say};
 use crate::workspace::{EVERYTHING, REAL_SERVERS, Workspace};
 use crate::{check, fuzz, setup, tidy};
@@ -166,6 +168,11 @@ pub(super) const PARTS: &[Part] = &[
         name: "compat/registry/rust",
         about: "the crate schema_registry_converter",
         run: |cx| registry::client(cx, "rust"),
+    },
+    Part {
+        name: "compat/boto3",
+        about: "PyPI's boto3 and the AWS command line with the Step Functions API",
+        run: step_functions::part,
     },
     Part {
         name: "debezium",

@@ -20,7 +20,7 @@ pub(crate) use check::beyond_loopback;
 pub use load::{Loaded, Origin, Override, Sources};
 pub use reference::reference;
 pub use relay::{Database, Lacking, Mode, SecretUrl, Valueless};
-pub use saga::{Mapping, Secret};
+pub use saga::{Mapping, Secret, User};
 pub use settings::{
     Config, Groups, Http, Kafka, Log, Node, Relay, Sagas, SchemaRegistry, Setting, Topics,
 };

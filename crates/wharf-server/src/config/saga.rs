@@ -31,6 +31,16 @@ pub struct Mapping {
     pub to: String,
 }
 
+/// An entry `[[saga.user]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct User {
+    /// Who it is, as signatures name them.
+    pub access_key: String,
+    /// What they sign with.
+    pub secret: Secret,
+}
+
 /// A key that is never shown, logged or printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -94,6 +104,7 @@ pub(super) fn check(saga: &Sagas) -> Result<(), (&'static str, String)> {
         let reason = "the address does not begin with http:// or https://".to_owned();
         return Err(("saga.alarm-webhook", reason));
     }
+    users(&saga.user).map_err(|reason| ("saga.user", reason))?;
     for Mapping { arn, to } in &saga.resource {
         if arn.is_empty() || !NATIVE.iter().any(|native| to.starts_with(native)) {
             let reason = format!(
@@ -105,6 +116,28 @@ pub(super) fn check(saga: &Sagas) -> Result<(), (&'static str, String)> {
         if to.contains("NAME") && !arn.contains("NAME") {
             let reason = format!("{to:?} has a NAME that {arn:?} does not give");
             return Err(("saga.resource", reason));
+        }
+    }
+    Ok(())
+}
+
+/// Signatures name users by their access keys.
+fn users(users: &[User]) -> Result<(), String> {
+    for (at, User { access_key, secret }) in users.iter().enumerate() {
+        let is_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if access_key.is_empty() || !access_key.bytes().all(is_key) {
+            return Err(format!(
+                "{access_key:?} is no access key: letters, digits, `-`, `_` and `.`"
+            ));
+        }
+        if secret.expose().is_empty() {
+            return Err(format!("{access_key} has an empty secret"));
+        }
+        if users[..at]
+            .iter()
+            .any(|other| other.access_key == *access_key)
+        {
+            return Err(format!("{access_key} is there twice"));
         }
     }
     Ok(())

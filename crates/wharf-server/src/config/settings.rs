@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::relay::{Database, Lacking, Mode, SecretUrl, Valueless};
-use super::saga::{Mapping, Secret};
+use super::saga::{Mapping, Secret, User};
 use super::units::{Address, ByteCount, Limit, Migration, Period};
 
 /// A setting as the reference describes it.
@@ -322,6 +322,9 @@ settings! {
         alarm_webhook: Option<SecretUrl> = None;
         /// What does the work of resources with foreign names: each entry has `arn`, where `*` stands for anything and `NAME` for the part that `to` takes over, and `to`, such as `wharf:topic:NAME`.
         resource: Vec<Mapping> = Vec::new();
+        /// Who may use the Step Functions API: each entry has an `access-key` and a `secret`, with which requests are signed.
+        /// Without any, nobody has to sign. Secrets are never shown.
+        user: Vec<User> = Vec::new();
     }
 
     /// The log on disk. The defaults fit most machines.

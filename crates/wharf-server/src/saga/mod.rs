@@ -5,20 +5,23 @@
 //! nobody is told of anything before it is durable.
 //!
 //! - `engine`: the handle that everybody else uses. `shared`: what its parts share. `view`: what is listed. `refusal`: why not.
-//! - `shard`: one partition at work. `deciding`: what it does with one input. `sending`: what goes out.
+//! - `shard`: one partition at work. `deciding`: what it does with one input. `sending`: what goes out, `executions`: to other machines.
 //! - `store`, `topics`, `definitions`: what is kept, and where.
 //! - `resources`, `slots`, `workers`: who does the work, and how much at once.
 //! - `alarms`, `metrics`: who is told. `api`: `/api/v1/sagas` and `/api/v1/saga-definitions`.
+//! - `sfn`: the Step Functions API.
 
 mod alarms;
 mod api;
 mod deciding;
 mod definitions;
 mod engine;
+mod executions;
 mod metrics;
 mod refusal;
 mod resources;
 mod sending;
+mod sfn;
 mod shard;
 mod shared;
 mod slots;
@@ -48,6 +51,7 @@ pub(crate) use api::routes;
 pub use definitions::{Named, Version};
 pub use engine::{Deployed, Engine, NewSaga, Started};
 pub use refusal::Refused;
+pub use sfn::reference as step_functions_reference;
 pub use view::{Cursor, Filter, Row};
 pub use workers::handler::Handlers;
 
@@ -303,6 +307,14 @@ async fn create(shared: &Shared) -> Result<(i32, i32), String> {
 impl Running {
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The routes of the Step Functions API; what it keeps is written through a ledger.
+    pub(crate) fn step_functions(&self, config: &Sagas, ledger: Arc<dyn Ledger>) -> axum::Router {
+        let users = config.user.iter();
+        let users = users.map(|user| (user.access_key.clone(), user.secret.expose().to_owned()));
+        let stop = self.stop.subscribe();
+        sfn::routes(self.engine.clone(), ledger, users.collect(), stop)
     }
 
     /// Ends it: what was decided is committed and answered, and nothing more is taken.

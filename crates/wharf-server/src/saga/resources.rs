@@ -14,6 +14,8 @@ use crate::config::Mapping;
 const NAME_CHARS_MAX: usize = 250;
 /// Amazon's call of a function whose name is among the arguments.
 const INVOKE: &str = "arn:aws:states:::lambda:invoke";
+/// Amazon's call that starts an execution, whose machine is among the arguments.
+const START: &str = "arn:aws:states:::states:startExecution";
 /// Behind a resource: the worker gets a token, and answers with it.
 const BY_TOKEN: &str = ".waitForTaskToken";
 /// Amazon's calls that send a message and are done.
@@ -51,6 +53,15 @@ pub(crate) enum Form {
     Publish,
     /// The function gets `Payload`; the result is what comes with the token.
     Token,
+    /// An execution is started, and its ARN is the result.
+    Start,
+    /// The same; the result is its end, with its output as JSON or as text.
+    Sync {
+        /// Whether the output is JSON.
+        json: bool,
+    },
+    /// The same; the result is what comes with the token.
+    StartToken,
 }
 
 /// A resource, looked up.
@@ -88,6 +99,9 @@ impl ResourceMap {
             let worker = native(resource)?;
             let form = Form::Plain;
             return Ok(Resolved { worker, form });
+        }
+        if let Some(how) = resource.strip_prefix(START) {
+            return started(how, arguments);
         }
         let (plain, by_token) = match resource.strip_suffix(BY_TOKEN) {
             Some(plain) => (plain, true),
@@ -226,6 +240,9 @@ impl Resolved {
     pub(crate) fn arguments(&self, arguments: &Value) -> Value {
         match self.form {
             Form::Plain => arguments.clone(),
+            Form::Start | Form::Sync { .. } | Form::StartToken => {
+                arguments.get("Input").cloned().unwrap_or(json!({}))
+            }
             Form::Invoke | Form::Token => arguments.get("Payload").cloned().unwrap_or(json!({})),
             Form::Publish => ["Message", "MessageBody", "Entries"]
                 .iter()
@@ -326,6 +343,35 @@ fn function_name(text: &str) -> &str {
     name.split(':').next().unwrap_or(name)
 }
 
+/// An execution of the machine that the arguments name; where an expression names it, that is known
+/// only when it is dispatched.
+fn started(how: &str, arguments: &Value) -> Result<Resolved, String> {
+    let form = match how {
+        "" => Form::Start,
+        ".sync" => Form::Sync { json: false },
+        ".sync:2" => Form::Sync { json: true },
+        BY_TOKEN => Form::StartToken,
+        _ => {
+            return Err(format!(
+                "{START}{how} is none of the ways to start an execution"
+            ));
+        }
+    };
+    let text = arguments.get("StateMachineArn").and_then(Value::as_str);
+    let is_later = arguments.is_null()
+        || arguments.is_string()
+        || arguments.get("StateMachineArn.$").is_some()
+        || text.is_some_and(|text| text.trim_start().starts_with("{%"));
+    let name = text.and_then(|text| text.split_once(":stateMachine:"));
+    let name = match name {
+        Some((_, name)) if !name.is_empty() && !name.contains(':') => name,
+        _ if is_later => "",
+        _ => return Err("`StateMachineArn` is not the ARN of a state machine".to_owned()),
+    };
+    let worker = Worker::Saga(name.to_owned());
+    Ok(Resolved { worker, form })
+}
+
 fn unmapped(resource: &str) -> String {
     format!(
         "{resource} is not in the resource map; add `[[saga.resource]]` with this `arn`, and `to` \
@@ -404,5 +450,30 @@ mod tests {
         );
         let refusal = worker(&map, "arn:aws:states:::dynamodb:putItem").unwrap_err();
         assert!(refusal.contains("[[saga.resource]]"), "{refusal}");
+    }
+
+    #[test]
+    fn the_arguments_name_the_machine_that_is_started() {
+        let map = map(&[]);
+        let named = json!({ "StateMachineArn": "arn:aws:states:eu-west-1:1:stateMachine:pay", "Input": { "n": 1 } });
+        for (how, form) in [
+            ("", Form::Start),
+            (".sync", Form::Sync { json: false }),
+            (".sync:2", Form::Sync { json: true }),
+            (".waitForTaskToken", Form::StartToken),
+        ] {
+            let found = map.resolve(&format!("{START}{how}"), &named).unwrap();
+            assert_eq!(found.worker, Worker::Saga("pay".to_owned()));
+            assert_eq!(
+                (found.form, found.arguments(&named)),
+                (form, json!({ "n": 1 }))
+            );
+        }
+        let later = json!({ "StateMachineArn.$": "$.machine" });
+        assert!(map.resolve(START, &later).is_ok());
+        for wrong in [json!({}), json!({ "StateMachineArn": "pay" })] {
+            assert!(map.resolve(START, &wrong).is_err(), "{wrong}");
+        }
+        assert!(map.resolve(&format!("{START}.async"), &named).is_err());
     }
 }

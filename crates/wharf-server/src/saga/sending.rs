@@ -17,13 +17,18 @@ use super::shared::Shared;
 impl Shared {
     /// An answer as the saga gets it: in the envelope that its resource promises.
     pub(super) fn read(&self, saga: &Saga, input: Input, now: Timestamp) -> Input {
-        let Input::Reply {
-            step,
-            generation,
-            outcome: Outcome::Success(output),
-        } = input
-        else {
-            return input;
+        let (step, generation, output) = match input {
+            Input::Reply {
+                step,
+                generation,
+                outcome: Outcome::Success(output),
+            } => (step, generation, output),
+            Input::ChildEnded {
+                step,
+                generation,
+                end,
+            } => return self.execution_ended(saga, (step, generation), end),
+            other => return other,
         };
         let open = saga.open_step(step);
         let open = open.filter(|open| open.command.generation == generation);
@@ -115,6 +120,9 @@ impl Shared {
             Worker::Activity(name) => {
                 command.arguments = arguments.into();
                 self.activities.offer(&name, command);
+            }
+            Worker::Saga(name) if resolved.form != Form::Plain => {
+                self.execution(&command, name, resolved.form, arguments.into());
             }
             Worker::Saga(name) => {
                 command.resource = format!("wharf:saga:{name}");

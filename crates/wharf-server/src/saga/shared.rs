@@ -132,6 +132,11 @@ impl Shared {
         self.follow_up_with(saga, work);
     }
 
+    /// The queue of a saga, for what follows later.
+    pub(super) fn follow_ups_of(&self, saga: SagaId) -> Option<mpsc::UnboundedSender<Work>> {
+        self.follow_ups.get(self.at(saga)).cloned()
+    }
+
     pub(super) fn follow_up_with(&self, saga: SagaId, work: Work) {
         if let Some(queue) = self.follow_ups.get(self.at(saga)) {
             // Closed means that the node is stopping: it is found again at the next start.

@@ -9,4 +9,5 @@ mod node;
 mod registry;
 mod relay;
 mod saga;
+mod saga_sfn;
 mod schema_validation;
