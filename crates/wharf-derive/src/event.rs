@@ -15,6 +15,7 @@ struct Settings {
     id: Option<LitStr>,
     schema: Option<LitStr>,
     proto: Option<LitStr>,
+    proto_set: Option<LitStr>,
     message: Option<LitStr>,
     imports: Vec<LitStr>,
     /// It is meant that it carries nothing but identifiers.
@@ -67,65 +68,15 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
 
 /// The method that gives the event's schema, if it brings one.
 fn contract(input: &DeriveInput, settings: &Settings) -> Result<Option<TokenStream>> {
-    let made = match settings {
-        Settings {
-            schema: Some(kind),
-            proto: None,
-            ..
-        } => {
-            let function = match kind.value().as_str() {
-                "json" => quote! { json },
-                "avro" => quote! { avro },
-                _ => {
-                    let text =
-                        "there is \"json\" and \"avro\"; Protobuf has `proto = \"…\"` instead";
-                    return Err(Error::new(kind.span(), text));
-                }
-            };
-            quote! { ::wharf::schema::Contract::#function::<Self>() }
+    let made = match (&settings.schema, &settings.proto, &settings.proto_set) {
+        (None, None, None) => return Ok(None),
+        (Some(kind), None, None) => by_fields(kind)?,
+        (None, Some(file), None) => of_file(file, settings)?,
+        (None, None, Some(set)) => of_set(set, settings)?,
+        (Some(one), ..) | (None, Some(one), _) => {
+            let text = "an event has one schema: `schema`, `proto` or `proto_set`";
+            return Err(Error::new(one.span(), text));
         }
-        Settings {
-            schema: None,
-            proto: Some(file),
-            imports,
-            ..
-        } => {
-            let message = settings.message.as_ref().ok_or_else(|| {
-                Error::new(
-                    file.span(),
-                    "which message of the file? message = \"shop.OrderPlaced\"",
-                )
-            })?;
-            let folder = file.value();
-            let folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let paths = imports.iter().map(|import| match folder {
-                "" => import.value(),
-                folder => format!("{folder}/{}", import.value()),
-            });
-            quote! {
-                ::wharf::schema::Contract::protobuf::<Self>(
-                    #message,
-                    ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #file)),
-                    &[#((
-                        #imports,
-                        ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #paths)),
-                    )),*],
-                )
-            }
-        }
-        Settings {
-            schema: Some(kind),
-            proto: Some(_),
-            ..
-        } => {
-            let text = "an event has one schema: `schema` or `proto`";
-            return Err(Error::new(kind.span(), text));
-        }
-        Settings {
-            schema: None,
-            proto: None,
-            ..
-        } => return Ok(None),
     };
     if let Some(parameter) = input.generics.type_params().next() {
         let text = "an event with a schema has no type parameters: each of its forms would need a schema of its own";
@@ -139,6 +90,67 @@ fn contract(input: &DeriveInput, settings: &Settings) -> Result<Option<TokenStre
             ::core::option::Option::Some(CONTRACT.get(|| #made))
         }
     }))
+}
+
+/// A schema made from the fields.
+fn by_fields(kind: &LitStr) -> Result<TokenStream> {
+    let function = match kind.value().as_str() {
+        "json" => quote! { json },
+        "avro" => quote! { avro },
+        _ => {
+            let text = "there is \"json\" and \"avro\"; Protobuf has `proto = \"…\"` instead";
+            return Err(Error::new(kind.span(), text));
+        }
+    };
+    Ok(quote! { ::wharf::schema::Contract::#function::<Self>() })
+}
+
+/// The message of a `.proto` file, with the files that it imports.
+fn of_file(file: &LitStr, settings: &Settings) -> Result<TokenStream> {
+    let (message, imports) = (message(file, settings)?, &settings.imports);
+    let folder = file.value();
+    let folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let paths = imports.iter().map(|import| match folder {
+        "" => import.value(),
+        folder => format!("{folder}/{}", import.value()),
+    });
+    Ok(quote! {
+        ::wharf::schema::Contract::protobuf::<Self>(
+            #message,
+            ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #file)),
+            &[#((
+                #imports,
+                ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #paths)),
+            )),*],
+        )
+    })
+}
+
+/// The message of a compiled set. What a build script writes is in its `$OUT_DIR`.
+fn of_set(set: &LitStr, settings: &Settings) -> Result<TokenStream> {
+    let message = message(set, settings)?;
+    if let Some(import) = settings.imports.first() {
+        let text = "a compiled set has its imports in it: compile it with --include_imports";
+        return Err(Error::new(import.span(), text));
+    }
+    let path = set.value();
+    let (folder, path) = match path.strip_prefix("$OUT_DIR/") {
+        Some(path) => ("OUT_DIR", path),
+        None => ("CARGO_MANIFEST_DIR", &*path),
+    };
+    Ok(quote! {
+        ::wharf::schema::Contract::protobuf_set::<Self>(
+            #message,
+            ::core::include_bytes!(::core::concat!(::core::env!(#folder), "/", #path)),
+        )
+    })
+}
+
+fn message<'a>(file: &LitStr, settings: &'a Settings) -> Result<&'a LitStr> {
+    settings.message.as_ref().ok_or_else(|| {
+        let text = "which message of it? message = \"shop.OrderPlaced\"";
+        Error::new(file.span(), text)
+    })
 }
 
 /// Whether all it carries are identifiers, by their names and types.
@@ -209,12 +221,14 @@ fn settings(input: &DeriveInput) -> Result<Settings> {
                 &mut settings.schema
             } else if meta.path.is_ident("proto") {
                 &mut settings.proto
+            } else if meta.path.is_ident("proto_set") {
+                &mut settings.proto_set
             } else if meta.path.is_ident("message") {
                 &mut settings.message
             } else {
                 return Err(meta.error(
                     "expected `type`, `topic`, `key`, `subject`, `id`, `notification`, `schema`, \
-                     `proto`, `message` or `import`",
+                     `proto`, `proto_set`, `message` or `import`",
                 ));
             };
             let value: LitStr = meta.value()?.parse()?;

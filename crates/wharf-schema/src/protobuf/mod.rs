@@ -19,6 +19,7 @@ mod read;
 mod references;
 mod risks;
 mod serialized;
+mod set;
 mod shape;
 mod source;
 mod weight;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use prost_reflect::{FileDescriptor, MessageDescriptor};
 use serde_json::Value;
 
+pub use self::set::texts_of_set;
 use crate::compat::{Difference, Policy};
 use crate::{Dependency, Invalid, Limits, Unreadable};
 

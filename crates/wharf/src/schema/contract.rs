@@ -6,6 +6,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use serde_json::Value;
 use wharf_schema::model::SchemaType;
+use wharf_schema::protobuf::texts_of_set;
 use wharf_schema::wire::Framed;
 use wharf_schema::{Dependency, Limits, Parsed, avro};
 
@@ -126,6 +127,22 @@ impl Contract {
             imports.collect(),
             form,
         )
+    }
+
+    /// The full name of the event's message, and a compiled set of `.proto` files that has it: the bytes
+    /// of a `FileDescriptorSet` with its imports, as `protoc --include_imports`, prost-build and protox
+    /// write it.
+    ///
+    /// # Errors
+    /// [`SchemaError::Invalid`].
+    pub fn protobuf_set<T: Event + prost::Message + Default>(
+        message: &str,
+        set: &[u8],
+    ) -> Result<Self, SchemaError> {
+        let texts = texts_of_set(set, message, &Limits::default());
+        let (text, imports) = texts.map_err(|error| invalid::<T>(error.what))?;
+        let imports = imports.iter().map(|it| (&*it.name, &*it.text));
+        Self::protobuf::<T>(message, &text, &imports.collect::<Vec<_>>())
     }
 
     fn new<T: Event>(

@@ -24,6 +24,8 @@ mod real_servers {
 mod routes;
 #[cfg(feature = "schema")]
 mod schemas;
+#[cfg(feature = "schema")]
+mod schemas_set;
 mod support;
 mod telemetry;
 mod test_bus;

@@ -89,7 +89,7 @@ struct Priced {
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
-struct Parcel {
+pub(super) struct Parcel {
     #[prost(string, tag = "1")]
     tracking: String,
     #[prost(uint32, tag = "2")]
@@ -105,11 +105,11 @@ struct Parcel {
     import = "parcel.proto",
     message = "shop.shipping.OrderShipped"
 )]
-struct Shipped {
+pub(super) struct Shipped {
     #[prost(string, tag = "1")]
     order: String,
     #[prost(message, repeated, tag = "2")]
-    parcels: Vec<Parcel>,
+    pub(super) parcels: Vec<Parcel>,
     #[prost(int64, optional, tag = "3")]
     weight_grams: Option<i64>,
 }
@@ -137,7 +137,7 @@ fn placed() -> Placed {
     }
 }
 
-fn shipped() -> Shipped {
+pub(super) fn shipped() -> Shipped {
     Shipped {
         order: "o-1".to_owned(),
         parcels: vec![Parcel {
@@ -149,20 +149,20 @@ fn shipped() -> Shipped {
 }
 
 /// A transport, and a bus on it with a registry.
-fn bus(registry: &Registry) -> (Arc<MemoryTransport>, Bus) {
+pub(super) fn bus(registry: &Registry) -> (Arc<MemoryTransport>, Bus) {
     let transport = Arc::new(MemoryTransport::new(Timestamp::ZERO));
     let bus = Bus::new(Arc::clone(&transport) as _, "shop").with_registry(registry);
     (transport, bus)
 }
 
-fn only(transport: &MemoryTransport, topic: &str) -> Message {
+pub(super) fn only(transport: &MemoryTransport, topic: &str) -> Message {
     let mut messages = transport.messages(TopicName::new(topic).unwrap());
     assert_eq!(messages.len(), 1);
     messages.remove(0)
 }
 
 /// What a handler of `T` in another service gets.
-async fn handled<T: Event + Clone>(bus: &Bus) -> T {
+pub(super) async fn handled<T: Event + Clone>(bus: &Bus) -> T {
     let (sender, mut handled) = mpsc::unbounded_channel();
     let handle = move |Msg(event): Msg<T>| {
         let sender = sender.clone();
