@@ -2,7 +2,8 @@
 //! message itself when its time has come.
 //!
 //! What must never happen here: a delivery settled although what it promised is not acknowledged.
-//! An errand that fails is tried again with backoff until it succeeds or its partition is gone.
+//! An errand that fails is tried again with backoff until it succeeds or its partition is gone; only a
+//! scheduled message that its topic will never take becomes a dead letter instead.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,6 +93,9 @@ impl Shared {
         state.away -= 1;
         match outcome {
             Ok(_) => state.settle(pending.token),
+            Err(error) if pending.refused_for_good(&error) => {
+                state.later.push((Instant::now(), pending));
+            }
             Err(error) => {
                 pending.failures += 1;
                 let pause = backoff(pending.failures, BACKOFF_MAX);
@@ -120,6 +124,25 @@ impl Shared {
         state.settle(pending.token);
         drop(state);
         self.room_was_made(true);
+    }
+}
+
+impl Pending {
+    /// Whether it was a scheduled message that its topic will never take; it is a dead letter from then
+    /// on, so that those behind it go on.
+    fn refused_for_good(&mut self, error: &Error) -> bool {
+        let Errand::Forward { message, to } = &mut self.errand else {
+            return false;
+        };
+        if !detour::is_final(error) {
+            return false;
+        }
+        tracing::warn!(topic = %to, %error, "a scheduled message is refused by its topic; it is set aside as a dead letter");
+        self.errand = Errand::Reject {
+            message: std::mem::take(message),
+            failure: Box::new(detour::refused(error, now())),
+        };
+        true
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use wharf_message::dead_letter::{Failure, Reason};
 use wharf_message::transport::{Error, Position};
 use wharf_message::{GroupName, InvalidName, Message, Timestamp, TopicName, header};
 
@@ -37,6 +38,24 @@ pub fn retry_topic(topic: &TopicName, group: &GroupName) -> Result<TopicName, In
 /// When that is longer than a topic name may be.
 pub fn scheduled_topic(topic: &TopicName) -> Result<TopicName, InvalidName> {
     TopicName::new(&format!("scheduled.{topic}"))
+}
+
+/// Whether a topic that refused a scheduled message so will never take it: its schema breaks the topic's
+/// contract, or it is too large. Rights may be given later, and a topic made.
+pub fn is_final(error: &Error) -> bool {
+    matches!(error, Error::Refused(_) | Error::TooLarge { .. })
+}
+
+/// Why a scheduled message that its topic refused when it was due is set aside.
+pub fn refused(error: &Error, now: Timestamp) -> Failure {
+    Failure {
+        reason: Reason::Rejected,
+        error: format!("its topic refused the message when it was due: {error}"),
+        attempts: 1,
+        first_failed_at: Some(now),
+        failed_at: now,
+        handler: "the scheduler".to_owned(),
+    }
 }
 
 /// A delivery that is to be tried again.

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all, ready};
 use tempfile::TempDir;
+use wharf_broker::{Context, CreateTopic};
 use wharf_log::disk::Disk;
 use wharf_log::disk::simulated::{Faults, SimulatedDisk};
+use wharf_message::header::{DELIVER_AT, DLQ_REASON};
 use wharf_message::transport::conformance::{Case, Fixture, run_those};
 use wharf_message::transport::{
     Deliveries, Delivery, Error, Publish as _, Subscribe as _, Subscription, Transport,
@@ -399,7 +401,7 @@ fn assert_shared(shares: &[Vec<String>], count: usize) {
 
 /// Waits until the group's members have the partitions of a topic among them, so many each.
 async fn settled(node: &EmbeddedNode, group: &str, members: usize) {
-    let cx = wharf_broker::Context::internal("test");
+    let cx = Context::internal("test");
     soon(async {
         loop {
             let described = node.broker().describe_consumer_group(&cx, group);
@@ -495,4 +497,36 @@ async fn members_over_the_wire_share_a_group_with_members_in_the_program() {
     soon(outside.shutdown()).await.unwrap();
     soon(inside.shutdown()).await.unwrap();
     node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_message_that_its_topic_refuses_is_set_aside_and_those_behind_it_go_on() {
+    let world = Embedded::start().await;
+    let broker = world.node.broker();
+    // It takes nothing without a key.
+    let orders = CreateTopic {
+        name: "orders".to_owned(),
+        partitions: Some(1),
+        replication: None,
+        assignment: Vec::new(),
+        configs: vec![("cleanup.policy".to_owned(), Some("compact".to_owned()))],
+    };
+    let cx = Context::internal("test");
+    broker.create_topic(&cx, orders, false).await.unwrap();
+    let transport = EmbeddedTransport::on(broker.clone(), "test");
+    let due = Timestamp::from_millis(world.now().as_millis() + 200).to_rfc3339();
+    let scheduled = |text: &'static str| Message::new(text).with_header(DELIVER_AT, due.clone());
+    for message in [scheduled("refused"), scheduled("taken").with_key("7")] {
+        transport.publish(&name("orders"), message).await.unwrap();
+    }
+    let mut orders = join(&transport, group("billing", "orders")).await;
+    let taken = next(&mut *orders).await;
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["taken"]);
+    let letters = group("people", "dlq.orders.wharf.scheduler");
+    let mut letters = join(&transport, letters).await;
+    let letter = next(&mut *letters).await;
+    assert_eq!(letter.iter().map(text).collect::<Vec<_>>(), ["refused"]);
+    let headers = &letter[0].message.headers;
+    assert_eq!(headers.text(DLQ_REASON), Ok(Some("rejected")));
+    soon(transport.shutdown()).await.unwrap();
 }

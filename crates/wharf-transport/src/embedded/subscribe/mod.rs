@@ -138,10 +138,12 @@ async fn join(
     })
 }
 
-/// Publishes a topic's scheduled messages when they are due, until the transport is shut down.
+/// Publishes a topic's scheduled messages when they are due, until the transport is shut down. One that
+/// its topic will never take is set aside as a dead letter, so that those behind it go on.
 pub(super) async fn forward(core: Arc<Core>, topic: TopicName) {
+    let mut refused = Vec::new();
     while core.check_open().is_ok() {
-        if let Err(error) = forward_until_it_fails(&core, &topic).await
+        if let Err(error) = forward_until_it_fails(&core, &topic, &mut refused).await
             && error != Error::Closed
         {
             tracing::warn!(%topic, %error, "the scheduled messages are not forwarded; trying again");
@@ -150,20 +152,46 @@ pub(super) async fn forward(core: Arc<Core>, topic: TopicName) {
     }
 }
 
-async fn forward_until_it_fails(core: &Arc<Core>, topic: &TopicName) -> Result<(), Error> {
+/// `refused` are those which their topic refused for good when they were last tried: they are delivered
+/// again after a failure, and are known by what they are, as a scheduled message has no position yet.
+async fn forward_until_it_fails(
+    core: &Arc<Core>,
+    topic: &TopicName,
+    refused: &mut Vec<(Message, Error)>,
+) -> Result<(), Error> {
     let group = GroupName::new(detour::SCHEDULER_GROUP).expect("a constant that is valid");
     let reads = vec![(scheduled(topic)?, Kind::Scheduled(topic.clone()))];
     let subscription = Subscription::group(group.clone(), Vec::new());
     let mut deliveries = join(core, Some(group), reads, &subscription).await?;
     loop {
-        let due = deliveries.next(FORWARDED_MAX).await?;
-        let forwarded = due.into_iter().map(|mut delivery| {
+        let mut forwarded = Vec::new();
+        for mut delivery in deliveries.next(FORWARDED_MAX).await? {
+            let known = refused.iter().position(|(it, _)| *it == delivery.message);
+            if let Some(at) = known {
+                let (_, error) = refused.swap_remove(at);
+                delivery.reject(detour::refused(&error, core.now()));
+                continue;
+            }
             let message = std::mem::take(&mut delivery.message);
-            delivery.accept_with(vec![(topic.clone(), message)])
-        });
-        for outcome in futures_util::future::join_all(forwarded).await {
-            outcome?;
+            forwarded.push(async {
+                let outputs = vec![(topic.clone(), message.clone())];
+                let outcome = delivery.accept_with(outputs).await;
+                outcome.map_err(|error| (message, error))
+            });
         }
+        let outcomes = futures_util::future::join_all(forwarded).await;
+        let failed: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+        let Some((_, first)) = failed.first() else {
+            continue;
+        };
+        let first = first.clone();
+        refused.clear();
+        refused.extend(
+            failed
+                .into_iter()
+                .filter(|(_, error)| detour::is_final(error)),
+        );
+        return Err(first);
     }
 }
 
