@@ -10,4 +10,5 @@ mod registry;
 mod relay;
 mod saga;
 mod saga_sfn;
+mod schema_impact;
 mod schema_validation;

@@ -22,15 +22,15 @@ const POLICY_VIOLATION: i16 = 44;
 
 /// What the answer says of one partition (Produce v8).
 #[derive(Debug, PartialEq)]
-struct Answer {
-    code: i16,
+pub(crate) struct Answer {
+    pub(crate) code: i16,
     offset: i64,
     /// The records that are named, and why.
     named: Vec<(i32, String)>,
     message: String,
 }
 
-fn produce(kafka: &mut Kafka, topic: &str, batch: &[u8]) -> Answer {
+pub(crate) fn produce(kafka: &mut Kafka, topic: &str, batch: &[u8]) -> Answer {
     let mut body = BytesMut::new();
     body.put_i16(-1);
     body.put_i16(-1);
@@ -70,7 +70,7 @@ fn now() -> Timestamp {
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
 }
 
-fn value(bytes: &[u8]) -> Record {
+pub(crate) fn value(bytes: &[u8]) -> Record {
     Record {
         timestamp: now(),
         value: Some(Bytes::copy_from_slice(bytes)),
@@ -79,7 +79,7 @@ fn value(bytes: &[u8]) -> Record {
 }
 
 /// A record whose value begins with the id of its schema.
-fn framed(id: i64, payload: &[u8]) -> Record {
+pub(crate) fn framed(id: i64, payload: &[u8]) -> Record {
     let mut bytes = Vec::new();
     wire::write(SchemaId::Id(i32::try_from(id).unwrap()), None, &mut bytes);
     bytes.extend_from_slice(payload);
@@ -87,18 +87,18 @@ fn framed(id: i64, payload: &[u8]) -> Record {
 }
 
 /// The Avro record of [`record`] with this text in its one field.
-fn avro(text: &str) -> Vec<u8> {
+pub(crate) fn avro(text: &str) -> Vec<u8> {
     let mut bytes = vec![u8::try_from(2 * text.len()).unwrap()];
     bytes.extend_from_slice(text.as_bytes());
     bytes
 }
 
-fn batch(records: &[Record]) -> Bytes {
+pub(crate) fn batch(records: &[Record]) -> Bytes {
     build(records, None)
 }
 
 /// A node, its registry, and a connection.
-async fn open(data: &Path) -> (Node, SocketAddr, SocketAddr) {
+pub(crate) async fn open(data: &Path) -> (Node, SocketAddr, SocketAddr) {
     let (node, registry) = start(data).await;
     let kafka = node.kafka_address();
     (node, registry, kafka)
