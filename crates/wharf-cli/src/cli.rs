@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
 use crate::{
-    config, consume, demo, explain, group, ingest, outbox, produce, quota, schema, serve,
-    test_duplicates, topic, transaction,
+    choreography, config, consume, demo, explain, group, ingest, outbox, produce, quota, schema,
+    serve, test_duplicates, topic, transaction,
 };
 
 /// The command did what it was asked.
@@ -144,6 +144,9 @@ enum Command {
     /// List, register, check, compare and lint schemas
     #[command(subcommand)]
     Schema(schema::Command),
+    /// Watch sagas that nobody orchestrates, check and deploy their contracts
+    #[command(subcommand)]
+    Choreography(choreography::Command),
     /// Send the rows of a CSV or JSON Lines file to a topic, each once
     Ingest(ingest::Ingest),
     /// Test consumers: what duplicates, crashes and another order do to them
@@ -183,6 +186,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Quota(command) => quota::run(command),
         Command::Outbox(command) => outbox::run(command),
         Command::Schema(command) => schema::run(command),
+        Command::Choreography(command) => choreography::run(command),
         Command::Ingest(ingest) => ingest.run(),
         Command::Test(command) => test_duplicates::run(command),
         Command::Config(command) => config::run(command),
@@ -267,6 +271,7 @@ mod tests {
             include_str!("../../../docs/how-to/configure.md"),
             include_str!("../../../docs/how-to/publish-through-the-outbox.md"),
             include_str!("../../../docs/how-to/quotas.md"),
+            include_str!("../../../docs/how-to/saga-choreography.md"),
             include_str!("../../../docs/how-to/schema-break-something.md"),
             include_str!("../../../docs/how-to/schema-check-in-ci.md"),
             include_str!("../../../docs/how-to/schema-impact.md"),

@@ -5,6 +5,7 @@
 //! 0 done, 1 a negative answer, 2 wrong usage, 3 could not run.
 
 mod assignment;
+mod choreography;
 mod cli;
 mod client;
 mod cluster;

@@ -96,6 +96,8 @@ codes! {
     SAGA_TOKEN_UNKNOWN = 7011, "Nobody waits for this answer of a worker";
     SAGA_PARKED = 7012, "A saga is parked and waits for a person";
     SAGA_REQUEST_INVALID = 7013, "A request about sagas cannot be understood";
+    CHOREOGRAPHY_CONTRACT_INVALID = 7090, "A contract of a choreography cannot be used";
+    CHOREOGRAPHY_UNAVAILABLE = 7091, "Choreographies cannot use their topics";
 }
 
 impl Code {

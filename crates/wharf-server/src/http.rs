@@ -37,6 +37,7 @@ Wharf, a durable message broker.
 /readyz          200 while the node takes writes, else 503 and why
 /errors/<code>   what an error code means and what to do
 /api/v1/relays   how the relays of this node stand
+/api/v1/choreographies   sagas that nobody orchestrates, where they are watched
 /api/v1/schemas/impact   POST: who is affected by a change of a schema
 /api/v1/sagas            sagas: where each stands, and what people do about it
 POST / with X-Amz-Target the Step Functions API

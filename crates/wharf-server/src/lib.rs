@@ -5,6 +5,8 @@
 //! no meaning of its own to a request; it moves bytes between sockets and the broker and keeps
 //! both within their limits.
 
+#[cfg(feature = "choreography")]
+mod choreography;
 mod clock;
 mod commits;
 pub mod config;

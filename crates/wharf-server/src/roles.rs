@@ -19,6 +19,8 @@ pub(crate) struct Roles {
     relays: Option<crate::relay::RelayTasks>,
     #[cfg(feature = "registry")]
     registry: Option<crate::registry::Running>,
+    #[cfg(feature = "choreography")]
+    choreography: Option<crate::choreography::Running>,
     #[cfg(feature = "saga")]
     sagas: Option<crate::saga::Running>,
 }
@@ -40,7 +42,12 @@ impl Roles {
         expect(clippy::unused_async, reason = "as with roles")
     )]
     #[cfg_attr(
-        not(any(feature = "relay", feature = "registry", feature = "saga")),
+        not(any(
+            feature = "choreography",
+            feature = "relay",
+            feature = "registry",
+            feature = "saga"
+        )),
         expect(unused_variables, reason = "as with roles")
     )]
     pub(crate) async fn start(
@@ -51,7 +58,12 @@ impl Roles {
         metrics: &mut Registry,
     ) -> Result<(Self, axum::Router), Problem> {
         #[cfg_attr(
-            not(any(feature = "relay", feature = "registry", feature = "saga")),
+            not(any(
+                feature = "choreography",
+                feature = "relay",
+                feature = "registry",
+                feature = "saga"
+            )),
             expect(unused_mut, reason = "as with roles")
         )]
         let (mut roles, mut routes) = (Self::default(), axum::Router::new());
@@ -93,6 +105,12 @@ impl Roles {
             routes = routes.merge(running.step_functions(&config.saga, ledger));
             roles.sagas = Some(running);
         }
+        #[cfg(feature = "choreography")]
+        if config.choreography.enabled {
+            let (running, api) = crate::choreography::start(&config.choreography, broker, metrics)?;
+            roles.choreography = Some(running);
+            routes = routes.merge(api);
+        }
         Ok((roles, routes))
     }
 
@@ -127,13 +145,22 @@ impl Roles {
 
     /// Ends them, while the broker still serves.
     #[cfg_attr(
-        not(any(feature = "relay", feature = "registry", feature = "saga")),
+        not(any(
+            feature = "choreography",
+            feature = "relay",
+            feature = "registry",
+            feature = "saga"
+        )),
         expect(clippy::unused_async, reason = "as with roles")
     )]
     pub(crate) async fn stop(self) {
         #[cfg(feature = "saga")]
         if let Some(sagas) = self.sagas {
             sagas.stop().await;
+        }
+        #[cfg(feature = "choreography")]
+        if let Some(choreography) = self.choreography {
+            choreography.stop().await;
         }
         #[cfg(feature = "registry")]
         if let Some(registry) = self.registry {

@@ -18,7 +18,7 @@ use clap::Subcommand;
 
 use crate::cli::Outcome;
 
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Registry, encoded};
 
 /// List, register, check, compare and lint schemas.
 #[derive(Debug, Subcommand)]

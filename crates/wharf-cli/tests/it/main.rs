@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod basics;
+mod choreography;
 mod commands;
 mod crowd;
 mod demo;

@@ -29,6 +29,7 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), Problem> {
     let config = &loaded.config;
     let refused = size(config)
         .or_else(|| count(config))
+        .or_else(|| choreography(config))
         .or_else(|| rest(config));
     if let Some((key, reason)) = refused {
         return Err(bad_value(key, &reason, loaded.origin(key)));
@@ -116,6 +117,21 @@ fn size(config: &Config) -> Refused {
     None
 }
 
+fn choreography(config: &Config) -> Refused {
+    let choreography = &config.choreography;
+    if choreography.enabled && !cfg!(feature = "choreography") {
+        let reason = "this program was built without choreographies; run `wharf serve`";
+        return Some(("choreography.enabled", reason.to_owned()));
+    }
+    let is_address = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+    let webhook = choreography.webhook.as_ref();
+    if webhook.is_some_and(|url| !is_address(url.expose())) {
+        let reason = "the address does not begin with http:// or https://";
+        return Some(("choreography.webhook", reason.to_owned()));
+    }
+    None
+}
+
 fn count(config: &Config) -> Refused {
     let Config {
         kafka,
@@ -143,6 +159,14 @@ fn count(config: &Config) -> Refused {
         ("registry.connections-max", config.registry.connections_max),
         ("saga.waiting-max", config.saga.waiting_max),
         ("saga.http-in-flight-max", config.saga.http_in_flight_max),
+        (
+            "choreography.instances-max",
+            config.choreography.instances_max,
+        ),
+        (
+            "choreography.partitions-max",
+            config.choreography.partitions_max,
+        ),
         ("log.journal-files-max", log.journal_files_max),
         ("log.index-batches-max", log.index_batches_max),
         ("log.open-segments-max", log.open_segments_max),

@@ -22,7 +22,8 @@ pub use reference::reference;
 pub use relay::{Database, Lacking, Mode, SecretUrl, Valueless};
 pub use saga::{Mapping, Secret, User};
 pub use settings::{
-    Config, Groups, Http, Kafka, Log, Node, Relay, Sagas, SchemaRegistry, Setting, Topics,
+    Choreography, Config, Groups, Http, Kafka, Log, Node, Relay, Sagas, SchemaRegistry, Setting,
+    Topics,
 };
 pub use show::{to_json, to_toml};
 pub use units::{Address, ByteCount, InvalidUnit, Limit, Migration, Period};

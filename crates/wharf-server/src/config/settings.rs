@@ -327,6 +327,27 @@ settings! {
         user: Vec<User> = Vec::new();
     }
 
+    /// Watching sagas that nobody orchestrates: what follows what, and contracts with their verdicts.
+    choreography as Choreography {
+        /// Whether choreographies are watched.
+        enabled: bool = false;
+        /// A folder of contracts, as YAML or JSON, read at the start beside those that are deployed.
+        contracts: Option<PathBuf> = None;
+        /// The topics that the lens watches; none for all whose names do not begin with `_`.
+        /// The topics of contracts are watched whatever is said here.
+        topics: Vec<String> = Vec::new();
+        /// How far back topics are read at the start.
+        history: Limit<Period> = Limit::At(Period(DAY.saturating_mul(7)));
+        /// An instance is taken to be over for the lens when nothing comes for this long.
+        idle: Period = Period(MINUTE.saturating_mul(10));
+        /// How many instances the lens and each contract keep in memory.
+        instances_max: usize = 100_000;
+        /// How many partitions are watched.
+        partitions_max: usize = 10_000;
+        /// Where bad verdicts are sent to as JSON: `http://…` or `https://…`.
+        webhook: Option<SecretUrl> = None;
+    }
+
     /// The log on disk. The defaults fit most machines.
     log as Log {
         /// The size of one journal file. A single request's batch may fill a quarter of it.

@@ -1,6 +1,7 @@
 //! The server from outside: configuration, the listeners, start and stop.
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
+mod choreography;
 mod client;
 mod config;
 mod hostile;

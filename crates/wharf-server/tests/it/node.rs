@@ -160,7 +160,9 @@ async fn a_port_in_use_is_told_before_the_directory_is_touched() {
 #[tokio::test]
 async fn http_tells_health_metrics_and_what_errors_mean() {
     let data = tempfile::tempdir().unwrap();
-    let node = Node::start(config(data.path())).await.unwrap();
+    let mut config = config(data.path());
+    config.choreography.enabled = true;
+    let node = Node::start(config).await.unwrap();
     let (kafka, http) = (node.kafka_address(), node.http_address());
     let registry = node.registry_address().unwrap();
     outside(move || {
