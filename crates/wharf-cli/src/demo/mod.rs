@@ -2,15 +2,19 @@
 //!
 //! The shop reaches the node only through its network port, as any Kafka client would. Two of its
 //! services publish through the outbox of a database, which the node's role `relay` reads.
+//!
+//! Here is what every style of the shop needs: the node, the database, the contract of its events and the
+//! live table. Each style runs in a file of its own.
+
+mod choreography;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::cli::Outcome;
 use wharf_server::Node;
@@ -24,6 +28,14 @@ use crate::{output, topic};
 const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Who says what comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Style {
+    /// Nobody: each service reacts to what the others tell
+    #[default]
+    Choreography,
+}
+
 /// Start a node and run a shop of five services on it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -36,6 +48,9 @@ Examples:
   wharf demo --python             the notification service in Python instead of Rust
   wharf demo --python-with shop-venv/bin/python")]
 pub(crate) struct Demo {
+    /// Who says what comes next in the shop
+    #[arg(long, value_enum, default_value_t)]
+    style: Style,
     /// Stop after so many checkouts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     orders: Option<u64>,
@@ -66,65 +81,10 @@ pub(crate) struct Demo {
 impl Demo {
     /// Runs `wharf demo`.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        tokio::runtime::Runtime::new()?.block_on(self.open_shop())
-    }
-
-    async fn open_shop(self) -> anyhow::Result<Outcome> {
-        let temporary = tempfile::Builder::new().prefix("wharf-demo-").tempdir()?;
-        let folder = self.keep.as_deref().unwrap_or(temporary.path());
-        std::fs::create_dir_all(folder)?;
-        let data = folder.join("node");
-        let python = self.python(temporary.path()).await?;
-        let (database, relay) = self.database(folder).await?;
-        let node = start_node(&data, relay).await?;
-        let broker = node.kafka_address().to_string();
-        let registry = contract(&node).await?;
-        let endless = self.orders.is_none() && self.duration.is_none();
-        output::note(&introduction(
-            &broker,
-            &node.http_address().to_string(),
-            &registry,
-            &data,
-            endless,
-        ))?;
-
-        let (close, stop) = watch::channel(false);
-        let interrupted = tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                close.send_replace(true);
-            } else {
-                std::future::pending::<()>().await;
-            }
-            // Held so that the shop does not take a dropped sender for a stop.
-            close.closed().await;
-        });
-        let options = shop::Options {
-            broker,
-            database: database.clone(),
-            orders: self.orders,
-            duration: self.duration,
-            per_second: self.rate,
-            seed: self.seed,
-            python,
-            registry: Some(registry),
-        };
-        let mut screen = Screen::default();
-        let summary = shop::run(options, stop, |snapshot| screen.show(snapshot)).await;
-        interrupted.abort();
-        let stopped = node.shutdown().await;
-        let closed = database.close(self.keep.is_some()).await;
-        let summary = summary?;
-        stopped?;
-        closed?;
-        output::text(&format!("\n{}", shop::view::summary(&summary)))?;
-        if self.keep.is_some() {
-            output::note(&format!("the data is kept in {}", folder.display()))?;
+        let runtime = tokio::runtime::Runtime::new()?;
+        match self.style {
+            Style::Choreography => runtime.block_on(choreography::open_shop(self)),
         }
-        Ok(if summary.adds_up() {
-            Outcome::Done
-        } else {
-            Outcome::Negative
-        })
     }
 
     /// The database of the order and the payment service, and the relay of its outbox.
