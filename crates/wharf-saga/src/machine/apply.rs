@@ -443,7 +443,7 @@ impl Saga {
     }
 
     fn stopped(&mut self, number: u32, how: Stop) {
-        let Some(step) = self.state.steps.get(&number) else {
+        let Some(step) = self.step(number) else {
             return;
         };
         let scope = step.scope;
@@ -466,7 +466,7 @@ impl Saga {
     }
 
     fn undone(&mut self, number: u32, how: Undone) {
-        let Some(scope) = self.state.steps.get(&number).map(|step| step.scope) else {
+        let Some(scope) = self.step(number).map(|step| step.scope) else {
             return;
         };
         if let Some(place) = self.state.scopes.get_mut(&scope) {

@@ -24,9 +24,7 @@ impl Run<'_> {
     pub(super) fn run_fork(&mut self, number: u32, state: &State) -> Result<(), Failure> {
         let inside = self
             .saga
-            .state
-            .steps
-            .get(&number)
+            .step(number)
             .is_some_and(|step| matches!(step.phase, Phase::Inside));
         if !inside {
             let fork = self.fork_of(number, state)?;
@@ -40,13 +38,7 @@ impl Run<'_> {
             });
         }
         self.begin_branches(number, state)?;
-        let Some(fork) = self
-            .saga
-            .state
-            .steps
-            .get(&number)
-            .and_then(|step| step.fork.as_ref())
-        else {
+        let Some(fork) = self.saga.fork(number) else {
             return Ok(());
         };
         if fork.ended == fork.width {
@@ -101,13 +93,7 @@ impl Run<'_> {
     /// Begins as many branches as may run at once.
     fn begin_branches(&mut self, number: u32, state: &State) -> Result<(), Failure> {
         loop {
-            let Some(fork) = self
-                .saga
-                .state
-                .steps
-                .get(&number)
-                .and_then(|step| step.fork.as_ref())
-            else {
+            let Some(fork) = self.saga.fork(number) else {
                 return Ok(());
             };
             let running = fork.begun.saturating_sub(fork.ended);
@@ -153,7 +139,7 @@ impl Run<'_> {
         index: u32,
         item: &Data,
     ) -> Result<Data, Failure> {
-        let input = match self.saga.state.steps.get(&number) {
+        let input = match self.saga.step(number) {
             Some(step) => step.input.clone(),
             None => Data::null(),
         };

@@ -208,7 +208,7 @@ impl Run<'_> {
 
     /// An answer to the last dispatch of a step that is still known.
     fn answer(&mut self, number: u32, generation: u32, outcome: Outcome) -> Result<(), Refusal> {
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return self.stale(number, generation, &outcome);
         };
         let waits = matches!(step.phase, Phase::Backoff { .. } | Phase::Parked { .. });
@@ -224,7 +224,7 @@ impl Run<'_> {
     }
 
     fn child_ended(&mut self, number: u32, generation: u32, end: ChildEnd) -> Result<(), Refusal> {
-        let known = self.saga.state.steps.get(&number);
+        let known = self.saga.step(number);
         let Some(step) = known.filter(|step| step.child != 0) else {
             let outcome = end.into_outcome();
             return self.reply(number, generation, outcome);
@@ -301,12 +301,7 @@ impl Run<'_> {
 
     /// The answer to a task that was not continued: it tells whether there is something to undo.
     fn late(&mut self, number: u32, generation: u32, outcome: Outcome) {
-        let undo = self
-            .saga
-            .state
-            .steps
-            .get(&number)
-            .is_some_and(|step| step.undo);
+        let undo = self.saga.step(number).is_some_and(|step| step.undo);
         let parked = undo && self.saga.state.parked.contains(&number);
         let told = match &outcome {
             Outcome::Success(_) => true,
@@ -323,19 +318,14 @@ impl Run<'_> {
         }
         // A node whose turn has not come yet waits for it.
         if undo && self.saga.state.compensating.is_some() {
-            let scope = self
-                .saga
-                .state
-                .steps
-                .get(&number)
-                .map_or(0, |step| step.scope);
+            let scope = self.saga.step(number).map_or(0, |step| step.scope);
             self.todo.push_back(Todo::Undo(scope));
             self.todo.push_back(Todo::Step(number));
         }
     }
 
     fn admit(&mut self, number: u32) -> Result<(), Refusal> {
-        let step = self.saga.state.steps.get(&number);
+        let step = self.saga.step(number);
         let held = step.is_some_and(|step| {
             matches!(
                 step.phase,
@@ -391,7 +381,7 @@ impl Run<'_> {
         let due: Vec<u32> = due.map(|(_, step)| *step).collect();
         for number in due {
             // What an earlier one brought about may have stopped this one.
-            let step = self.saga.state.steps.get(&number);
+            let step = self.saga.step(number);
             if let Some(step) = step.filter(|step| step.due().is_some_and(|at| at <= self.now())) {
                 match &step.phase {
                     Phase::Open(open) => {

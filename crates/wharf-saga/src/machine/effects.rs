@@ -136,7 +136,7 @@ impl Saga {
 
     /// The open task of one step.
     pub fn open_step(&self, number: u32) -> Option<OpenTask> {
-        let step = self.state.steps.get(&number)?;
+        let step = self.step(number)?;
         self.open_task(number, step)
     }
 

@@ -28,7 +28,7 @@ enum Handler<'a> {
 impl<'a> Run<'a> {
     /// The answer to an open task, forward or back.
     pub(super) fn answered(&mut self, number: u32, generation: u32, outcome: Outcome) {
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return;
         };
         let undo = step.undo;
@@ -60,12 +60,7 @@ impl<'a> Run<'a> {
     }
 
     fn failed(&mut self, number: u32, generation: u32, failure: Failure, given_up: &str) {
-        let undo = self
-            .saga
-            .state
-            .steps
-            .get(&number)
-            .is_some_and(|step| step.undo);
+        let undo = self.saga.step(number).is_some_and(|step| step.undo);
         self.emit(What::Failed(Box::new(Failed {
             step: number,
             generation,
@@ -79,7 +74,7 @@ impl<'a> Run<'a> {
 
     /// Nobody answered in time.
     pub(super) fn timed_out(&mut self, number: u32, expired: bool) {
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return;
         };
         let undo = step.undo;
@@ -134,17 +129,20 @@ impl<'a> Run<'a> {
                     Err(failure) => self.fail_past(at, failure),
                 }
             }
-            Handler::Tolerate { scope, parent } => {
-                self.stop_scope(scope);
-                self.emit(What::BranchFailed {
-                    scope,
-                    error: failure.error,
-                    cause: failure.cause,
-                });
-                self.todo.push_back(Todo::Step(parent));
-            }
+            Handler::Tolerate { scope, parent } => self.tolerate(scope, parent, failure),
             Handler::Nobody => self.uncaught(number, failure),
         }
+    }
+
+    /// A branch that may fail ends; the state around goes on without it.
+    fn tolerate(&mut self, scope: u32, parent: u32, failure: Failure) {
+        self.stop_scope(scope);
+        self.emit(What::BranchFailed {
+            scope,
+            error: failure.error,
+            cause: failure.cause,
+        });
+        self.todo.push_back(Todo::Step(parent));
     }
 
     /// A `Catch` that fails itself: nobody at this state may deal with that.
@@ -152,15 +150,7 @@ impl<'a> Run<'a> {
         self.failed(number, 0, failure.clone(), "");
         match self.handler_around(number, failure.clone()) {
             Handler::Nobody => self.uncaught(number, failure),
-            Handler::Tolerate { scope, parent } => {
-                self.stop_scope(scope);
-                self.emit(What::BranchFailed {
-                    scope,
-                    error: failure.error,
-                    cause: failure.cause,
-                });
-                self.todo.push_back(Todo::Step(parent));
-            }
+            Handler::Tolerate { scope, parent } => self.tolerate(scope, parent, failure),
             Handler::Retry(at, ..) | Handler::Catch(at, ..) => {
                 // The state around takes it as its own failure.
                 self.handle(at, failure);
@@ -213,7 +203,7 @@ impl<'a> Run<'a> {
     /// A retrier or catcher of the step's own state.
     fn own_handler(&self, number: u32, failure: &Failure) -> Option<Handler<'a>> {
         let state = self.state_of(number)?;
-        let step = self.saga.state.steps.get(&number)?;
+        let step = self.saga.step(number)?;
         let mut retriers = state.retry.iter().enumerate();
         let retrier = retriers.find(|(_, retrier)| matches(&retrier.errors, failure, state));
         if let Some((index, retrier)) = retrier {
@@ -235,9 +225,7 @@ impl<'a> Run<'a> {
     ) -> wharf_message::Timestamp {
         let used = self
             .saga
-            .state
-            .steps
-            .get(&number)
+            .step(number)
             .and_then(|step| step.retries.get(index).copied())
             .unwrap_or(0);
         let power = f64::from(used.min(10_000));
@@ -336,7 +324,7 @@ impl<'a> Run<'a> {
 
     /// Stops a step whose inside is stopped already.
     pub(super) fn stop_step(&mut self, number: u32, how: Option<Stop>) {
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return;
         };
         let (generation, resource) = match &step.phase {
@@ -364,7 +352,7 @@ impl<'a> Run<'a> {
         else {
             return;
         };
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return;
         };
         let scope = step.scope;

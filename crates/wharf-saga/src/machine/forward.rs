@@ -28,7 +28,7 @@ impl<'a> Run<'a> {
 
     /// The state that a step visits.
     pub(super) fn state_of(&self, number: u32) -> Option<&'a State> {
-        let step = self.saga.state.steps.get(&number)?;
+        let step = self.saga.step(number)?;
         let flow = self.flow(step.scope)?;
         // A step that outlived its branch is found by its name, of which there is only one.
         flow.states
@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
 
     /// Runs a visit, or goes on with it.
     pub(super) fn run(&mut self, number: u32) {
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return;
         };
         let may = match &step.phase {
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
         also: &[&str],
         work: impl FnOnce(&Values<'_>, &Data) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let input = match self.saga.state.steps.get(&number) {
+        let input = match self.saga.step(number) {
             Some(step) => step.input.clone(),
             None => Data::null(),
         };
@@ -147,12 +147,7 @@ impl<'a> Run<'a> {
 
     /// Tells the attempts of all visits apart, for what is random.
     pub(super) fn visit(&self, number: u32) -> u64 {
-        let attempt = self
-            .saga
-            .state
-            .steps
-            .get(&number)
-            .map_or(0, |step| step.attempt);
+        let attempt = self.saga.step(number).map_or(0, |step| step.attempt);
         (u64::from(number) << 32) | u64::from(attempt)
     }
 
@@ -274,7 +269,7 @@ impl<'a> Run<'a> {
                 values.fits(&arguments)?;
                 Ok((arguments, timeout.transpose()?, heartbeat.transpose()?))
             })?;
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return Ok(());
         };
         let attempt = step.attempt.saturating_add(1);
@@ -376,9 +371,7 @@ impl<'a> Run<'a> {
     fn run_wait(&mut self, number: u32, state: &State, wait: &Wait) -> Result<(), Failure> {
         let waited = self
             .saga
-            .state
-            .steps
-            .get(&number)
+            .step(number)
             .is_some_and(|step| matches!(step.phase, Phase::Waiting { .. }));
         if waited {
             let leaving = self.evaluate(number, state, &[], |values, input| {
@@ -518,7 +511,7 @@ pub(super) fn next_of(state: &State) -> Option<String> {
 impl super::saga::Saga {
     /// Whether a step leaves something that may have to be undone.
     pub(super) fn leaves_a_node(&self, number: u32) -> bool {
-        let Some(step) = self.state.steps.get(&number) else {
+        let Some(step) = self.step(number) else {
             return false;
         };
         if let Some(fork) = &step.fork {

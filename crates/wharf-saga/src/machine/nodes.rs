@@ -20,7 +20,7 @@ impl Saga {
                 fork.input = Data::null();
             }
         });
-        let Some(scope) = self.state.steps.get(&number).map(|step| step.scope) else {
+        let Some(scope) = self.step(number).map(|step| step.scope) else {
             return;
         };
         if let Some(place) = self.state.scopes.get_mut(&scope) {

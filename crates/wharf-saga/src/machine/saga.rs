@@ -395,6 +395,16 @@ impl Saga {
         Some((&undo.error, &undo.cause))
     }
 
+    /// A step under way, or one that may have to be undone.
+    pub(super) fn step(&self, number: u32) -> Option<&Step> {
+        self.state.steps.get(&number)
+    }
+
+    /// The branches of a step that has some.
+    pub(super) fn fork(&self, number: u32) -> Option<&Fork> {
+        self.step(number)?.fork.as_deref()
+    }
+
     /// Whether nothing goes on until a person says so.
     pub(super) fn is_halted(&self) -> bool {
         self.state.paused || self.state.overdue

@@ -89,7 +89,7 @@ impl Run<'_> {
 
     /// Begins the undo of a node, if it has not begun.
     fn undo_begin(&mut self, number: u32) {
-        let Some(step) = self.saga.state.steps.get(&number) else {
+        let Some(step) = self.saga.step(number) else {
             return;
         };
         match step.phase {
@@ -190,8 +190,7 @@ impl Run<'_> {
         let Some(state) = self.state_of(number) else {
             return;
         };
-        let (Some(undo), Some(step)) = (&state.compensate, self.saga.state.steps.get(&number))
-        else {
+        let (Some(undo), Some(step)) = (&state.compensate, self.saga.step(number)) else {
             return;
         };
         if step.outcome == Known::Nothing {
@@ -248,9 +247,7 @@ impl Run<'_> {
         if self.saga.leaves_a_node(number)
             && self
                 .saga
-                .state
-                .steps
-                .get(&number)
+                .step(number)
                 .is_some_and(|step| step.fork.is_some())
         {
             self.emit(What::Succeeded {
@@ -272,12 +269,7 @@ impl Run<'_> {
         generation: u32,
         output: Option<Data>,
     ) {
-        let scope = self
-            .saga
-            .state
-            .steps
-            .get(&number)
-            .map_or(0, |step| step.scope);
+        let scope = self.saga.step(number).map_or(0, |step| step.scope);
         self.emit(What::Undone {
             step: number,
             how,
@@ -326,11 +318,7 @@ impl Saga {
 
     /// The last round of a Parallel or Map that has something to undo.
     fn round_to_undo(&self, number: u32) -> u32 {
-        let fork = self
-            .state
-            .steps
-            .get(&number)
-            .and_then(|step| step.fork.as_ref());
+        let fork = self.fork(number);
         let scopes = fork.into_iter().flat_map(|fork| &fork.scopes);
         let places = scopes.filter_map(|scope| self.state.scopes.get(scope));
         let full = places.filter(|place| !place.nodes.is_empty());
@@ -374,11 +362,7 @@ impl Saga {
     }
 
     fn may_leave_a_node(&self, number: u32) -> bool {
-        let fork = self
-            .state
-            .steps
-            .get(&number)
-            .and_then(|step| step.fork.as_ref());
+        let fork = self.fork(number);
         fork.is_some() || self.leaves_a_node(number)
     }
 
@@ -389,7 +373,7 @@ impl Saga {
         stage: u32,
         steps: &mut Vec<UndoStep>,
     ) -> u32 {
-        let Some(step) = self.state.steps.get(&number) else {
+        let Some(step) = self.step(number) else {
             return stage;
         };
         let mut stage = stage;
@@ -439,7 +423,7 @@ impl Saga {
         machine: &'m Machine,
         number: u32,
     ) -> Option<&'m crate::definition::State> {
-        let step = self.state.steps.get(&number)?;
+        let step = self.step(number)?;
         let mut path = Vec::new();
         let mut scope = step.scope;
         while scope != 0 {
