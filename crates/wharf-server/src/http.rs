@@ -197,6 +197,22 @@ async fn error_page(Path(code): Path<String>) -> Response {
     }
 }
 
+/// An answer in JSON.
+#[cfg(any(feature = "choreography", feature = "registry", feature = "relay"))]
+pub(crate) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    match serde_json::to_string(value) {
+        Ok(text) => {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            (status, kind, text).into_response()
+        }
+        Err(error) => {
+            let title = "the answer could not be written";
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            problem(status, None, title, &error.to_string())
+        }
+    }
+}
+
 /// A problem document (RFC 9457).
 pub(crate) fn problem(
     status: StatusCode,

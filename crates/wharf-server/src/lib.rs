@@ -11,6 +11,13 @@ mod clock;
 mod commits;
 pub mod config;
 mod data;
+#[cfg(any(
+    feature = "choreography",
+    feature = "registry",
+    feature = "relay",
+    feature = "saga"
+))]
+mod ending;
 mod flag;
 mod health;
 mod http;

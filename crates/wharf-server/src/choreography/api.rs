@@ -24,7 +24,7 @@ use wharf_saga::choreography::verdict::{Dropped, Kind};
 use wharf_saga::choreography::{Contract, Problem, lens, nearest};
 
 use super::shared::{Command, Shared, Watched, What, locked};
-use crate::http::problem;
+use crate::http::{self, problem};
 
 /// The largest contract.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -441,18 +441,7 @@ async fn command(shared: &Shared, what: What) -> Result<bool, String> {
 }
 
 fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_string(value) {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(error) => {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            problem(
-                status,
-                None,
-                "the answer could not be written",
-                &error.to_string(),
-            )
-        }
-    }
+    http::json(StatusCode::OK, value)
 }
 
 fn invalid(problems: &[Problem]) -> Response {

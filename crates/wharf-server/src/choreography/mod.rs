@@ -28,10 +28,10 @@ use std::time::Duration;
 use prometheus_client::registry::Registry as Metrics;
 use tokio::sync::{mpsc, watch as flag};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use wharf_broker::Broker;
 
 use crate::config::Choreography;
+use crate::ending::end;
 use crate::problem::Problem;
 use shared::Shared;
 use watch::Watch;
@@ -80,12 +80,7 @@ impl Running {
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.tasks {
-            let abort = task.abort_handle();
-            match timeout(STOP, task).await {
-                Ok(Ok(())) => {}
-                Ok(Err(panic)) => tracing::error!(%panic, "watching choreographies failed"),
-                Err(_late) => abort.abort(),
-            }
+            end("watching choreographies", task, STOP).await;
         }
     }
 }

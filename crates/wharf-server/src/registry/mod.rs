@@ -37,12 +37,12 @@ use prometheus_client::registry::Registry as Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use wharf_broker::Broker;
 use wharf_message::ledger::Ledger;
 use wharf_schema::registry::{Registry, Settings};
 
 use crate::config::SchemaRegistry;
+use crate::ending::end;
 use crate::http::Limits;
 use crate::metrics::RegistryMetrics;
 use crate::node::local;
@@ -182,18 +182,9 @@ impl Running {
     /// Ends it: no new connections, then what was begun, then the writer.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
-        end("listener", self.listener).await;
+        end("the listener of the schema registry", self.listener, DRAIN).await;
         self.stop_writer.send_replace(true);
-        end("writer", self.writer).await;
-    }
-}
-
-async fn end(part: &str, task: JoinHandle<()>) {
-    let abort = task.abort_handle();
-    match timeout(DRAIN, task).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the {part} of the schema registry failed"),
-        Err(_late) => abort.abort(),
+        end("the writer of the schema registry", self.writer, DRAIN).await;
     }
 }
 

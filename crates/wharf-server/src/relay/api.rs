@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::{RelayView, Relays};
 use crate::config::Period;
-use crate::http::problem;
+use crate::http::{json, problem};
 
 /// How often a drain looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -84,24 +84,6 @@ async fn drain(
                 .map_or_else(|| unknown(&name), |view| json(code, &view));
         }
         sleep(LOOK).await;
-    }
-}
-
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_string(value) {
-        Ok(text) => {
-            let kind = [(header::CONTENT_TYPE, "application/json")];
-            (status, kind, text).into_response()
-        }
-        Err(error) => {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            problem(
-                status,
-                None,
-                "the answer could not be written",
-                &error.to_string(),
-            )
-        }
     }
 }
 

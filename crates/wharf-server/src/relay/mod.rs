@@ -19,13 +19,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use wharf_broker::Broker;
 use wharf_relay::{Relay, Settings, Status};
 use wharf_transport::embedded::EmbeddedTransport;
 
 use crate::clock;
 use crate::config::{Config, Mode, Relay as Configured};
+use crate::ending::end;
 use crate::problem::Problem;
 
 pub(crate) use settings::check;
@@ -122,12 +122,7 @@ impl RelayTasks {
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.tasks {
-            let abort = task.abort_handle();
-            match timeout(STOP, task).await {
-                Ok(Ok(())) => {}
-                Ok(Err(panic)) => tracing::error!(%panic, "a relay failed"),
-                Err(_late) => abort.abort(),
-            }
+            end("a relay", task, STOP).await;
         }
         if let Some(transport) = self.transport
             && let Err(error) = wharf_message::transport::Transport::shutdown(&transport).await

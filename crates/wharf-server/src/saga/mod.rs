@@ -37,13 +37,14 @@ use std::time::Duration;
 use prometheus_client::registry::Registry as Metrics;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use wharf_message::TopicName;
 use wharf_message::ledger::{Ledger, Partition};
 use wharf_saga::machine::{Outcome, TaskToken};
 
 use crate::Problem;
 use crate::config::Sagas;
+use crate::ending::end;
 use crate::flag::raised;
 
 pub use api::reference;
@@ -326,12 +327,7 @@ impl Running {
             std::mem::take(&mut *tasks)
         });
         for task in self.tasks.into_iter().chain(begun.unwrap_or_default()) {
-            let abort = task.abort_handle();
-            match timeout(DRAIN, task).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a part of the orchestrator failed"),
-                Err(_late) => abort.abort(),
-            }
+            end("a part of the orchestrator", task, DRAIN).await;
         }
     }
 }

@@ -23,7 +23,7 @@ use wharf_schema::impact::{Evidence, Report, findings, markdown, report, text};
 use wharf_schema::{Limits, findings::sarif};
 
 use super::Schemas;
-use crate::http::problem;
+use crate::http::{json, problem};
 use gather::{Asked, Sources};
 use scan::Scans;
 
@@ -104,18 +104,6 @@ impl Impact {
 }
 
 fn shown(format: &str, evidence: &Evidence, report: &Report) -> Response {
-    let json = |value: Result<String, serde_json::Error>| match value {
-        Ok(text) => typed("application/json", text),
-        Err(error) => {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            problem(
-                status,
-                None,
-                "the answer could not be written",
-                &error.to_string(),
-            )
-        }
-    };
     match format {
         "text" => typed("text/plain; charset=utf-8", text(report)),
         "markdown" => typed("text/markdown; charset=utf-8", markdown(report)),
@@ -123,8 +111,8 @@ fn shown(format: &str, evidence: &Evidence, report: &Report) -> Response {
             let findings = findings(report, &evidence.proposed.text);
             typed("application/sarif+json", sarif(&findings, &[]))
         }
-        "evidence" => json(serde_json::to_string(evidence)),
-        _ => json(serde_json::to_string(report)),
+        "evidence" => json(StatusCode::OK, evidence),
+        _ => json(StatusCode::OK, report),
     }
 }
 
