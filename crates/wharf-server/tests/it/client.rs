@@ -99,6 +99,13 @@ impl Kafka {
             ..Record::default()
         };
         let batch = build(&[record], None);
+        let partition = self.produce_batch(3, topic, &batch);
+        let offset = partition[2..10].try_into().unwrap();
+        (first_code(&partition), i64::from_be_bytes(offset))
+    }
+
+    /// Produces a batch to partition 0 (acks=all); returns what is said of the partition.
+    pub(crate) fn produce_batch(&mut self, version: i16, topic: &str, batch: &[u8]) -> Vec<u8> {
         let mut body = BytesMut::new();
         body.put_i16(-1);
         body.put_i16(-1);
@@ -108,11 +115,10 @@ impl Kafka {
         body.put_i32(1);
         body.put_i32(0);
         body.put_i32(i32::try_from(batch.len()).unwrap());
-        body.put_slice(&batch);
-        let answer = self.call(0, 3, &body);
-        let partition = &answer[4 + 2 + topic.len() + 4 + 4..];
-        let offset = partition[2..10].try_into().unwrap();
-        (first_code(partition), i64::from_be_bytes(offset))
+        body.put_slice(batch);
+        let mut answer = self.call(0, version, &body);
+        // The number of topics, the name, the number of partitions, the partition.
+        answer.split_off(4 + 2 + topic.len() + 4 + 4)
     }
 
     /// Fetches partition 0 from `offset` (Fetch v4); returns error code and the records' bytes.

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use wharf_log::batch::{Compression, HEADER_BYTES, Record, build, recompressed};
@@ -12,7 +12,7 @@ use wharf_message::Timestamp;
 use wharf_schema::wire::{self, SchemaId, VALUE_HEADER};
 use wharf_server::Node;
 
-use crate::client::{Kafka, get, text};
+use crate::client::{Kafka, get};
 use crate::node::{config, outside};
 use crate::registry::{read, record, register, start};
 
@@ -31,18 +31,8 @@ pub(crate) struct Answer {
 }
 
 pub(crate) fn produce(kafka: &mut Kafka, topic: &str, batch: &[u8]) -> Answer {
-    let mut body = BytesMut::new();
-    body.put_i16(-1);
-    body.put_i16(-1);
-    body.put_i32(10_000);
-    body.put_i32(1);
-    text(&mut body, topic);
-    body.put_i32(1);
-    body.put_i32(0);
-    body.put_i32(i32::try_from(batch.len()).unwrap());
-    body.put_slice(batch);
-    let answer = kafka.call(0, 8, &body);
-    let mut answer = &answer[4 + 2 + topic.len() + 4 + 4..];
+    let partition = kafka.produce_batch(8, topic, batch);
+    let mut answer = partition.as_slice();
     let (code, offset) = (answer.get_i16(), answer.get_i64());
     answer.advance(8 + 8);
     let named = (0..answer.get_i32())

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use wharf_log::batch::{HEADER_BYTES, Record, build, header, records};
 use wharf_message::Timestamp;
 
 use super::{ask, checkout, config, deploy, node, read, start, until};
-use crate::client::{Kafka, PATIENCE, text};
+use crate::client::{Kafka, PATIENCE};
 use crate::node::outside;
 
 /// A worker: a connection, and how far it has read.
@@ -127,18 +127,7 @@ pub(crate) fn produce(
         ..Record::default()
     };
     let batch = build(&[record], None);
-    let mut body = BytesMut::new();
-    body.put_i16(-1);
-    body.put_i16(-1);
-    body.put_i32(10_000);
-    body.put_i32(1);
-    text(&mut body, topic);
-    body.put_i32(1);
-    body.put_i32(0);
-    body.put_i32(i32::try_from(batch.len()).unwrap());
-    body.put_slice(&batch);
-    let answer = kafka.call(0, 3, &body);
-    let partition = &answer[4 + 2 + topic.len() + 4 + 4..];
+    let partition = kafka.produce_batch(3, topic, &batch);
     assert_eq!(i16::from_be_bytes(partition[..2].try_into().unwrap()), 0);
 }
 
