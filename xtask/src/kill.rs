@@ -14,7 +14,8 @@ Examples:
   cargo xtask kill                          a hundred kills
   cargo xtask kill --kills 1000             as many as you like
   cargo xtask kill --seed 42                the same moments and the same load again
-  cargo xtask kill --relays                 relays, their broker and their databases";
+  cargo xtask kill --relays                 relays, their broker and their databases
+  cargo xtask kill --sagas                  the orchestrator of sagas and its workers";
 
 /// How often, and how.
 #[derive(Debug, Args)]
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// Kill relays, their broker and their databases, while rows are written
     #[arg(long)]
     relays: bool,
+    /// Kill the orchestrator of sagas and its workers, while money is transferred
+    #[arg(long, conflicts_with = "relays")]
+    sagas: bool,
     /// Chooses the moments and the load; taken from the clock when absent
     #[arg(long)]
     seed: Option<u64>,
@@ -47,6 +51,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     command.args(["--kills", &options.kills.to_string()]);
     if options.relays {
         command.arg("--relays");
+    }
+    if options.sagas {
+        command.arg("--sagas");
     }
     if let Some(seed) = options.seed {
         command.args(["--seed", &seed.to_string()]);

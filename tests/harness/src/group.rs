@@ -81,6 +81,20 @@ impl Group {
         &mut self.child
     }
 
+    /// Lets the whole group do nothing (SIGSTOP) until [`Self::thaw`]. It can be killed meanwhile.
+    pub fn freeze(&self) {
+        if !self.reaped {
+            signal_group(self.id, Signal::STOP);
+        }
+    }
+
+    /// Lets the group go on (SIGCONT).
+    pub fn thaw(&self) {
+        if !self.reaped {
+            signal_group(self.id, Signal::CONT);
+        }
+    }
+
     /// Kills the whole group at once (SIGKILL) and waits for the child.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
         if !self.reaped {

@@ -32,6 +32,8 @@ pub struct Launch {
     pub log: PathBuf,
     /// The Kafka listener; port 0 lets it choose.
     pub kafka_listen: String,
+    /// The HTTP listener; port 0 lets it choose.
+    pub http_listen: String,
     /// The schema registry's listener; port 0 lets it choose.
     pub registry_listen: String,
     /// More arguments for the command line.
@@ -48,6 +50,7 @@ impl Launch {
             data: data.to_owned(),
             log: log.to_owned(),
             kafka_listen: "127.0.0.1:0".to_owned(),
+            http_listen: "127.0.0.1:0".to_owned(),
             registry_listen: "127.0.0.1:0".to_owned(),
             arguments: Vec::new(),
             wrapper: Vec::new(),
@@ -76,7 +79,7 @@ impl Launch {
                 .arg("--data")
                 .arg(&self.data)
                 .args(["--kafka-listen", &self.kafka_listen])
-                .args(["--http-listen", "127.0.0.1:0"])
+                .args(["--http-listen", &self.http_listen])
                 .args(["--registry-listen", &self.registry_listen, "--ready-json"])
                 .args(&self.arguments)
                 .stdin(Stdio::null())
@@ -159,6 +162,16 @@ impl Node {
         }
         self.group.kill()?;
         Ok(())
+    }
+
+    /// Lets the node do nothing (SIGSTOP) until [`Self::thaw`].
+    pub fn freeze(&self) {
+        self.group.freeze();
+    }
+
+    /// Lets the node go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.group.thaw();
     }
 
     /// Asks the node's own process to stop (SIGTERM), and waits for nothing. The process cannot have

@@ -6,13 +6,15 @@
 //! after one more kill again, and after an orderly stop once more. A killed process loses nothing
 //! that it had handed to the operating system: losing power is what the simulated disk is for.
 //!
-//! With `--relays` the relays and their databases are killed instead ([`relays`]).
+//! With `--relays` the relays and their databases are killed instead ([`relays`]), with `--sagas` the
+//! orchestrator of sagas and its workers ([`sagas`]).
 
 mod checker;
 mod history;
 mod load;
 mod random;
 mod relays;
+mod sagas;
 mod schemas;
 mod serve;
 mod transactions;
@@ -62,12 +64,15 @@ struct Options {
     /// Chooses the moments and the load; taken from the clock when absent
     #[arg(long)]
     seed: Option<u64>,
-    /// How often to kill: 50 times, with `--relays` 14 times, when absent
+    /// How often to kill: 50 times, with `--relays` 14 and with `--sagas` 18 times, when absent
     #[arg(long)]
     kills: Option<u64>,
     /// Kill relays and their databases instead
     #[arg(long)]
     relays: bool,
+    /// Kill the orchestrator of sagas and its workers instead
+    #[arg(long, conflicts_with = "relays")]
+    sagas: bool,
 }
 
 /// What was checked so far.
@@ -97,6 +102,15 @@ fn say(line: &str) {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(sagas::WORKER) {
+        return match sagas::work() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let options = Options::parse();
     let clock = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -126,6 +140,10 @@ fn run(options: &Options, seed: u64, score: &mut Score) -> Result<()> {
     if options.relays {
         let strikes = options.kills.unwrap_or(relays::STRIKES);
         return relays::run(&options.wharf, &options.scratch, seed, strikes, score);
+    }
+    if options.sagas {
+        let strikes = options.kills.unwrap_or(sagas::STRIKES);
+        return sagas::run(&options.wharf, &options.scratch, seed, strikes, score);
     }
     let data = options.scratch.join("data");
     let mut launch = Launch::new(&options.wharf, &data, &options.scratch.join("server.log"));

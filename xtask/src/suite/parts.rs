@@ -198,6 +198,11 @@ pub(super) const PARTS: &[Part] = &[
         },
     },
     Part {
+        name: "kill/sagas",
+        about: "kill -9 of the orchestrator of sagas and its workers: the sum of all accounts stays",
+        run: |cx| kill(cx, "kill/sagas", &["--sagas"]),
+    },
+    Part {
         name: "disk",
         about: "the real binary on a disk that runs full and on one that fails",
         run: disk,
