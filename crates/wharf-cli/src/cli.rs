@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::logging::LogFormat;
 use crate::output::ColorWhen;
 use crate::{
-    choreography, config, consume, demo, explain, group, ingest, outbox, produce, quota, schema,
-    serve, test_duplicates, topic, transaction,
+    choreography, config, consume, demo, explain, group, ingest, outbox, produce, quota, saga,
+    schema, serve, test_duplicates, topic, transaction,
 };
 
 /// The command did what it was asked.
@@ -144,6 +144,9 @@ enum Command {
     /// List, register, check, compare and lint schemas
     #[command(subcommand)]
     Schema(schema::Command),
+    /// Run, watch, repair and abort sagas; check, deploy, convert and draw their definitions
+    #[command(subcommand)]
+    Saga(saga::Command),
     /// Watch sagas that nobody orchestrates, check and deploy their contracts
     #[command(subcommand)]
     Choreography(choreography::Command),
@@ -186,6 +189,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Quota(command) => quota::run(command),
         Command::Outbox(command) => outbox::run(command),
         Command::Schema(command) => schema::run(command),
+        Command::Saga(command) => saga::run(command),
         Command::Choreography(command) => choreography::run(command),
         Command::Ingest(ingest) => ingest.run(),
         Command::Test(command) => test_duplicates::run(command),
@@ -272,6 +276,7 @@ mod tests {
             include_str!("../../../docs/how-to/publish-through-the-outbox.md"),
             include_str!("../../../docs/how-to/quotas.md"),
             include_str!("../../../docs/how-to/saga-choreography.md"),
+            include_str!("../../../docs/how-to/saga-operate.md"),
             include_str!("../../../docs/how-to/schema-break-something.md"),
             include_str!("../../../docs/how-to/schema-check-in-ci.md"),
             include_str!("../../../docs/how-to/schema-impact.md"),

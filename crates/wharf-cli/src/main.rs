@@ -27,6 +27,7 @@ mod place;
 mod produce;
 mod quota;
 mod record;
+mod saga;
 mod schema;
 mod serve;
 mod test_duplicates;

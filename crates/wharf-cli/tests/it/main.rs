@@ -12,6 +12,7 @@ mod quotas;
 mod refused;
 mod relay;
 mod run;
+mod saga;
 mod schema_files;
 mod schema_impact;
 mod serve;

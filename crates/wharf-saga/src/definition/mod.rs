@@ -24,6 +24,7 @@ pub use builder::{Branch, Catch, Each, Retry, Saga, Step, Undo, When};
 pub use draw::{Drawing, Mark, Marks};
 pub use export::Exported;
 pub use hash::{Hash, NotAHash};
+pub use import::{Standing, Verdict, report};
 pub use limits::Limits;
 pub use model::{
     Assign, Catcher, Choice, Comparison, Compensation, Condition, Data, Fail, Flow, Given, Items,

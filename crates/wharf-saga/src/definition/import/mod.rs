@@ -7,6 +7,7 @@
 
 mod chain;
 mod own;
+mod report;
 mod words;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,7 @@ use super::{
 };
 use chain::Chain;
 pub(super) use chain::{forward, onward};
+pub use report::{Standing, Verdict, report};
 pub(super) use words::rebased;
 
 impl Definition {

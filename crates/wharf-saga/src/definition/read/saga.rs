@@ -122,7 +122,9 @@ impl Reader<'_> {
                     let message = "the step may wait for its worker for ever, and the saga with it; write TimeoutSeconds or HeartbeatSeconds";
                     self.add(Code::STEP_WITHOUT_TIMEOUT, &at, message);
                 }
-                if undoes && !passed && !pivot && !undone && !covered {
+                // To wait for a signal leaves nothing behind.
+                let leaves = !task.resource.starts_with("wharf:signal:");
+                if undoes && leaves && !passed && !pivot && !undone && !covered {
                     let message = "the step is before the pivot and nothing undoes it, so what it did stays when the saga is undone; write Compensate, or put the pivot before it";
                     self.add(Code::STEP_WITHOUT_UNDO, &at, message);
                 }

@@ -170,6 +170,15 @@ fn a_saga_is_told_which_steps_nothing_undoes() {
 }
 
 #[test]
+fn to_wait_for_a_signal_needs_no_undo() {
+    let machine = json!({ "StartAt": "Approve", "States": {
+        "Approve": { "Type": "Task", "Resource": "wharf:signal:Yes", "TimeoutSeconds": 9, "Next": "Pay" },
+        "Pay": { "Type": "Task", "Resource": "wharf:topic:pay", "TimeoutSeconds": 9, "End": true,
+            "Compensate": { "Resource": "wharf:topic:back", "TimeoutSeconds": 9, "Retry": [{ "ErrorEquals": ["States.ALL"] }] } } } });
+    assert_eq!(codes(&machine), []);
+}
+
+#[test]
 fn the_specification_lists_every_code() {
     let page = include_str!("../../../../../docs/specs/saga-definition.md");
     let mut table =

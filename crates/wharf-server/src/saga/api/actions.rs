@@ -148,10 +148,13 @@ pub(super) async fn bulk(State(engine): State<Engine>, body: Bytes) -> Response 
             );
             return Err(read::wrong(message));
         }
-        let (mut count, mut refused) = (0, Vec::new());
+        let (mut acted, mut refused) = (Vec::new(), Vec::new());
         for row in rows {
             match engine.operate(row.id, order.clone()).await {
-                Ok(()) => count += 1,
+                Ok(()) => {
+                    let now = engine.row(row.id).unwrap_or(row);
+                    acted.push(json!({ "id": now.id.to_string(), "status": now.status }));
+                }
                 Err(refusal) => refused.push((row.id, refusal)),
             }
         }
@@ -161,7 +164,8 @@ pub(super) async fn bulk(State(engine): State<Engine>, body: Bytes) -> Response 
         let told: Value = told.collect();
         Ok(json!({
             "dry_run": false,
-            "count": count,
+            "count": acted.len(),
+            "done": acted,
             "refused": refused.len(),
             "refusals": told,
         }))
