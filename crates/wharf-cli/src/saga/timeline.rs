@@ -139,12 +139,14 @@ fn told(what: &Value, width: usize) -> String {
         }
         "started" => "started".to_owned(),
         "ended" => format!("ended {}", field("status")),
-        "retrying" => match said["until"].as_i64() {
-            Some(until) => {
-                let until = wharf_message::Timestamp::from_millis(until).to_rfc3339();
-                format!("is tried again at {until}")
-            }
-            None => "is tried again".to_owned(),
+        "retrying" => format!("is tried again at {}", moment(&said["until"])),
+        "listening" => match said["until"].is_null() {
+            true => format!("waits for the signal {}", field("signal")),
+            false => format!(
+                "waits for the signal {} until {}",
+                field("signal"),
+                moment(&said["until"])
+            ),
         },
         _ => {
             let mut said = said.clone();
@@ -157,5 +159,13 @@ fn told(what: &Value, width: usize) -> String {
                 said => format!("{name} {}", clipped(said, width)),
             }
         }
+    }
+}
+
+/// A moment, which facts have in milliseconds.
+fn moment(value: &Value) -> String {
+    match value.as_i64() {
+        Some(millis) => wharf_message::Timestamp::from_millis(millis).to_rfc3339(),
+        None => text(value),
     }
 }

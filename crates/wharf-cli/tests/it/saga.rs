@@ -173,11 +173,9 @@ impl<'a> Shell<'a> {
 }
 
 #[test]
-fn a_parked_saga_is_found_shown_and_repaired_by_one_command() {
+fn a_definition_is_checked_and_deployed_and_a_key_starts_one_saga() {
     let directory = tempfile::tempdir().unwrap();
-    let (workers, address) = Workers::start();
-    workers.say("/reserve", 200, "{\"shelf\": 4}");
-    workers.say("/ship", 500, "no truck\u{1b}[2J");
+    let (_workers, address) = Workers::start();
     let shell = Shell::open(directory.path(), address);
     let checked = run_in(directory.path(), &["saga", "validate", "checkout.yaml"]);
     assert!(checked.contains("0 errors, 0 warnings"), "{checked}");
@@ -209,6 +207,28 @@ fn a_parked_saga_is_found_shown_and_repaired_by_one_command() {
     shell.says(&again, 0, &[&format!("{id}\n"), "it was started before"]);
     let other = ["start", "checkout", "--key", "order-17"];
     shell.says(&other, 3, &["error[WHARF-7003]"]);
+    let exported = [
+        "export",
+        "--name",
+        "checkout",
+        "--as-deployed",
+        "--as",
+        "yaml",
+    ];
+    shell.says(&exported, 0, &["Compensate:", "Pivot: Charge"]);
+    let none = ["export", "--name", "none"];
+    shell.says(&none, 3, &["error[WHARF-7005]", "--definitions"]);
+}
+
+#[test]
+fn a_parked_saga_is_found_shown_and_repaired_by_one_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let (workers, address) = Workers::start();
+    workers.say("/reserve", 200, "{\"shelf\": 4}");
+    workers.say("/ship", 500, "no truck\u{1b}[2J");
+    let shell = Shell::open(directory.path(), address);
+    shell.says(&["deploy", "checkout.yaml"], 0, &[]);
+    let id = shell.start("order-17");
     shell.until(&id, |saga| saga["current"][0]["doing"] == "listening");
     shell.says(&["show", &id, "--undo"], 0, &["1. step 1 Reserve"]);
     shell.says(
@@ -249,20 +269,6 @@ fn a_parked_saga_is_found_shown_and_repaired_by_one_command() {
         &["retry by ada: the carrier is back", "output {\"parcel\":5}"],
     );
     shell.says(&retry, 3, &["error[WHARF-7008]"]);
-    let exported = [
-        "export",
-        "--name",
-        "checkout",
-        "--as-deployed",
-        "--as",
-        "yaml",
-    ];
-    shell.says(&exported, 0, &["Compensate:", "Pivot: Charge"]);
-    shell.says(
-        &["export", "--name", "none"],
-        3,
-        &["error[WHARF-7005]", "--definitions"],
-    );
 }
 
 #[test]
