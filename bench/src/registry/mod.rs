@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::http::{Call, Load, Pace, Speed};
 use crate::limits::{self, Limits, Machine};
-use crate::report;
+use crate::report::{self, Unit};
 use crate::say;
 use crate::servers::Usage;
 use schemas::{Kind, distinct};
@@ -113,18 +113,6 @@ impl Options {
         let said = said.rfind(|(name, _)| *name == who.key());
         said.map_or_else(|| "–".to_owned(), |(_, version)| version.to_owned())
     }
-}
-
-/// What a row is measured in, and what is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Unit {
-    /// More is better.
-    PerSecond,
-    /// Less is better.
-    Millis,
-    /// Less is better.
-    Mebibytes,
 }
 
 /// One figure of one registry.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::servers::Who;
-use super::{CHECKS as REPEATED, CONNECTIONS, Figure, Outcome, PACED, Report, Unit};
-use crate::report::{Target, number, verdicts};
+use super::{CHECKS as REPEATED, CONNECTIONS, Figure, Outcome, PACED, Report};
+use crate::report::{Target, Unit, noted, number, verdicts};
 
 /// The rows by what they are measured with.
 pub(super) const LOOKUPS: [&str; 6] = [
@@ -43,12 +43,7 @@ fn title(row: &str, report: &Report) -> String {
 
 /// A figure with its unit and, where it is a rate, its percentiles.
 pub(super) fn shown(figure: &Figure) -> String {
-    let value = number(figure.value);
-    let mut text = match figure.unit {
-        Unit::PerSecond => format!("{value}/s"),
-        Unit::Millis => format!("{value} ms"),
-        Unit::Mebibytes => format!("{value} MiB"),
-    };
+    let mut text = figure.unit.shown(figure.value);
     if let Some(speed) = &figure.speed {
         let (p50, p99) = (number(speed.p50), number(speed.p99));
         let more = match figure.unit {
@@ -57,19 +52,12 @@ pub(super) fn shown(figure: &Figure) -> String {
         };
         text.push_str(&more);
     }
-    if let Some(note) = &figure.note {
-        let more = format!(" ({note})");
-        text.push_str(&more);
-    }
-    text
+    noted(text, figure.note.as_deref())
 }
 
 /// How many times better Wharf is; below 1 it is worse.
 fn ratio(wharf: &Figure, other: &Figure) -> f64 {
-    match wharf.unit {
-        Unit::PerSecond => wharf.value / other.value,
-        Unit::Millis | Unit::Mebibytes => other.value / wharf.value,
-    }
+    wharf.unit.ratio(wharf.value, other.value)
 }
 
 /// The targets and how they were met, as rows of a table.

@@ -3,6 +3,7 @@
 mod page;
 mod plot;
 mod targets;
+mod unit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub(crate) use page::{Target, number, verdicts};
+pub(crate) use unit::{Unit, noted};
 
 use anyhow::Result;
 use serde::Serialize;

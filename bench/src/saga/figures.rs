@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::page;
 use crate::limits::{Limits, Machine};
+use crate::report::Unit;
 use crate::say;
 
 /// Everyone who is measured. Wharf stands here once for each kind of worker.
@@ -84,18 +85,6 @@ impl Who {
     pub(super) fn is_wharf(self) -> bool {
         matches!(self, Self::WharfKafka | Self::WharfHttp)
     }
-}
-
-/// What a row is measured in, and what is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Unit {
-    /// More is better.
-    PerSecond,
-    /// Less is better.
-    Millis,
-    /// Less is better.
-    Mebibytes,
 }
 
 /// One figure.

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Options;
-use super::figures::{Figure, Report, Unit, Who, number};
+use super::figures::{Figure, Report, Who, number};
+use crate::report::Unit;
 
 /// How many steps a saga has.
 pub(super) const STEPS: [&str; 5] = ["reserve", "charge", "arrange", "invoice", "confirm"];

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::figures::{Figure, Outcome, Report, Unit, Who};
+use super::figures::{Figure, Outcome, Report, Who};
 use super::load::COMMON;
 use super::standing::STANDING;
-use crate::report::{Target, number, verdicts};
+use crate::report::{Target, Unit, noted, number, verdicts};
 
 /// The targets: sagas in a second over Kafka's protocol, and how many times a peer's throughput.
 const SAGAS_MIN: f64 = 1_000.0;
@@ -28,28 +28,13 @@ fn title(row: &str, report: &Report) -> String {
 
 /// A figure with its unit and its percentiles.
 pub(super) fn shown(figure: &Figure) -> String {
-    let value = number(figure.value);
-    let mut text = match (figure.unit, figure.p50, figure.p99) {
-        (Unit::PerSecond, ..) => format!("{value}/s"),
+    let text = match (figure.unit, figure.p50, figure.p99) {
         (Unit::Millis, Some(p50), Some(p99)) => {
             format!("p50 {} ms, p99 {} ms", number(p50), number(p99))
         }
-        (Unit::Millis, ..) => format!("{value} ms"),
-        (Unit::Mebibytes, ..) => format!("{value} MiB"),
+        (unit, ..) => unit.shown(figure.value),
     };
-    if let Some(note) = &figure.note {
-        let more = format!(" ({note})");
-        text.push_str(&more);
-    }
-    text
-}
-
-/// How many times better one is than another; below 1 it is worse.
-fn ratio(one: &Figure, other: &Figure) -> f64 {
-    match one.unit {
-        Unit::PerSecond => one.value / other.value,
-        Unit::Millis | Unit::Mebibytes => other.value / one.value,
-    }
+    noted(text, figure.note.as_deref())
 }
 
 /// The targets and how they were met, as rows of a table.
@@ -83,7 +68,7 @@ pub(super) fn targets(report: &Report) -> String {
             .figure("sagas", wharf)
             .zip(report.figure("sagas", peer));
         let measured = both.map(|(wharf, peer)| {
-            let ratio = ratio(wharf, peer);
+            let ratio = wharf.unit.ratio(wharf.value, peer.value);
             (format!("{} ×", number(ratio)), ratio >= least)
         });
         rows.push((text.to_owned(), measured));

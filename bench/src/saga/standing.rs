@@ -7,12 +7,13 @@ use harness::Node;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::figures::{Figure, Report, Unit, Who};
+use super::figures::{Figure, Report, Who};
 use super::load::STEPS;
 use super::wharf::{Place, api, count, deploy, start};
 use super::worker::topic;
 use crate::clients::{Kafka, Topic};
 use crate::http::{Load, Pace};
+use crate::report::Unit;
 use crate::servers::Usage;
 
 /// The rows.
