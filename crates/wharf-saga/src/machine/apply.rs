@@ -35,7 +35,7 @@ impl Saga {
                     deadline: *deadline,
                     ..State::default()
                 };
-                self.state.scopes.insert(0, root);
+                self.state.scopes.insert(0, Box::new(root));
                 self.timers.clear();
             }
             What::Entered {
@@ -268,26 +268,24 @@ impl Saga {
         else {
             return;
         };
-        state.steps.insert(
-            number,
-            Step {
-                scope,
-                state: name.to_owned(),
-                entered: at,
-                input,
-                attempt: 0,
-                retries: Vec::new(),
-                undoable,
-                undo: false,
-                outcome: Known::Nothing,
-                result: None,
-                generation: 0,
-                child: 0,
-                completion: 0,
-                fork: None,
-                phase: Phase::Ready,
-            },
-        );
+        let step = Step {
+            scope,
+            state: name.to_owned(),
+            entered: at,
+            input,
+            attempt: 0,
+            retries: Vec::new(),
+            undoable,
+            undo: false,
+            outcome: Known::Nothing,
+            result: None,
+            generation: 0,
+            child: 0,
+            completion: 0,
+            fork: None,
+            phase: Phase::Ready,
+        };
+        state.steps.insert(number, Box::new(step));
     }
 
     fn dispatched(&mut self, dispatched: &Dispatched, at: Timestamp) {
@@ -417,7 +415,7 @@ impl Saga {
                 let round = fork.round;
                 let input = input.clone().unwrap_or_else(|| fork.input_of(*index));
                 let place = Scope::new(*step, *index, round, first, input);
-                self.state.scopes.insert(*scope, place);
+                self.state.scopes.insert(*scope, Box::new(place));
             }
             What::BranchFailed {
                 scope,

@@ -461,10 +461,10 @@ impl Run<'_> {
         if undoing {
             self.todo.push_back(Todo::Undo(0));
         } else {
-            let before = |(number, scope): (&u32, &super::saga::Scope)| {
-                matches!(scope.cursor, Cursor::Before { .. }).then_some(Todo::Scope(*number))
-            };
-            self.todo.extend(state.scopes.iter().filter_map(before));
+            let scopes = state.scopes.iter();
+            let before = scopes.filter(|(_, scope)| matches!(scope.cursor, Cursor::Before { .. }));
+            self.todo
+                .extend(before.map(|(number, _)| Todo::Scope(*number)));
         }
         for (number, step) in &state.steps {
             match step.phase {

@@ -67,9 +67,11 @@ pub(super) struct State {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) redrives: u32,
     #[serde(default)]
-    pub(super) scopes: BTreeMap<u32, Scope>,
+    pub(super) scopes: BTreeMap<u32, Box<Scope>>,
+    /// In boxes, like the scopes: a map has room for eleven in the smallest of its parts, and a saga
+    /// that waits has one of each.
     #[serde(default)]
-    pub(super) steps: BTreeMap<u32, Step>,
+    pub(super) steps: BTreeMap<u32, Box<Step>>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) parked: BTreeSet<u32>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
@@ -397,7 +399,7 @@ impl Saga {
 
     /// A step under way, or one that may have to be undone.
     pub(super) fn step(&self, number: u32) -> Option<&Step> {
-        self.state.steps.get(&number)
+        self.state.steps.get(&number).map(AsRef::as_ref)
     }
 
     /// The branches of a step that has some.
@@ -556,8 +558,9 @@ impl Serialize for Saga {
 impl<'de> Deserialize<'de> for Saga {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let state = State::deserialize(deserializer)?;
-        let due = |(number, step): (&u32, &Step)| Some((step.due()?.as_millis(), *number));
-        let timers = state.steps.iter().filter_map(due).collect();
+        let steps = state.steps.iter();
+        let timers = steps.filter_map(|(number, step)| Some((step.due()?.as_millis(), *number)));
+        let timers = timers.collect();
         Ok(Self { state, timers })
     }
 }

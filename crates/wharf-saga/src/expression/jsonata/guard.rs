@@ -132,15 +132,21 @@ fn children(node: &AstNode) -> Vec<&AstNode> {
     }
 }
 
-/// The expression with everything that must pay going through a guard.
-pub(super) fn guarded(mut node: AstNode, now: i64) -> AstNode {
-    let mut guard = Guard { now, calls: 0 };
+/// The expression with everything that must pay going through a guard, and whether the moment was put
+/// into it.
+pub(super) fn guarded(mut node: AstNode, now: i64) -> (AstNode, bool) {
+    let mut guard = Guard {
+        now,
+        is_timed: false,
+        calls: 0,
+    };
     guard.visit(&mut node);
-    node
+    (node, guard.is_timed)
 }
 
 struct Guard {
     now: i64,
+    is_timed: bool,
     /// How many calls were seen that have a text and something that comes into it.
     calls: u32,
 }
@@ -282,7 +288,8 @@ impl Guard {
         }
     }
 
-    fn millis(&self) -> AstNode {
+    fn millis(&mut self) -> AstNode {
+        self.is_timed = true;
         #[expect(clippy::cast_precision_loss, reason = "JSONata has doubles only")]
         AstNode::Number(self.now as f64)
     }

@@ -6,6 +6,7 @@
 
 mod guard;
 mod natives;
+mod parsed;
 
 use jsonata_core::ast::AstNode;
 use jsonata_core::evaluator::{Context, Evaluator, EvaluatorOptions};
@@ -162,8 +163,8 @@ impl<'a> Run<'a> {
             Failure::new(Failure::QUERY, cause)
         };
         self.meter.step(text.len())?;
-        let parsed = parse(text).map_err(|wrong| fail(&format!("is not valid: {wrong}")))?;
-        let expression = guard::guarded(parsed, self.scope.now.as_millis());
+        let expression = parsed::guarded_at(text, self.scope.now.as_millis())
+            .map_err(|wrong| fail(&format!("is not valid: {wrong}")))?;
         let budget = self.meter.budget();
         let mut context = Context::new();
         for (name, value) in self.bound()? {
