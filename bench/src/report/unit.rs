@@ -11,6 +11,8 @@ pub(crate) enum Unit {
     /// More is better.
     PerSecond,
     /// Less is better.
+    Micros,
+    /// Less is better.
     Millis,
     /// Less is better.
     Mebibytes,
@@ -22,6 +24,7 @@ impl Unit {
         let value = number(value);
         match self {
             Self::PerSecond => format!("{value}/s"),
+            Self::Micros => format!("{value} µs"),
             Self::Millis => format!("{value} ms"),
             Self::Mebibytes => format!("{value} MiB"),
         }
@@ -31,7 +34,7 @@ impl Unit {
     pub(crate) fn ratio(self, one: f64, other: f64) -> f64 {
         match self {
             Self::PerSecond => one / other,
-            Self::Millis | Self::Mebibytes => other / one,
+            Self::Micros | Self::Millis | Self::Mebibytes => other / one,
         }
     }
 }

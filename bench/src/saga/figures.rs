@@ -11,10 +11,11 @@ use crate::limits::{Limits, Machine};
 use crate::report::Unit;
 use crate::say;
 
-/// Everyone who is measured. Wharf stands here once for each kind of worker.
+/// Everyone who is measured. Wharf is here once for each kind of worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Who {
+    WharfRust,
     WharfKafka,
     WharfHttp,
     Restate,
@@ -23,7 +24,8 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
+        Self::WharfRust,
         Self::WharfKafka,
         Self::WharfHttp,
         Self::Restate,
@@ -34,6 +36,7 @@ impl Who {
     /// The name in options.
     pub(super) fn key(self) -> &'static str {
         match self {
+            Self::WharfRust => "wharf-rust",
             Self::WharfKafka => "wharf-kafka",
             Self::WharfHttp => "wharf-http",
             Self::Restate => "restate",
@@ -45,6 +48,7 @@ impl Who {
     /// The name for people.
     pub(super) fn title(self) -> &'static str {
         match self {
+            Self::WharfRust => "Wharf, Rust handlers",
             Self::WharfKafka => "Wharf, Kafka workers",
             Self::WharfHttp => "Wharf, HTTP workers",
             Self::Restate => "Restate",
@@ -56,6 +60,7 @@ impl Who {
     /// Who does the steps.
     pub(super) fn worker(self) -> &'static str {
         match self {
+            Self::WharfRust => "handlers in the process that starts the sagas, in Rust",
             Self::WharfKafka => {
                 "a process in Rust with librdkafka: commands from a topic, replies to a topic"
             }
@@ -69,7 +74,7 @@ impl Who {
     /// What has happened to a step when the next one begins.
     pub(super) fn durable(self) -> &'static str {
         match self {
-            Self::WharfKafka | Self::WharfHttp => {
+            Self::WharfRust | Self::WharfKafka | Self::WharfHttp => {
                 "its facts are synced in the journal, several sagas in one sync"
             }
             Self::Restate => "its default: journal entries synced in the log of RocksDB",
@@ -83,7 +88,7 @@ impl Who {
     }
 
     pub(super) fn is_wharf(self) -> bool {
-        matches!(self, Self::WharfKafka | Self::WharfHttp)
+        matches!(self, Self::WharfRust | Self::WharfKafka | Self::WharfHttp)
     }
 }
 

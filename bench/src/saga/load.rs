@@ -75,6 +75,9 @@ pub(super) fn check(answer: &Value, sagas: f64, fails: bool) -> Result<()> {
 /// A system with its workers, ready for load.
 pub(super) trait Engine {
     fn load(&mut self, load: Load) -> Result<Taken>;
+
+    /// The rows that only this one has.
+    fn more(&mut self, _options: &Options, _report: &mut Report) {}
 }
 
 /// The rows of [`common`].

@@ -2,7 +2,9 @@
 //! worker, how long a step takes, how fast five steps are undone, what a restart and waiting sagas cost;
 //! beside other engines that keep what a workflow did, in the same run.
 
+mod decisions;
 mod figures;
+mod in_process;
 mod load;
 mod page;
 mod peers;
@@ -22,6 +24,7 @@ use crate::limits::{self, Machine};
 use crate::report;
 use crate::say;
 use figures::{Report, Who};
+use in_process::ALONE;
 use load::{COMMON, Engine, common};
 
 /// How the run is taken.
@@ -74,7 +77,7 @@ pub(crate) struct Options {
     /// How many sagas are in flight over a restart
     #[arg(long, value_name = "N")]
     in_flight: Option<u64>,
-    /// How many sagas wait while memory is measured; 1000000 takes some minutes
+    /// How many sagas wait while memory is measured
     #[arg(long, value_name = "N")]
     waiting: Option<u64>,
 }
@@ -110,7 +113,7 @@ impl Options {
     }
 
     fn waiting(&self) -> u64 {
-        let usual = if self.is_quick() { 200 } else { 200_000 };
+        let usual = if self.is_quick() { 200 } else { 1_000_000 };
         self.waiting.unwrap_or(usual)
     }
 
@@ -152,10 +155,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for who in Who::ALL.into_iter().filter(|who| options.wants_one(*who)) {
         say(who.title());
         report.versions.insert(who, options.version_of(who));
-        if COMMON.iter().any(|row| options.wants(row))
+        if who == Who::WharfRust {
+            decisions::measure(options, &mut report);
+        }
+        if rows(who).any(|row| options.wants(row))
             && let Err(error) = loaded(options, who, &mut report)
         {
-            missing(&mut report, options, who, &COMMON, &error);
+            missing(&mut report, options, who, &error);
         }
         if who == Who::WharfKafka {
             standing::measure(options, who, &mut report);
@@ -175,26 +181,31 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The rows that everybody has. What was started is stopped again before the next one starts.
+/// The rows of a load.
+fn rows(who: Who) -> impl Iterator<Item = &'static str> {
+    let alone = (who == Who::WharfRust).then_some(ALONE);
+    COMMON.into_iter().chain(alone)
+}
+
+/// The rows of a load. What was started is stopped again before the next one starts.
 fn loaded(options: &Options, who: Who, report: &mut Report) -> Result<()> {
     let mut engine: Box<dyn Engine> = match who {
+        Who::WharfRust => Box::new(in_process::Inside::start(options)?),
         Who::WharfKafka | Who::WharfHttp => Box::new(wharf::Wharf::start(options, who)?),
         Who::Restate => Box::new(peers::Restate::start(options)?),
         Who::Temporal => Box::new(peers::temporal(options)?),
         Who::Dbos => Box::new(peers::dbos(options)?),
     };
-    common(&mut *engine, options, who, report)
+    if COMMON.iter().any(|row| options.wants(row)) {
+        common(&mut *engine, options, who, report)?;
+    }
+    engine.more(options, report);
+    Ok(())
 }
 
 /// What had been measured before is kept; of all other rows it is said why they are not there.
-fn missing(
-    report: &mut Report,
-    options: &Options,
-    who: Who,
-    rows: &[&'static str],
-    why: &anyhow::Error,
-) {
-    for row in rows {
+fn missing(report: &mut Report, options: &Options, who: Who, why: &anyhow::Error) {
+    for row in rows(who) {
         if options.wants(row) && !report.has(row, who) {
             report.add(row, who, Err(anyhow::anyhow!("{why:#}")));
         }

@@ -2,12 +2,16 @@
 
 use std::fmt::Write as _;
 
+use super::decisions::DECISIONS;
 use super::figures::{Figure, Outcome, Report, Who};
+use super::in_process::ALONE;
 use super::load::COMMON;
 use super::standing::STANDING;
 use crate::report::{Target, Unit, noted, number, verdicts};
 
-/// The targets: sagas in a second over Kafka's protocol, and how many times a peer's throughput.
+/// The targets: transitions in a second in the process, sagas in a second over Kafka's protocol, and how
+/// many times a peer's throughput.
+const TRANSITIONS_MIN: f64 = 50_000.0;
 const SAGAS_MIN: f64 = 1_000.0;
 const RESTATE_MIN: f64 = 1.0;
 const DBOS_MIN: f64 = 5.0;
@@ -21,6 +25,12 @@ fn title(row: &str, report: &Report) -> String {
         "undo" => format!("sagas of five steps that are all undone, {at_once} at once"),
         "saga-paced" => format!("a saga of five steps at {paced}/s, from its start to its end"),
         "step-paced" => format!("from one step to the next at {paced} sagas/s"),
+        "transitions" => "a saga goes to its next state and that is synced".to_owned(),
+        "decide-pass" => "the decision alone: through a Pass".to_owned(),
+        "decide-task" => {
+            "the decision alone: an answer, and the next task with JSONPath".to_owned()
+        }
+        "decide-jsonata" => "the same with JSONata".to_owned(),
         "restart" => "start after `kill -9`, until all sagas are back".to_owned(),
         _ => "memory with sagas that wait for a day".to_owned(),
     }
@@ -39,17 +49,32 @@ pub(super) fn shown(figure: &Figure) -> String {
 
 /// The targets and how they were met, as rows of a table.
 pub(super) fn targets(report: &Report) -> String {
-    let kafka = report.figure("sagas", Who::WharfKafka);
-    let mut rows: Vec<Target> = vec![(
-        format!("at least {SAGAS_MIN:.0} sagas of five steps a second over Kafka workers"),
-        kafka.map(|figure| (shown(figure), figure.value >= SAGAS_MIN)),
-    )];
+    let at_least = |row: &str, who: Who, least: f64| {
+        let figure = report.figure(row, who);
+        figure.map(|figure| (shown(figure), figure.value >= least))
+    };
+    let mut rows: Vec<Target> = vec![
+        (
+            format!("at least {TRANSITIONS_MIN:.0} durable transitions a second in the process"),
+            at_least(ALONE, Who::WharfRust, TRANSITIONS_MIN),
+        ),
+        (
+            format!("at least {SAGAS_MIN:.0} sagas of five steps a second over Kafka workers"),
+            at_least("sagas", Who::WharfKafka, SAGAS_MIN),
+        ),
+    ];
     for (text, wharf, peer, least) in [
         (
             "at least Restate's throughput, with workers of the same kind (HTTP, Node.js)",
             Who::WharfHttp,
             Who::Restate,
             RESTATE_MIN,
+        ),
+        (
+            "at least 5 times DBOS's, with steps in the process as it has them",
+            Who::WharfRust,
+            Who::Dbos,
+            DBOS_MIN,
         ),
         (
             "at least 5 times DBOS's, with Kafka workers",
@@ -117,7 +142,8 @@ fn table(page: &mut String, report: &Report) -> std::fmt::Result {
         line.push_str("---|");
     }
     writeln!(page, "{header}\n{line}")?;
-    for row in COMMON.into_iter().chain(STANDING) {
+    let rows = COMMON.into_iter().chain([ALONE]);
+    for row in rows.chain(DECISIONS).chain(STANDING) {
         let Some(outcomes) = report.rows.get(row) else {
             continue;
         };
@@ -152,6 +178,9 @@ fn notes(page: &mut String, report: &Report) -> std::fmt::Result {
          - A load begins with as many sagas as the row says, and a new one whenever one has ended; it is counted until the last one has ended, and that the workers saw every step is checked.\n\
          - Every engine runs on its defaults, with one process of workers; {at_once} at once is the same for all.\n\
          - Restate's worker keeps the five steps in one stream of HTTP/2; Wharf's HTTP worker gets a request for each step.\n\
+         - `transitions`: each transition is a signal that takes a saga to its next state; who sent it knows that it is synced before the next one is sent to the same saga.\n\
+         - `decide-*` is the machine alone, in memory, on one core: no log and no worker; `decide-pass` goes through 100 states in one decision.\n\
+         - With Rust handlers the sagas, their handlers and who starts them are one process, on an embedded node.\n\
          - DBOS has no server: its steps and the client are one process, beside Postgres, on a socket without a network.\n\
          - `step-paced` is taken in the worker, from one effect to the next one, so it has the answer, the sync and the next command in it.\n\
          - `saga-paced` counts from when a saga was due until its client knew of its end; Wharf's client asks every millisecond.\n\

@@ -85,7 +85,7 @@ pub(super) fn deploy(target: &Target, name: &str, definition: &Value) -> Result<
 }
 
 /// The five steps, each with its undo; an order that `fails` is declined after the last one.
-fn five_steps(resource: impl Fn(&str) -> String) -> Value {
+pub(super) fn five_steps(resource: impl Fn(&str) -> String) -> Value {
     let mut states = serde_json::Map::new();
     for (at, step) in STEPS.iter().enumerate() {
         let next = STEPS.get(at + 1).copied().unwrap_or("verdict");

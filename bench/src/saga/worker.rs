@@ -28,7 +28,7 @@ pub(super) fn topic(step: &str) -> String {
 
 /// A trivial effect, and the time since the step before it.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     last: HashMap<String, Instant>,
     effects: u64,
     undos: u64,
@@ -37,7 +37,7 @@ struct Work {
 }
 
 impl Work {
-    fn act(&mut self, saga: &str, step: &str, undo: bool) -> Value {
+    pub(super) fn act(&mut self, saga: &str, step: &str, undo: bool) -> Value {
         if undo {
             self.undos += 1;
             self.last.remove(saga);
@@ -59,7 +59,7 @@ impl Work {
     }
 
     /// What was gathered since the last time, as the other workers tell it.
-    fn take(&mut self) -> Value {
+    pub(super) fn take(&mut self) -> Value {
         let taken = std::mem::take(self);
         let at = |quantile| {
             let gaps = taken.gaps.as_ref();
@@ -139,7 +139,7 @@ impl Drop for KafkaWorker {
     }
 }
 
-fn lock(work: &Mutex<Work>) -> std::sync::MutexGuard<'_, Work> {
+pub(super) fn lock(work: &Mutex<Work>) -> std::sync::MutexGuard<'_, Work> {
     work.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
