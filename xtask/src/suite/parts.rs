@@ -214,7 +214,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "bench",
-        about: "the library's benchmark runs, in short",
+        about: "the benchmarks of the library and of sagas run, in short",
         run: bench,
     },
     Part {
@@ -423,6 +423,11 @@ fn run_demo(
         .command(cx.wharf()?, &["demo", "--orders", "500", "--for", "2m"]);
     command.arg("--keep").arg(cx.scratch.join(name));
     more(&mut command);
+    ran(cx, outcome, name, command)
+}
+
+/// One command of a part: it passes or fails as a whole.
+fn ran(cx: &Context<'_>, outcome: &mut Outcome, name: &str, mut command: Command) -> Result<()> {
     let log = cx.workspace.log(name);
     if shell::logged(&mut command, &log, |_| {})?.success() {
         outcome.passed += 1;
@@ -433,11 +438,12 @@ fn run_demo(
     Ok(())
 }
 
-/// Little of everything that the library's benchmark measures: its figures mean nothing here.
+/// Little of everything that two benchmarks measure, of sagas without the peers: their figures mean nothing
+/// here.
 fn bench(cx: &Context<'_>) -> Result<Outcome> {
     let wharf = cx.wharf()?;
     let bench = wharf.with_file_name("wharf-bench");
-    let mut command = cx.workspace.command(bench, &["library", "--quick"]);
+    let mut command = cx.workspace.command(&bench, &["library", "--quick"]);
     command.arg("--wharf").arg(wharf);
     command.arg("--scratch").arg(cx.scratch.join("bench"));
     command.arg("--out").arg(cx.scratch.join("bench-page"));
@@ -448,13 +454,15 @@ fn bench(cx: &Context<'_>) -> Result<Outcome> {
         }
         Err(error) => outcome.skipped.push(format!("Watermill: {error:#}")),
     }
-    let log = cx.workspace.log("bench");
-    if shell::logged(&mut command, &log, |_| {})?.success() {
-        outcome.passed += 1;
-    } else {
-        outcome.failed += 1;
-        shell::show_tail(&log);
-    }
+    ran(cx, &mut outcome, "bench", command)?;
+    let mut command = cx.workspace.command(bench, &["saga", "--quick"]);
+    command
+        .args(["--servers", "wharf-rust,wharf-kafka"])
+        .arg("--wharf")
+        .arg(wharf);
+    command.arg("--scratch").arg(cx.scratch.join("bench-saga"));
+    command.arg("--out").arg(cx.scratch.join("bench-page"));
+    ran(cx, &mut outcome, "bench-saga", command)?;
     Ok(outcome)
 }
 
