@@ -180,7 +180,8 @@ impl Cause {
     }
 }
 
-/// Adds what every published message carries: id, source, time, correlation and cause.
+/// Adds what every published message carries: id, source, time, correlation and cause. What begins a
+/// conversation names it by its own id, so that the first message is found with all the others.
 pub(crate) fn complete(
     message: &mut Message,
     source: &str,
@@ -194,6 +195,12 @@ pub(crate) fn complete(
             None => Uuid::now_v7().to_string(),
         };
         headers.push(header::CE_ID, id);
+    }
+    if cause.is_none()
+        && !headers.contains(header::CE_CORRELATIONID)
+        && let Some(id) = headers.get(header::CE_ID).cloned()
+    {
+        headers.push(header::CE_CORRELATIONID, id);
     }
     headers.push(header::CE_SOURCE, source.to_owned());
     headers.push(header::CE_TIME, now.to_rfc3339());
@@ -232,6 +239,22 @@ mod tests {
         assert_ne!(first.id, other.id);
         assert_eq!(first.correlation.as_deref(), Some("m-1"));
         assert_eq!(first.causation.as_deref(), Some("m-1"));
+    }
+
+    #[test]
+    fn what_begins_a_conversation_is_found_with_all_that_comes_of_it() {
+        let mut first = Message::new("x").with_header(header::CE_ID, "o-1");
+        complete(&mut first, "shop", Timestamp::ZERO, None);
+        let cause = Cause::of(&first.headers, &topic(), None, "billing");
+        let mut second = Message::new("y");
+        complete(&mut second, "billing", Timestamp::ZERO, Some((&cause, 0)));
+        let correlation = |message: &Message| Meta::read(&message.headers).unwrap().correlation;
+        assert_eq!(correlation(&first).as_deref(), Some("o-1"));
+        assert_eq!(correlation(&second), correlation(&first));
+        // Whoever sets one keeps it.
+        let mut own = Message::new("z").with_header(header::CE_CORRELATIONID, "c");
+        complete(&mut own, "shop", Timestamp::ZERO, None);
+        assert_eq!(correlation(&own).as_deref(), Some("c"));
     }
 
     #[test]
