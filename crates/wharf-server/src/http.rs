@@ -80,7 +80,13 @@ impl Default for Limits {
 
 /// Who sent a request: an extension of every one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Peer(
+    #[cfg_attr(
+        not(feature = "registry"),
+        expect(dead_code, reason = "the registry asks")
+    )]
+    pub(crate) SocketAddr,
+);
 
 /// Serves until `stopped` becomes true, then until what was begun is answered.
 pub(crate) async fn serve(socket: TcpListener, mut shared: Shared, stopped: watch::Receiver<bool>) {

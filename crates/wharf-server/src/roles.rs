@@ -29,14 +29,34 @@ pub(crate) struct Roles {
 #[derive(Debug, Default)]
 pub(crate) struct RoleSockets {
     /// The socket of the schema registry.
+    #[cfg_attr(not(feature = "registry"), expect(dead_code, reason = "as its role"))]
     pub(crate) registry: Option<TcpListener>,
     /// Where the node's HTTP listener listens.
+    #[cfg_attr(not(feature = "saga"), expect(dead_code, reason = "as its role"))]
     pub(crate) http: Option<SocketAddr>,
 }
 
 impl Roles {
     /// Starts what is configured; what the roles measure goes to `metrics`, and their routes on the
-    /// node's HTTP listener are returned.
+    /// node's HTTP listener are returned. When one cannot be started, those that were are stopped.
+    pub(crate) async fn start(
+        config: &Config,
+        cluster: &str,
+        broker: &Broker,
+        sockets: RoleSockets,
+        metrics: &mut Registry,
+    ) -> Result<(Self, axum::Router), Problem> {
+        let mut roles = Self::default();
+        let begun = roles.begin(config, cluster, broker, sockets, metrics).await;
+        match begun {
+            Ok(routes) => Ok((roles, routes)),
+            Err(problem) => {
+                roles.stop().await;
+                Err(problem)
+            }
+        }
+    }
+
     #[cfg_attr(
         not(any(feature = "registry", feature = "saga")),
         expect(clippy::unused_async, reason = "as with roles")
@@ -48,15 +68,29 @@ impl Roles {
             feature = "registry",
             feature = "saga"
         )),
-        expect(unused_variables, reason = "as with roles")
+        expect(
+            unused_variables,
+            clippy::unused_self,
+            clippy::needless_pass_by_ref_mut,
+            reason = "as with roles"
+        )
     )]
-    pub(crate) async fn start(
+    async fn begin(
+        &mut self,
         config: &Config,
+        #[cfg_attr(
+            not(feature = "registry"),
+            expect(unused_variables, reason = "as its role")
+        )]
         cluster: &str,
         broker: &Broker,
+        #[cfg_attr(
+            not(any(feature = "registry", feature = "saga")),
+            expect(unused_variables, reason = "as its roles")
+        )]
         sockets: RoleSockets,
         metrics: &mut Registry,
-    ) -> Result<(Self, axum::Router), Problem> {
+    ) -> Result<axum::Router, Problem> {
         #[cfg_attr(
             not(any(
                 feature = "choreography",
@@ -66,7 +100,7 @@ impl Roles {
             )),
             expect(unused_mut, reason = "as with roles")
         )]
-        let (mut roles, mut routes) = (Self::default(), axum::Router::new());
+        let mut routes = axum::Router::new();
         // Before the relays: they may write to topics that ask for schemas.
         #[cfg(feature = "registry")]
         if let Some(socket) = sockets.registry {
@@ -79,7 +113,7 @@ impl Roles {
             let schemas = running.schemas().clone();
             let impact = crate::registry::impact::routes(schemas, broker.clone(), catalogue);
             routes = routes.merge(impact);
-            roles.registry = Some(running);
+            self.registry = Some(running);
         }
         #[cfg(feature = "relay")]
         {
@@ -87,7 +121,7 @@ impl Roles {
             let relays = std::sync::Arc::new(relays);
             let collector = crate::metrics::RelayCollector(std::sync::Arc::clone(&relays));
             metrics.register_collector(Box::new(collector));
-            roles.relays = Some(tasks);
+            self.relays = Some(tasks);
             routes = routes.merge(crate::relay::api::routes(relays));
         }
         #[cfg(feature = "saga")]
@@ -103,15 +137,15 @@ impl Roles {
             routes = routes.merge(crate::saga::routes(running.engine().clone()));
             let ledger = std::sync::Arc::new(broker.ledger("step-functions"));
             routes = routes.merge(running.step_functions(&config.saga, ledger));
-            roles.sagas = Some(running);
+            self.sagas = Some(running);
         }
         #[cfg(feature = "choreography")]
         if config.choreography.enabled {
             let (running, api) = crate::choreography::start(&config.choreography, broker, metrics)?;
-            roles.choreography = Some(running);
+            self.choreography = Some(running);
             routes = routes.merge(api);
         }
-        Ok((roles, routes))
+        Ok(routes)
     }
 
     /// Where the schema registry listens, if there is one.

@@ -111,6 +111,10 @@ fn refused(error: &dyn DatabaseError, asked: Asked<'_>) -> Option<Trouble> {
 
 /// What was refused, if it is for a person to mend.
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    not(all(feature = "sqlite", any(feature = "mysql", feature = "postgres"))),
+    expect(dead_code, reason = "each database has its own")
+)]
 enum Kind {
     Login,
     Database,
