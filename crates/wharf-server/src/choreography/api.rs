@@ -340,7 +340,10 @@ fn unknown_names(cx: &Service, contract: &Contract) -> Vec<Problem> {
     let topics = cx.broker.topics();
     let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
     for topic in contract.topics() {
-        if !names.contains(&topic) {
+        // A topic of dead letters comes with the first of them.
+        let of_topic = contract.events.iter().filter(|event| event.topic == topic);
+        let mut expected = of_topic.filter(|event| event.dead_letter_of.is_none());
+        if !names.contains(&topic) && expected.next().is_some() {
             let sentence = format!("there is no topic `{topic}`");
             let known = &mut names.iter().copied();
             warn("/events".to_owned(), &sentence, topic, known);
@@ -368,7 +371,8 @@ fn unknown_names(cx: &Service, contract: &Contract) -> Vec<Problem> {
     }
     let seen = locked(&cx.shared.lens).events();
     for event in &contract.events {
-        if !seen.is_empty() && !seen.contains(&event.name) {
+        let is_letter = event.dead_letter_of.is_some();
+        if !seen.is_empty() && !is_letter && !seen.contains(&event.name) {
             let sentence = format!("no event `{}` was seen yet", event.name);
             let place = event.name.replace('~', "~0").replace('/', "~1");
             let known = &mut seen.iter().map(String::as_str);

@@ -11,7 +11,7 @@ use wharf_broker::{Context, InitTransactions, Produce, Protocol, TopicRef, Trans
 use wharf_log::batch;
 use wharf_message::ledger::{Commit, Ledger as _, Partition, Record, TopicSpec};
 use wharf_message::{Timestamp, TopicName};
-use wharf_server::config::SecretUrl;
+use wharf_server::config::{Address, SecretUrl};
 use wharf_server::{Config, Node};
 
 use crate::client::{PATIENCE, get, request};
@@ -101,6 +101,17 @@ async fn happens(node: &Node, order: &str, events: &[&str]) {
 
 /// Writes events of an order, each of another topic, in a transaction that ends in this way.
 async fn happens_in_transaction(node: &Node, order: &str, events: &[&str], is_committed: bool) {
+    let open = begins_transaction(node, order, events).await;
+    ends_transaction(node, &open, is_committed).await;
+}
+
+async fn ends_transaction(node: &Node, open: &TransactionalProducer, is_committed: bool) {
+    let (broker, cx) = (node.broker(), Context::internal("test"));
+    let ended = broker.end_transaction(&cx, open, is_committed, Protocol::Implicit);
+    ended.await.unwrap();
+}
+
+async fn begins_transaction(node: &Node, order: &str, events: &[&str]) -> TransactionalProducer {
     let (broker, cx) = (node.broker(), Context::internal("test"));
     let request = InitTransactions {
         id: "test".to_owned(),
@@ -135,12 +146,10 @@ async fn happens_in_transaction(node: &Node, order: &str, events: &[&str], is_co
     for produced in produced.await {
         produced.unwrap();
     }
-    let caller = TransactionalProducer {
+    TransactionalProducer {
         id: "test".to_owned(),
         producer,
-    };
-    let ended = broker.end_transaction(&cx, &caller, is_committed, protocol);
-    ended.await.unwrap();
+    }
 }
 
 async fn ask(address: SocketAddr, path: String) -> (u16, Value) {
@@ -375,6 +384,48 @@ async fn what_a_transaction_took_back_was_never_there() {
     .await;
     assert_eq!(seen["instances"], 1);
     node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_in_an_open_transaction_or_behind_it_has_not_happened_yet() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start(watched(data.path())).await.unwrap();
+    let http = node.http_address();
+    let place = format!("{ROOT}/contracts/shop");
+    assert_eq!(send(http, "PUT", place, contract()).await.0, 200);
+    happens(&node, "within", &HAPPY[..2]).await;
+    let open = begins_transaction(&node, "within", &HAPPY[2..]).await;
+    happens(&node, "behind", &HAPPY).await;
+    let is = |kind: &'static str| move |answer: &Value| answer["verdict"] == kind;
+    for order in ["within", "behind"] {
+        let stuck = until(http, &verdict(order), is("stuck")).await;
+        assert_eq!(stuck["events"].as_array().unwrap().len(), 2, "{stuck:#}");
+    }
+    ends_transaction(&node, &open, true).await;
+    for order in ["within", "behind"] {
+        let done = until(http, &verdict(order), is("completed")).await;
+        assert_eq!(done["events"].as_array().unwrap().len(), 6, "{done:#}");
+    }
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn when_a_role_cannot_start_those_that_run_are_stopped() {
+    let data = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut wrong = watched(data.path());
+    wrong.registry.enabled = true;
+    wrong.registry.listen = Address::new("127.0.0.1", port);
+    wrong.choreography.webhook = Some(SecretUrl::from("ftp://somewhere"));
+    let refused = Node::start(wrong).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("choreography.webhook"),
+        "{refused}"
+    );
+    // The registry was there first, and gave its socket back.
+    TcpListener::bind(("127.0.0.1", port)).unwrap();
 }
 
 #[tokio::test]

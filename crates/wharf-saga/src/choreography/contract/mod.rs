@@ -67,6 +67,9 @@ pub struct Event {
     pub topic: String,
     /// The service it comes from.
     pub from: Option<String>,
+    /// The event that a service could not handle and set aside: this is that record, in the topic of its
+    /// dead letters.
+    pub dead_letter_of: Option<usize>,
     /// The event that it undoes.
     pub undoes: Option<usize>,
     /// The event that undoes it.
@@ -190,6 +193,12 @@ impl Contract {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// The type that an event's records name: a dead letter's is that of what it was.
+    pub fn kind(&self, event: &Event) -> String {
+        let original = event.dead_letter_of.and_then(|of| self.events.get(of));
+        original.unwrap_or(event).name.clone()
     }
 
     /// The name of an event.

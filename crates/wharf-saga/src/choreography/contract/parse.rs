@@ -212,12 +212,20 @@ impl Parser<'_> {
             self.reader.problem("/events", sentence);
             return;
         }
+        let mut letters = Vec::new();
         for (name, value) in map.entries() {
             let path = at("/events", name);
-            let keys = ["topic", "from", "effect"];
+            let keys = ["topic", "from", "effect", "dead-letter-of"];
             let fields = self.reader.map(value, &path, Some(&keys));
+            let letter = fields.get("dead-letter-of");
+            if let Some(of) = letter {
+                let place = fields.at("dead-letter-of");
+                let of = self.reader.text(of, &place);
+                letters.extend(of.map(|of| (self.events.len(), place, of.to_owned())));
+            }
             let topic = match fields.get("topic") {
                 Some(topic) => self.reader.text(topic, &fields.at("topic")),
+                None if letter.is_some() => None,
                 None => {
                     let sentence = format!("`{name}` has no topic: write `topic: <name>`");
                     self.reader.problem(&path, sentence);
@@ -227,7 +235,7 @@ impl Parser<'_> {
             let from = fields.get("from");
             let from = from.and_then(|from| self.reader.text(from, &fields.at("from")));
             let is_notice = match fields.get("effect").map(Value::as_str) {
-                None => false,
+                None => letter.is_some(),
                 Some(Some("none")) => true,
                 Some(_) => {
                     let sentence =
@@ -241,11 +249,49 @@ impl Parser<'_> {
                 name: (*name).to_owned(),
                 topic: topic.unwrap_or("").to_owned(),
                 from: from.map(str::to_owned),
+                dead_letter_of: None,
                 undoes: None,
                 undo: None,
                 is_notice,
                 end: None,
             });
+        }
+        self.dead_letters(letters);
+    }
+
+    /// Which events are set aside as dead letters, and where.
+    fn dead_letters(&mut self, letters: Vec<(usize, String, String)>) {
+        for (letter, place, of) in letters {
+            let Some(of) = self.event(&place, &of) else {
+                continue;
+            };
+            let Event {
+                name, from, topic, ..
+            } = &self.events[letter];
+            let (name, original) = (name.clone(), &self.events[of]);
+            let usual = from
+                .as_ref()
+                .map(|group| format!("dlq.{}.{group}", original.topic));
+            let topic = match topic.is_empty() {
+                true => usual,
+                false => Some(topic.clone()),
+            };
+            if of == letter || original.dead_letter_of.is_some() {
+                let sentence = format!("`{}` is a dead letter itself", original.name);
+                self.reader.problem(&place, sentence);
+            }
+            match topic {
+                Some(topic) => {
+                    self.events[letter].topic = topic;
+                    self.events[letter].dead_letter_of = Some(of);
+                }
+                None => {
+                    let sentence = format!(
+                        "nothing says whose dead letters `{name}` is: write `from: <service>` or `topic: <name>`"
+                    );
+                    self.reader.problem(&place, sentence);
+                }
+            }
         }
     }
 

@@ -417,7 +417,12 @@ impl<'a> Case<'a> {
     fn services(&mut self) {
         for seen in self.events {
             let Some(event) = seen.event else { continue };
-            let from = self.contract().events[event].from.as_deref();
+            let event_of = &self.contract().events[event];
+            // A dead letter still names who made what it was.
+            let from = event_of
+                .from
+                .as_deref()
+                .filter(|_| event_of.dead_letter_of.is_none());
             let (Some(from), Some(service)) = (from, seen.service.as_deref()) else {
                 continue;
             };

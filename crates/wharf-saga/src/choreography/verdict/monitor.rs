@@ -67,8 +67,8 @@ const RUNNING: u8 = 2;
 pub struct Monitor {
     judge: Judge,
     limits: Limits,
-    /// Events by their type.
-    numbers: HashMap<String, usize>,
+    /// Events by their type: one, and it may be in topics of dead letters too.
+    numbers: HashMap<String, Vec<usize>>,
     /// The groups that the contract names.
     groups: HashSet<String>,
     instances: HashMap<Arc<str>, Instance>,
@@ -94,11 +94,13 @@ pub struct Monitor {
 impl Monitor {
     /// A monitor that has seen nothing.
     pub fn new(contract: Contract, limits: Limits) -> Self {
-        let events = contract.events.iter().enumerate();
+        let mut numbers: HashMap<String, Vec<usize>> = HashMap::new();
+        for (number, event) in contract.events.iter().enumerate() {
+            let of_kind = numbers.entry(contract.kind(event)).or_default();
+            of_kind.push(number);
+        }
         Self {
-            numbers: events
-                .map(|(number, event)| (event.name.clone(), number))
-                .collect(),
+            numbers,
             groups: contract.groups().into_iter().map(str::to_owned).collect(),
             judge: Judge::new(contract),
             limits,
@@ -131,8 +133,10 @@ impl Monitor {
         self.horizon = Some(self.horizon.map_or(at, |horizon| horizon.max(at)));
     }
 
-    /// Takes a record in. Whether it is one of the contract's.
+    /// Takes a record in. Whether it is one of an instance: other records of the contract's events are
+    /// counted as uncorrelated.
     pub fn observe(&mut self, seen: &Observed<'_>) -> bool {
+        let contract = &self.judge.contract;
         let Some(topic) = self
             .judge
             .topics
@@ -141,17 +145,27 @@ impl Monitor {
         else {
             return false;
         };
-        let number = self.numbers.get(seen.event()).copied();
-        let number =
-            number.filter(|number| self.judge.contract.events[*number].topic == seen.topic);
-        if number.is_none() && self.judge.contract.ignores_others {
+        let mut numbers = self.numbers.get(seen.event()).into_iter().flatten();
+        let number = numbers.find(|number| contract.events[**number].topic == seen.topic);
+        let number = number.copied();
+        if number.is_none() && contract.ignores_others {
             return false;
         }
-        let Some(found) = self.judge.contract.correlation.of(seen) else {
+        // What begins an instance may name it by its own id, which what comes of it carries on.
+        let begins = number.is_some_and(|number| contract.starts.contains(&number));
+        let own = || seen.id().filter(|_| begins).map(str::to_owned);
+        let found = contract.correlation.of(seen);
+        let Some(id) = found.map(|found| found.id).or_else(own) else {
             self.dropped.uncorrelated += 1;
             return false;
         };
-        let id: Arc<str> = found.id.into();
+        let is_letter = number.is_some_and(|it| contract.events[it].dead_letter_of.is_some());
+        let identity = match is_letter {
+            // It is the same message as what it was, and an event of its own.
+            true => hash(&[b"dead letter", &seen.identity().to_be_bytes()]),
+            false => seen.identity(),
+        };
+        let id: Arc<str> = id.into();
         if !self.instances.contains_key(&id) {
             if self.forgotten.contains(&hash(&[id.as_bytes()])) {
                 self.dropped.late += 1;
@@ -168,7 +182,7 @@ impl Monitor {
                 topic: u32::try_from(topic).unwrap_or(u32::MAX),
                 partition: seen.partition,
                 offset: seen.offset,
-                identity: seen.identity(),
+                identity,
                 id: seen.id().map(Into::into),
                 service: seen.service().map(Into::into),
             },

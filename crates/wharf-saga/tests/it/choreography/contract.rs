@@ -48,6 +48,41 @@ rules:
 }
 
 #[test]
+fn a_dead_letter_is_an_event_in_the_topic_of_its_service() {
+    let contract = Contract::parse(SHOP).unwrap();
+    let named = |name: &str| contract.events.iter().find(|event| event.name == name);
+    let aside = named("shop.checkout.set-aside").unwrap();
+    assert_eq!(aside.topic, "dlq.shop.checkouts.order");
+    assert_eq!(contract.kind(aside), "shop.checkout.submitted");
+    assert!(aside.is_notice);
+    for (letter, sentence) in [
+        (
+            "dead-letter-of: shop.checkout.submitted",
+            "whose dead letters",
+        ),
+        (
+            "{dead-letter-of: shop.checkout.submited, from: order}",
+            "is not among the events; did you mean",
+        ),
+        (
+            "{dead-letter-of: shop.checkout.set-aside, from: order}",
+            "is a dead letter itself",
+        ),
+    ] {
+        let letter = format!("{{ {} }}", letter.trim_matches(['{', '}']));
+        let usual = "{ dead-letter-of: shop.checkout.submitted, from: order }";
+        let wrong = Contract::parse(&SHOP.replace(usual, &letter)).unwrap_err();
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        let told = wrong[0].to_string();
+        assert!(told.contains(sentence), "{told}");
+        assert!(
+            told.starts_with("/events/shop.checkout.set-aside/dead-letter-of: "),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once_with_its_place_and_the_nearest_name() {
     let problems = Contract::parse(
         "choreography: the shop

@@ -272,6 +272,57 @@ fn an_event_of_another_service_has_diverged() {
 }
 
 #[test]
+fn what_begins_an_instance_may_name_it_by_its_own_id() {
+    let mut shop = Shop::default();
+    let mut taken = |name: &str, id: &str| {
+        let event = Event {
+            name: name.to_owned(),
+            at: T0,
+            id: id.to_owned(),
+            cause: None,
+        };
+        let mut read = record(&shop.contract, "", &event);
+        let headers = &mut read.record.headers;
+        headers.retain(|(name, _)| &name[..] != b"ce_correlationid");
+        shop.monitor.observe(&read.seen())
+    };
+    assert!(taken("shop.checkout.submitted", "o"));
+    assert!(!taken("shop.order.placed", "1"), "it begins nothing");
+    assert!(!taken("shop.checkout.submitted", ""), "it has no id");
+    shop.sees("o", "order.placed", 100);
+    shop.ticks(100);
+    assert_eq!(shop.kind("o"), Kind::Running);
+    assert_eq!(shop.monitor.instances_len(), 1);
+    assert_eq!(shop.monitor.dropped().uncorrelated, 2);
+}
+
+#[test]
+fn a_message_that_was_set_aside_is_an_event_where_the_contract_says_so() {
+    let mut shop = Shop::default();
+    shop.sees_as("o", "checkout.submitted", 0, "1");
+    shop.ticks(50);
+    assert_eq!(shop.kind("o"), Kind::Running);
+    let event = Event {
+        name: "shop.checkout.submitted".to_owned(),
+        at: T0 + 100,
+        id: "1".to_owned(),
+        cause: None,
+    };
+    let mut letter = record(&shop.contract, "o", &event);
+    "dlq.shop.checkouts.order".clone_into(&mut letter.topic);
+    assert!(shop.monitor.observe(&letter.seen()));
+    shop.ticks(200);
+    assert_eq!(
+        (shop.kind("o"), shop.findings("o")),
+        (Kind::Compensated, vec![])
+    );
+    // Set aside and done all the same is not what the contract says.
+    shop.sees("o", "order.placed", 300);
+    shop.ticks(2_000);
+    assert!(shop.kind("o").is_bad());
+}
+
+#[test]
 fn other_events_are_ignored_unless_they_are_refused() {
     let seen = |text: &str| {
         let contract = Contract::parse(text).unwrap();
