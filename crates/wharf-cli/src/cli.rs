@@ -277,6 +277,7 @@ mod tests {
             include_str!("../../../docs/how-to/quotas.md"),
             include_str!("../../../docs/how-to/saga-choreography.md"),
             include_str!("../../../docs/how-to/saga-operate.md"),
+            include_str!("../../../docs/how-to/saga-walk-through-choreography.md"),
             include_str!("../../../docs/how-to/schema-break-something.md"),
             include_str!("../../../docs/how-to/schema-check-in-ci.md"),
             include_str!("../../../docs/how-to/schema-impact.md"),

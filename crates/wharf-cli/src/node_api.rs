@@ -39,6 +39,11 @@ pub(crate) struct Answer {
 }
 
 impl NodeApi {
+    /// That of a node whose address is known.
+    pub(crate) fn at(http: String) -> Self {
+        Self { http }
+    }
+
     /// Asks; `wait` is how long the node itself may take.
     pub(crate) fn ask(&self, method: &str, path: &str, wait: Duration) -> anyhow::Result<Answer> {
         self.send(method, path, None, wait)

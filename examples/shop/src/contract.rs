@@ -28,6 +28,9 @@ pub const SCHEMAS: [(&str, &str); 10] = [
     schema!("shop.stock-shop.stock.unavailable"),
 ];
 
+/// What follows what in the shop, for a node that watches choreographies.
+pub const CHOREOGRAPHY: &str = include_str!("../choreography.yaml");
+
 /// The topic whose events the services write and read with their schema.
 pub const CHECKED: &str = SHIPMENTS;
 

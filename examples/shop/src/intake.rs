@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -27,8 +27,9 @@ struct Desk {
     /// What the keys of this run's messages begin with.
     run: String,
     tally: Arc<ServiceTally>,
-    /// The inbox of a service that has none in a database.
-    memory: Option<Mutex<Inbox>>,
+    /// The inbox of a service that has none in a database. It outlives the handlers, should the service be
+    /// stopped for a while.
+    memory: OnceLock<Mutex<Inbox>>,
 }
 
 /// Whether an attempt got past the inbox in the database.
@@ -41,17 +42,14 @@ impl Intake {
         Self(Arc::new(Desk {
             run: format!("{run}-"),
             tally,
-            memory: None,
+            memory: OnceLock::new(),
         }))
     }
 
     /// The same for a service that has its state in memory, and so its inbox.
     pub(crate) fn with_memory(&self) -> Self {
-        Self(Arc::new(Desk {
-            run: self.0.run.clone(),
-            tally: Arc::clone(&self.0.tally),
-            memory: Some(Mutex::default()),
-        }))
+        self.0.memory.get_or_init(Mutex::default);
+        self.clone()
     }
 
     /// The layer between the inbox in a database and the handlers, which no repeat reaches.
@@ -68,7 +66,7 @@ impl Intake {
 impl Desk {
     /// The inbox in memory, if there is one.
     fn in_memory<T>(&self, ask: impl FnOnce(&mut Inbox) -> T) -> Option<T> {
-        let memory = self.memory.as_ref()?;
+        let memory = self.memory.get()?;
         let mut inbox = memory.lock().unwrap_or_else(PoisonError::into_inner);
         Some(ask(&mut inbox))
     }

@@ -33,6 +33,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         seed: 1,
         python: None,
         registry: None,
+        pause: None,
     };
     let (_keep_open, stop) = watch::channel(false);
     let mut live = shop::view::Live::default();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use wharf::schema::Registry;
 use wharf::{Bus, TopicName};
 
@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::event::{PUBLISHED, TOPICS};
 use crate::intake::Intake;
 use crate::observer::{self, Ends, Observer};
+use crate::pause::{Pause, Pausing};
 use crate::python::{Counts, Python};
 use crate::services::{Kit, NOTIFICATION, SERVICES, Service};
 use crate::storefront::{self, Plan};
@@ -29,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the shop is run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// The broker's address, `host:port`.
     pub broker: String,
@@ -48,6 +49,8 @@ pub struct Options {
     /// The address of the registry that has [`SCHEMAS`](crate::SCHEMAS); `None` for plain JSON
     /// throughout.
     pub registry: Option<String>,
+    /// A service that is stopped for a while.
+    pub pause: Option<Pause>,
 }
 
 struct Shop {
@@ -66,13 +69,14 @@ struct Shop {
     observers: Vec<(Arc<ServiceTally>, Observer)>,
     tasks: JoinSet<anyhow::Result<()>>,
     close: watch::Sender<bool>,
+    pausing: Option<Pausing>,
     started: Instant,
 }
 
 /// Runs the shop until its plan is done or `stop` turns true, waits for the last orders, and adds
 /// up. `watch` is shown the figures once a second. Fails when the broker cannot be used.
 pub async fn run(
-    options: Options,
+    mut options: Options,
     mut stop: watch::Receiver<bool>,
     mut show: impl FnMut(&Snapshot),
 ) -> anyhow::Result<Summary> {
@@ -80,12 +84,14 @@ pub async fn run(
     let run = format!("{:x}", since_1970.as_millis());
     let bus = connect(&options.broker).await?;
     let before = ends(&options.broker).await?;
-    let mut shop = Shop::open(&options, run.clone(), bus, before)?;
+    let (pausing, allowed) = Pausing::of(options.pause.take());
+    let mut shop = Shop::open(&options, run.clone(), bus, before, pausing)?;
     let (close_storefront, closed) = watch::channel(false);
     let plan = Plan {
         checkouts: options.orders,
         per_second: options.per_second,
         seed: options.seed,
+        allowed,
     };
     let mut customers = tokio::spawn(storefront::run(
         plan,
@@ -100,7 +106,9 @@ pub async fn run(
         .map(|duration| tokio::time::Instant::now() + duration);
     let mut next_tick = tokio::time::interval(TICK);
     loop {
+        shop.pause();
         tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
             result = &mut customers => { result??; break; }
             _ = next_tick.tick() => show(&shop.snapshot().await?),
             _ = stop.wait_for(|stop| *stop) => { close_storefront.send_replace(true); }
@@ -148,7 +156,13 @@ async fn ends(broker: &str) -> anyhow::Result<Ends> {
 }
 
 impl Shop {
-    fn open(options: &Options, run: String, bus: Bus, before: Ends) -> anyhow::Result<Self> {
+    fn open(
+        options: &Options,
+        run: String,
+        bus: Bus,
+        before: Ends,
+        pausing: Option<Pausing>,
+    ) -> anyhow::Result<Self> {
         let (close, _) = watch::channel(false);
         let registry = options.registry.as_deref().map(Registry::connect);
         let mut shop = Self {
@@ -163,6 +177,7 @@ impl Shop {
             observers: Vec::new(),
             tasks: JoinSet::new(),
             close,
+            pausing,
             started: Instant::now(),
         };
         for service in SERVICES {
@@ -177,12 +192,39 @@ impl Shop {
     /// Starts a service.
     fn start(&mut self, service: Service) -> anyhow::Result<()> {
         let tally = self.observe(service, service.name)?;
+        let intake = Intake::new(&self.run, tally);
+        let closed = self.closed();
+        match &mut self.pausing {
+            Some(pausing) if pausing.is_of(service) => {
+                let stopped = pausing.opens(service, intake.clone());
+                let closed = async move {
+                    tokio::select! {
+                        () = closed => {}
+                        () = stopped => {}
+                    }
+                };
+                let task = self.serve(service, intake, closed);
+                if let Some(pausing) = &mut self.pausing {
+                    pausing.runs(task);
+                }
+            }
+            _ => _ = self.serve(service, intake, closed),
+        }
+        Ok(())
+    }
+
+    /// Serves until it is closed.
+    fn serve(
+        &mut self,
+        service: Service,
+        intake: Intake,
+        closed: impl Future<Output = ()> + Send + 'static,
+    ) -> AbortHandle {
         let router = (service.router)(Kit {
             tally: Arc::clone(&self.tally),
-            intake: Intake::new(&self.run, tally),
+            intake,
             database: self.database.clone(),
         });
-        let closed = self.closed();
         let mut bus = Bus::new(Arc::clone(self.bus.transport()), service.name);
         if let Some(registry) = &self.registry {
             bus = bus.with_registry(registry);
@@ -191,8 +233,18 @@ impl Shop {
         self.tasks.spawn(async move {
             serve.with_graceful_shutdown(closed).await?;
             Ok(())
-        });
-        Ok(())
+        })
+    }
+
+    /// Stops the service that is to be stopped, or starts it again, when it is time.
+    fn pause(&mut self) {
+        let Some(pausing) = &mut self.pausing else {
+            return;
+        };
+        if let Some((service, intake)) = pausing.turn(&self.tally) {
+            let closed = self.closed();
+            self.serve(service, intake, closed);
+        }
     }
 
     /// Starts the notification service in Python.
@@ -261,13 +313,18 @@ impl Shop {
     /// Waits until every order has ended, everything in the outbox is in its topic, and every message
     /// has been consumed.
     async fn drain(&mut self, show: &mut impl FnMut(&Snapshot)) -> anyhow::Result<()> {
+        if let Some(pausing) = &mut self.pausing {
+            pausing.closes();
+        }
         let mut progress = (0, Instant::now());
         let mut shown = Instant::now();
         let mut calm = false;
         loop {
+            self.pause();
             let received = self.services.iter().map(|service| service.received.get());
             let received = received.sum();
-            if received != progress.0 {
+            let is_paused = self.pausing.as_ref().is_some_and(Pausing::is_pending);
+            if received != progress.0 || is_paused {
                 progress = (received, Instant::now());
             }
             let snapshot = self.snapshot().await?;
@@ -275,7 +332,7 @@ impl Shop {
             let ended = snapshot.placed == snapshot.completed + snapshot.rejected;
             // What was relayed since the lag was asked for is seen by asking again.
             let was_calm = calm;
-            calm = behind == 0 && ended && self.is_relayed().await?;
+            calm = !is_paused && behind == 0 && ended && self.is_relayed().await?;
             if (calm && was_calm) || progress.1.elapsed() > PATIENCE {
                 show(&snapshot);
                 return Ok(());
@@ -313,6 +370,7 @@ impl Shop {
         let written = |topic: &str| after.written(topic, &self.before);
         let elapsed = self.started.elapsed();
         Ok(Summary::new(
+            &self.run,
             &self.tally,
             &self.views(),
             &outbox,

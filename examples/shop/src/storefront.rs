@@ -124,11 +124,13 @@ fn line(dice: &mut Dice) -> Line {
 }
 
 /// What the storefront shall do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) checkouts: Option<u64>,
     pub(crate) per_second: u64,
     pub(crate) seed: u64,
+    /// So many may be sent by now.
+    pub(crate) allowed: watch::Receiver<u64>,
 }
 
 /// Sends checkouts until the plan is done or `stop` turns true; returns when all of them are
@@ -153,6 +155,7 @@ pub(crate) async fn run(
         }
         let due = u64::try_from(start.elapsed().as_millis()).unwrap_or(0) * plan.per_second / 1000;
         let due = plan.checkouts.map_or(due, |limit| due.min(limit));
+        let due = due.min(*plan.allowed.borrow());
         while sent < due {
             sent += 1;
             let submission = submission(&mut dice, &run, sent);

@@ -23,7 +23,8 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(claim: &str, left: u64, right: u64) -> Self {
+    /// A claim with both sides of it.
+    pub fn new(claim: &str, left: u64, right: u64) -> Self {
         Self {
             claim: claim.to_owned(),
             left,
@@ -40,6 +41,8 @@ impl Check {
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// The name of the run, which its orders' numbers begin with.
+    pub run: String,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// Checkouts sent, repeats and malformed ones included.
@@ -72,6 +75,7 @@ pub struct Summary {
 
 impl Summary {
     pub(crate) fn new(
+        run: &str,
         tally: &Tally,
         services: &[ServiceView],
         outbox: &Outbox,
@@ -87,6 +91,7 @@ impl Summary {
         checks.extend(outbox.checks(tally));
         checks.extend(evidence(tally, set_aside, written));
         Self {
+            run: run.to_owned(),
             seconds: elapsed.as_secs_f64(),
             checkouts: tally.checkouts.get(),
             repeated: tally.checkouts_repeated.get(),

@@ -209,7 +209,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "demo",
-        about: "the demo on SQLite, on Postgres with and without its log, and partly in Python, ends with numbers that add up",
+        about: "the demo on SQLite, on Postgres with and without its log, and partly in Python, ends with numbers that add up and agree with what the node saw",
         run: demo,
     },
     Part {

@@ -174,6 +174,15 @@ impl List {
         if let Some(trouble) = contracts["trouble"].as_str() {
             output::note(&format!("the node has trouble with its topics: {trouble}"))?;
         }
+        for contract in &all {
+            let count = contract["dropped"]["uncorrelated"].as_u64().unwrap_or(0);
+            if count > 0 {
+                let name = text(&contract["name"]);
+                output::note(&format!(
+                    "{count} records of {name}'s events say not which instance they belong to"
+                ))?;
+            }
+        }
         let header = [
             "CONTRACT",
             "RUNNING",

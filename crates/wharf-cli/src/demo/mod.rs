@@ -7,6 +7,7 @@
 //! live table. Each style runs in a file of its own.
 
 mod choreography;
+mod monitor;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,11 @@ Examples:
   wharf demo --keep ./shop-data   keep the data, and go on with it next time
   wharf demo --postgres postgres://shop:secret@localhost/shop
   wharf demo --python             the notification service in Python instead of Rust
-  wharf demo --python-with shop-venv/bin/python")]
+  wharf demo --python-with shop-venv/bin/python
+  wharf demo --stop shipping --within 3s
+                                  stop a service until the node says that orders are stuck
+
+Exit codes: 0 the numbers add up, 1 they do not, 3 something failed.")]
 pub(crate) struct Demo {
     /// Who says what comes next in the shop
     #[arg(long, value_enum, default_value_t)]
@@ -76,6 +81,8 @@ pub(crate) struct Demo {
     /// The interpreter for it, as that of a virtual environment [default: python3]
     #[arg(long, value_name = "PATH")]
     python_with: Option<PathBuf>,
+    #[command(flatten)]
+    choreography: choreography::Arguments,
 }
 
 impl Demo {
@@ -125,9 +132,8 @@ impl Demo {
     }
 }
 
-/// A node on the usual ports where they are free, on others where they are not.
-async fn start_node(data: &Path, relay: Relay) -> anyhow::Result<Node> {
-    let mut config = Config::default();
+/// A node with these roles, on the usual ports where they are free, on others where they are not.
+async fn start_node(mut config: Config, data: &Path, relay: Relay) -> anyhow::Result<Node> {
     config.node.data = data.to_path_buf();
     config.relay.insert("shop".to_owned(), relay);
     // The five services start together; nobody else is expected to join them.
@@ -187,7 +193,8 @@ fn introduction(kafka: &str, http: &str, registry: &str, data: &Path, endless: b
          \x20 python3 -c \"from kafka import KafkaConsumer; [print(m.key, m.value) for m in \
          KafkaConsumer('shop.outcomes', bootstrap_servers='{kafka}')]\"\n\
          \x20 wharf group describe shipping --broker {kafka}\n\
-         \x20 wharf schema list --registry {registry}\n",
+         \x20 wharf schema list --registry {registry}\n\
+         \x20 wharf choreography list --http {http}\n",
         data.display()
     );
     if endless {

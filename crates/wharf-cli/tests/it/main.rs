@@ -3,6 +3,7 @@
 
 mod basics;
 mod choreography;
+mod choreography_walk;
 mod commands;
 mod crowd;
 mod demo;

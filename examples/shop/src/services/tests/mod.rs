@@ -1,6 +1,8 @@
 //! The five services on a broker in memory, with a database in a file and the relay of its outbox: the
 //! same routers, and the numbers add up.
 
+mod choreography;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
