@@ -42,7 +42,11 @@ impl Show {
         let id = encoded(&self.id);
         let ask = |tail: &str| get(&self.node, &path(&format!("/{id}{tail}")));
         let saga = ask("")?;
-        let undo = ask("/undo")?;
+        // Nothing of a saga that ended is undone, whether or not its definition is still there.
+        let undo = match saga["ended"].is_null() {
+            true => ask("/undo")?,
+            false => json!({ "undo": [] }),
+        };
         if self.undo {
             match self.output.format {
                 Format::Table => output::text(&undone(&undo["undo"]))?,

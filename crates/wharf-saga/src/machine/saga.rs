@@ -535,7 +535,11 @@ impl Phase {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Ready => "ready",
-            Self::Held { .. } => "held",
+            Self::Held {
+                admitted: false, ..
+            } => "held",
+            // It has its slot, whether or not its task went out already.
+            Self::Held { .. } => "ready",
             Self::Open(_) => "open",
             Self::Backoff { .. } => "backoff",
             Self::Waiting { .. } => "waiting",

@@ -131,7 +131,7 @@ pub(crate) async fn start(place: Place<'_>, metrics: &mut Metrics) -> Result<Run
         ledger,
         resources: ResourceMap::new(config.resource.clone()),
         index: view::Index::default(),
-        slots: slots::Slots::default(),
+        slots: slots::Slots::new(count),
         children: shared::Children::default(),
         progress: shared::ReadSoFar::default(),
         metrics: saga_metrics,

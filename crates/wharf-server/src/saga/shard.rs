@@ -230,7 +230,8 @@ impl Shard {
         }
         (self.timers, self.ended) = (BTreeSet::new(), BTreeSet::new());
         self.shared.index.forget(&gone);
-        self.shared.slots.forget(|id| self.sagas.contains_key(&id));
+        let is_gone = |id| self.sagas.contains_key(&id);
+        self.shared.slots.forget(self.place.index, is_gone);
         let held = sagas.into_iter().map(|(id, stored)| {
             let start = stored.saga.start();
             let definition =
@@ -300,9 +301,16 @@ impl Shard {
                     .note((parent.saga, parent.step, parent.generation), *id);
             }
         }
-        let ids: Vec<_> = self.sagas.keys().copied().collect();
-        for id in ids {
+        let sagas = self.sagas.iter();
+        let mut ids: Vec<_> = sagas
+            .map(|(id, held)| (held.stored.saga.started().as_millis(), *id))
+            .collect();
+        ids.sort_unstable();
+        for (_, id) in ids {
             self.limits(id);
+        }
+        for (saga, step) in self.shared.slots.told(self.place.index) {
+            self.shared.follow_up(saga, Input::Admit { step });
         }
         self.shared.send(group.after);
     }

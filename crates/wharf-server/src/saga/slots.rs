@@ -1,6 +1,7 @@
 //! Concurrency limits: how many sagas of a type may be in a step at once.
 //!
-//! A view like any other: made of the sagas at every start. Who waits longest is admitted first.
+//! A view like any other: made of the sagas at every start. Who waits longest is admitted first, and
+//! nobody before every partition has told which of its sagas are in a step already.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -35,10 +36,28 @@ impl Slot {
 /// All limits.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    by_step: Mutex<HashMap<Limited, Slot>>,
+    all: Mutex<All>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    by_step: HashMap<Limited, Slot>,
+    /// The partitions of which it is not known who is where.
+    unread: HashSet<i32>,
 }
 
 impl Slots {
+    /// For so many partitions, of which none was read yet.
+    pub(super) fn new(partitions: i32) -> Self {
+        let all = All {
+            unread: (0..partitions).collect(),
+            ..All::default()
+        };
+        Self {
+            all: Mutex::new(all),
+        }
+    }
+
     /// The visits of a step that a saga is in: those that wait for a slot and those that have one.
     /// Whatever else it had is free; who is to be admitted now is returned.
     pub(super) fn update(
@@ -49,8 +68,9 @@ impl Slots {
         waiting: &[u32],
         holding: &[u32],
     ) -> Vec<Visit> {
-        let mut all = self.by_step.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = all.entry(step.clone()).or_default();
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let may_admit = all.unread.is_empty();
+        let slot = all.by_step.entry(step.clone()).or_default();
         slot.limit = limit.max(1);
         // One that was admitted and has not heard of it yet keeps its slot.
         slot.holding.retain(|(id, visit)| {
@@ -67,16 +87,31 @@ impl Slots {
                 slot.waiting.push_back(visit);
             }
         }
-        slot.admit()
+        match may_admit {
+            true => slot.admit(),
+            false => Vec::new(),
+        }
     }
 
-    /// Forgets the sagas of a partition that is read anew.
-    pub(super) fn forget(&self, is_gone: impl Fn(SagaId) -> bool) {
-        let mut all = self.by_step.lock().unwrap_or_else(PoisonError::into_inner);
-        for slot in all.values_mut() {
+    /// Forgets the sagas of a partition that is read anew. Nobody is admitted until it told who is
+    /// where.
+    pub(super) fn forget(&self, partition: i32, is_gone: impl Fn(SagaId) -> bool) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.unread.insert(partition);
+        for slot in all.by_step.values_mut() {
             slot.holding.retain(|(id, _)| !is_gone(*id));
             slot.waiting.retain(|(id, _)| !is_gone(*id));
         }
+    }
+
+    /// A partition has told of all its sagas; who is to be admitted now is returned.
+    pub(super) fn told(&self, partition: i32) -> Vec<Visit> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.unread.remove(&partition);
+        if !all.unread.is_empty() {
+            return Vec::new();
+        }
+        all.by_step.values_mut().flat_map(Slot::admit).collect()
     }
 }
 
@@ -96,5 +131,22 @@ mod tests {
         assert_eq!(slots.update(&step, 1, one, &[], &[]), [(two, 1)]);
         // It gave up before it heard of it.
         assert_eq!(slots.update(&step, 1, two, &[], &[]), [(three, 1)]);
+    }
+    #[test]
+    fn nobody_is_admitted_before_every_partition_told_who_is_where() {
+        let slots = Slots::new(2);
+        let step = ("checkout".to_owned(), "Pay".to_owned());
+        let [one, two] = ["1", "2"].map(|key| SagaId::of("checkout", key));
+        assert_eq!(slots.update(&step, 1, one, &[1], &[]), []);
+        assert_eq!(slots.told(0), []);
+        assert_eq!(slots.update(&step, 1, two, &[], &[4]), []);
+        assert_eq!(slots.told(1), []);
+        assert_eq!(slots.update(&step, 1, two, &[], &[]), [(one, 1)]);
+        // While a partition is read anew, who had its slots may have them still.
+        slots.forget(0, |id| id == one);
+        assert_eq!(slots.update(&step, 1, two, &[5], &[]), []);
+        assert_eq!(slots.update(&step, 1, one, &[], &[1]), []);
+        assert_eq!(slots.told(0), []);
+        assert_eq!(slots.update(&step, 1, one, &[], &[]), [(two, 5)]);
     }
 }

@@ -11,6 +11,7 @@ use wharf_message::Timestamp;
 use wharf_message::ledger::Record;
 use wharf_saga::machine::{Command, Data, Failure, Outcome, SagaId, TaskToken};
 
+use super::claim;
 use crate::saga::engine::NewSaga;
 
 /// The topic that workers answer in.
@@ -58,6 +59,9 @@ pub(crate) fn command(command: &Command, arguments: &Value, now: Timestamp) -> R
     if let Some(correlation) = &command.correlation {
         headers.push(("ce_correlationid", correlation.clone()));
     }
+    let reference = claim::headers(arguments);
+    let value = claim::value(arguments, reference.is_some());
+    headers.extend(reference.into_iter().flatten());
     let header = |(name, value): (&'static str, String)| {
         (
             Bytes::from_static(name.as_bytes()),
@@ -67,7 +71,7 @@ pub(crate) fn command(command: &Command, arguments: &Value, now: Timestamp) -> R
     Record {
         timestamp: now,
         key: Some(Bytes::from(command.saga.to_string())),
-        value: Some(Bytes::from(arguments.to_string())),
+        value: Some(value),
         headers: headers.into_iter().map(header).collect(),
     }
 }
@@ -113,6 +117,9 @@ pub(crate) fn reply(record: &Record) -> Result<(TaskToken, Outcome), String> {
 }
 
 fn payload(record: &Record) -> Result<Value, String> {
+    if let Some(reference) = claim::taken(record)? {
+        return Ok(reference);
+    }
     match record.value.as_deref() {
         None | Some([]) => Ok(Value::Null),
         Some(bytes) => {

@@ -33,7 +33,11 @@ impl Command {
     }
 
     pub(crate) fn arguments(&self) -> Value {
-        serde_json::from_slice(self.record.value.as_deref().unwrap()).unwrap()
+        serde_json::from_slice(self.value()).unwrap()
+    }
+
+    pub(crate) fn value(&self) -> &[u8] {
+        self.record.value.as_deref().unwrap()
     }
 }
 
@@ -114,6 +118,17 @@ pub(crate) fn produce(
     headers: &[(&str, &str)],
     value: &Value,
 ) {
+    produce_text(kafka, topic, key, headers, &value.to_string());
+}
+
+/// The same with any text as value.
+pub(crate) fn produce_text(
+    kafka: &mut Kafka,
+    topic: &str,
+    key: &str,
+    headers: &[(&str, &str)],
+    value: &str,
+) {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let headers = headers
@@ -122,7 +137,7 @@ pub(crate) fn produce(
     let record = Record {
         timestamp: Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap()),
         key: Some(bytes(key)),
-        value: Some(bytes(&value.to_string())),
+        value: Some(bytes(value)),
         headers: headers.collect(),
         ..Record::default()
     };

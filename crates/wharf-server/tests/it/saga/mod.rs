@@ -3,6 +3,8 @@
 
 mod http;
 mod kafka;
+mod lasting;
+mod nested;
 mod operators;
 
 use std::net::SocketAddr;

@@ -1,0 +1,262 @@
+//! Long histories, full queues and disks that fail: what stays, and what is said.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use wharf_log::disk::simulated::{Faults, SimulatedDisk};
+use wharf_message::Code;
+use wharf_saga::machine::{SagaId, What};
+use wharf_server::saga::NewSaga;
+use wharf_server::{Config, Node};
+
+use super::kafka::Worker;
+use super::{ask, checkout, config, deploy, node, read, start, until};
+use crate::client::{Kafka, PATIENCE, get};
+use crate::node::outside;
+
+/// Waits for signals until one says that it is the last.
+fn listener() -> Value {
+    json!({
+        "StartAt": "Listen",
+        "States": {
+            "Listen": { "Type": "Task", "Resource": "wharf:signal:Go", "ResultPath": "$.go", "Next": "More" },
+            "More": {
+                "Type": "Choice",
+                "Choices": [{ "Variable": "$.go.last", "BooleanEquals": true, "Next": "Done" }],
+                "Default": "Listen"
+            },
+            "Done": { "Type": "Succeed" }
+        }
+    })
+}
+
+/// Sends signals, as many at once as a saga keeps.
+async fn signals(node: &Node, id: SagaId, numbers: std::ops::Range<usize>) {
+    let engine = node.sagas().unwrap();
+    let numbers: Vec<_> = numbers.collect();
+    for chunk in numbers.chunks(50) {
+        let sent = chunk
+            .iter()
+            .map(|number| engine.signal(id, "Go", json!({ "last": false, "number": number })));
+        for sent in join_all(sent).await {
+            sent.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_saga_of_many_commits_is_the_same_after_a_restart_from_its_snapshot() {
+    let data = tempfile::tempdir().unwrap();
+    let (first, http, _) = node(config(data.path())).await;
+    let id = outside(move || {
+        deploy(http, "listener", &listener());
+        start(http, "listener", "1", &json!({}))
+    })
+    .await;
+    let saga = SagaId::parse(&id).unwrap();
+    signals(&first, saga, 0..150).await;
+    let path = format!("/api/v1/sagas/{id}");
+    let of = path.clone();
+    let before = outside(move || (read(http, &of), read(http, &format!("{of}/timeline")))).await;
+    first.shutdown().await.unwrap();
+    let (second, http, _) = node(config(data.path())).await;
+    outside(move || {
+        let after = (read(http, &path), read(http, &format!("{path}/timeline")));
+        assert_eq!(before, after);
+        // Every visit of Listen and of More, and the Listen that waits now.
+        assert_eq!(after.1["steps"].as_array().unwrap().len(), 301);
+        let last = json!({ "name": "Go", "payload": { "last": true } });
+        assert_eq!(ask(http, "POST", &format!("{path}/signals"), &last).0, 202);
+        until(http, &id, "COMPLETED");
+    })
+    .await;
+    second.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_very_long_history_the_oldest_goes_and_the_saga_goes_on() {
+    const MORE: usize = 10_200;
+    let data = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new(1, Faults::default());
+    let on = |config: Config| {
+        let used = disk.clone();
+        Node::start_on(config, move |_| Ok(Arc::new(used)))
+    };
+    let first = on(config(data.path())).await.unwrap();
+    let http = first.http_address();
+    let id = outside(move || {
+        deploy(http, "listener", &listener());
+        start(http, "listener", "1", &json!({}))
+    })
+    .await;
+    let saga = SagaId::parse(&id).unwrap();
+    signals(&first, saga, 0..MORE).await;
+    let facts = first.sagas().unwrap().history(saga).await.unwrap();
+    assert!(
+        !facts
+            .iter()
+            .any(|fact| matches!(fact.what, What::Started { .. }))
+    );
+    let taken = |fact: &&wharf_saga::machine::Fact| matches!(fact.what, What::Succeeded { .. });
+    let kept = facts.iter().filter(taken).count();
+    assert!((9_900..=10_100).contains(&kept), "{kept} answers are kept");
+    first.shutdown().await.unwrap();
+    let second = on(config(data.path())).await.unwrap();
+    signals(&second, saga, 0..10).await;
+    let engine = second.sagas().unwrap();
+    let visits = engine
+        .look(saga, |saga| saga.current()[0].step)
+        .await
+        .unwrap();
+    assert_eq!(usize::try_from(visits).unwrap(), 2 * (MORE + 10) + 1);
+    engine
+        .signal(saga, "Go", json!({ "last": true }))
+        .await
+        .unwrap();
+    let http = second.http_address();
+    outside(move || until(http, &id, "COMPLETED")).await;
+    second.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn more_requests_than_may_wait_are_refused_and_taken_when_sent_again() {
+    let data = tempfile::tempdir().unwrap();
+    let mut settings = config(data.path());
+    settings.saga.waiting_max = 1;
+    let (node, http, _) = node(settings).await;
+    outside(move || deploy(http, "listener", &listener())).await;
+    let engine = node.sagas().unwrap();
+    let new = |number: usize| NewSaga {
+        saga_type: "listener".to_owned(),
+        key: Some(number.to_string()),
+        ..NewSaga::default()
+    };
+    let started = join_all((0..50).map(|number| engine.start(new(number)))).await;
+    let (taken, refused): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+    assert!(!taken.is_empty() && !refused.is_empty(), "{refused:?}");
+    for refused in refused {
+        let refused = refused.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.status().as_u16()),
+            (Code::SAGA_BUSY, 429)
+        );
+    }
+    for number in 0..50 {
+        engine.start(new(number)).await.unwrap();
+    }
+    let (rows, _) = engine.list(&wharf_server::saga::Filter::default(), None, 100);
+    assert_eq!(rows.len(), 50);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_what_was_durable_goes_on_once_there_is_room() {
+    let data = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new(1, Faults::default());
+    let used = disk.clone();
+    let node = Node::start_on(config(data.path()), move |_| Ok(Arc::new(used)))
+        .await
+        .unwrap();
+    let (http, kafka) = (node.http_address(), node.kafka_address());
+    outside(move || {
+        let mut client = Kafka::connect(kafka);
+        assert_eq!(client.create_topic("ballast"), 0);
+        deploy(http, "checkout", &checkout());
+        deploy(http, "listener", &listener());
+        let id = start(http, "checkout", "1", &json!({}));
+        let mut reserve = Worker::new(kafka, "reserve");
+        let command = reserve.take();
+        disk.set_faults(Faults {
+            capacity_bytes: Some(disk.used_bytes()),
+            ..Faults::default()
+        });
+        let value: &'static str = "x".repeat(900_000).leak();
+        let full = (0..200).any(|_| client.produce("ballast", value).0 != 0);
+        assert!(full, "the disk should be full at last");
+        // What is left has room for smaller ones.
+        let wide = "x".repeat(100 << 10);
+        let refused = (0..200).find_map(|key| {
+            let body = json!({ "type": "listener", "key": format!("w{key}"), "input": wide });
+            let (status, told) = ask(http, "POST", "/api/v1/sagas", &body);
+            (status >= 300).then_some((status, told))
+        });
+        let (status, told) = refused.expect("the disk should be full at last");
+        assert_eq!(
+            (status, &told["code"]),
+            (503, &json!("WHARF-7001")),
+            "{told}"
+        );
+        disk.set_faults(Faults::default());
+        let begun = Instant::now();
+        let body = json!({ "type": "checkout", "key": "2", "input": {} });
+        while ask(http, "POST", "/api/v1/sagas", &body).0 >= 300 {
+            assert!(begun.elapsed() < PATIENCE, "it should take starts again");
+        }
+        // The first is where it was, and its worker's answer counts.
+        assert_eq!(
+            read(http, &format!("/api/v1/sagas/{id}"))["steps"],
+            json!(["Reserve"])
+        );
+        reserve.answer(&command, "SUCCESS", &json!("r"));
+        let again = reserve.take();
+        assert_ne!(again.header("saga-id"), command.header("saga-id"));
+        let mut pay = Worker::new(kafka, "pay");
+        let command = pay.take();
+        assert_eq!(command.header("saga-id"), Some(id.as_str()));
+        pay.answer(&command, "SUCCESS", &json!("p"));
+        until(http, &id, "COMPLETED");
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_acknowledged_and_a_restart_has_what_was() {
+    let data = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new(1, Faults::default());
+    let on = |config: Config| {
+        let used = disk.clone();
+        Node::start_on(config, move |_| Ok(Arc::new(used)))
+    };
+    let first = on(config(data.path())).await.unwrap();
+    let http = first.http_address();
+    let faulty = disk.clone();
+    let id = outside(move || {
+        deploy(http, "listener", &listener());
+        let id = start(http, "listener", "1", &json!({}));
+        faulty.set_faults(Faults {
+            sync_failure_one_in: 1,
+            ..Faults::default()
+        });
+        let signal = json!({ "name": "Go", "payload": { "last": true } });
+        let path = format!("/api/v1/sagas/{id}/signals");
+        let (status, told) = ask(http, "POST", &path, &signal);
+        assert_eq!(
+            (status, &told["code"]),
+            (503, &json!("WHARF-7001")),
+            "{told}"
+        );
+        faulty.set_faults(Faults::default());
+        // A journal that failed to sync takes nothing more; what is decided in memory is not told.
+        assert_eq!(ask(http, "POST", &path, &signal).0, 503);
+        assert_eq!(get(http, "/readyz").0, 503);
+        id
+    })
+    .await;
+    drop(first.shutdown().await);
+    let second = on(config(data.path())).await.unwrap();
+    let http = second.http_address();
+    outside(move || {
+        let told = read(http, &format!("/api/v1/sagas/{id}"));
+        if told["status"] == "RUNNING" {
+            let signal = json!({ "name": "Go", "payload": { "last": true } });
+            let path = format!("/api/v1/sagas/{id}/signals");
+            assert_eq!(ask(http, "POST", &path, &signal).0, 202);
+        }
+        until(http, &id, "COMPLETED");
+    })
+    .await;
+    second.shutdown().await.unwrap();
+}
