@@ -534,12 +534,11 @@ pub struct ParkedStep {
 impl Phase {
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Self::Ready => "ready",
             Self::Held {
                 admitted: false, ..
             } => "held",
-            // It has its slot, whether or not its task went out already.
-            Self::Held { .. } => "ready",
+            // One that is held and was admitted has its slot, and only waits to go out.
+            Self::Ready | Self::Held { .. } => "ready",
             Self::Open(_) => "open",
             Self::Backoff { .. } => "backoff",
             Self::Waiting { .. } => "waiting",
