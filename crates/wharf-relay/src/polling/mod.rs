@@ -23,6 +23,7 @@ mod trouble;
 
 #[cfg(feature = "postgres")]
 pub(crate) use backend::Reader;
+#[cfg(feature = "postgres")]
 pub(crate) use name::table_name;
 pub use settings::Settings;
 pub use wharf_outbox::TableName;
