@@ -67,7 +67,7 @@ impl Shard {
             definition: Some(definition),
             due: None,
         };
-        self.sagas.insert(id, held);
+        self.sagas.insert(id, Box::new(held));
         let begun = self.apply(id, Input::Start(start), group);
         if begun.is_err() {
             self.sagas.remove(&id);

@@ -114,7 +114,8 @@ pub(super) struct Group {
 pub(super) struct Shard {
     pub(super) place: Partition,
     pub(super) shared: Arc<Shared>,
-    pub(super) sagas: HashMap<SagaId, Held>,
+    /// In boxes: the table has much room that is not taken.
+    pub(super) sagas: HashMap<SagaId, Box<Held>>,
     pub(super) timers: BTreeSet<(i64, SagaId)>,
     /// Those that ended, by when.
     pub(super) ended: BTreeSet<(i64, SagaId)>,
@@ -241,7 +242,7 @@ impl Shard {
                 definition,
                 due: None,
             };
-            (id, held)
+            (id, Box::new(held))
         });
         self.sagas = held.collect();
         let ids: Vec<_> = self.sagas.keys().copied().collect();

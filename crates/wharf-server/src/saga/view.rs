@@ -83,6 +83,8 @@ impl Row {
         let start = saga.start()?;
         let mut steps: Vec<_> = saga.current().into_iter().map(|step| step.name).collect();
         steps.dedup();
+        // What it was collected from had more room.
+        steps.shrink_to_fit();
         let parked = saga.parked().into_iter();
         let mut parked: Vec<_> = parked
             .map(|step| format!("{}: {}", step.reason, step.error))

@@ -7,6 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesOrdered;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use wharf_message::ledger::{Entry, Error, Partition};
@@ -20,6 +23,9 @@ use crate::saga::refusal::Refused;
 const READER: &str = "wharf.sagas";
 /// How many records are read at once.
 const READ_MAX: usize = 1_000;
+/// How many reads are being handled at once: while the records of one wait for their commit, those of
+/// the next one can join a later commit.
+const READS: usize = 4;
 /// How long to wait before trying again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -70,6 +76,14 @@ pub(crate) async fn starts(engine: Engine, partition: Partition, stop: watch::Re
     .await;
 }
 
+/// What came of the records of one read.
+enum Handled {
+    /// Each of them is durable or refused; the next read begins here.
+    Known { after: i64 },
+    /// Of some it is not known; the read began here.
+    Unknown { from: i64 },
+}
+
 async fn follow<F>(
     engine: Engine,
     partition: Partition,
@@ -80,6 +94,7 @@ async fn follow<F>(
 {
     let shared = Arc::clone(engine.shared());
     let mut next = None;
+    let mut handling = FuturesOrdered::new();
     loop {
         let read = async {
             let from = match next {
@@ -98,7 +113,22 @@ async fn follow<F>(
         let read = tokio::select! {
             biased;
             () = raised(&mut stop) => return,
-            read = read => read,
+            Some(handled) = handling.next() => match handled {
+                Handled::Known { after } => {
+                    shared.progress.note(READER, &partition, after);
+                    continue;
+                }
+                Handled::Unknown { from } => {
+                    // Again, from the same place: what was taken before is known by then.
+                    handling = FuturesOrdered::new();
+                    next = Some(from);
+                    if !pause(&mut stop).await {
+                        return;
+                    }
+                    continue;
+                }
+            },
+            read = read, if handling.len() < READS => read,
         };
         let (from, entries) = match read {
             Ok(read) => read,
@@ -114,30 +144,21 @@ async fn follow<F>(
                 continue;
             }
         };
-        // All at once, so that they share commits; each saga's in their order.
-        let handled = entries
-            .iter()
-            .map(|entry| handle(engine.clone(), &partition, entry));
-        let handled = futures_util::future::join_all(handled);
-        let answers = tokio::select! {
-            biased;
-            () = raised(&mut stop) => return,
-            answers = handled => answers,
-        };
-        if answers
-            .iter()
-            .any(|answer| matches!(answer, Err(refused) if refused.is_unknown()))
-        {
-            // Again, from the same place: what was taken before is known by then.
-            next = Some(from);
-            if !pause(&mut stop).await {
-                return;
-            }
-            continue;
-        }
         let after = entries.last().map_or(from, |entry| entry.offset + 1);
         next = Some(after);
-        shared.progress.note(READER, &partition, after);
+        // All at once, so that they share commits; each saga's in their order.
+        let answers = entries
+            .iter()
+            .map(|entry| handle(engine.clone(), &partition, entry));
+        let answers = join_all(answers);
+        handling.push_back(async move {
+            let answers = answers.await;
+            let is_unknown = |answer: &Result<(), Refused>| matches!(answer, Err(refused) if refused.is_unknown());
+            match answers.iter().any(is_unknown) {
+                true => Handled::Unknown { from },
+                false => Handled::Known { after },
+            }
+        });
     }
 }
 
