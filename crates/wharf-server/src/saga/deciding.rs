@@ -62,11 +62,7 @@ impl Shard {
             self.shared.children.note(visit, id);
         }
         let saga_type = start.saga_type.clone();
-        let held = Held {
-            stored: Stored::default(),
-            definition: Some(definition),
-            due: None,
-        };
+        let held = Held::new(Stored::default(), Some(definition));
         self.sagas.insert(id, Box::new(held));
         let begun = self.apply(id, Input::Start(start), group);
         if begun.is_err() {
@@ -130,9 +126,7 @@ impl Shard {
             self.effect(id, effect, group);
         }
         self.note(id);
-        if !definition_limits(&definition).is_empty() {
-            self.limits(id);
-        }
+        self.limits(id);
         if is_stale {
             let message = "nobody waits for this answer: it was answered, replaced by a later \
                            attempt, or given up";
@@ -338,10 +332,10 @@ impl Shard {
         let (Some(start), Some(definition)) = (held.stored.saga.start(), &held.definition) else {
             return;
         };
-        let limits = definition_limits(definition);
-        if limits.is_empty() {
+        if !held.is_limited {
             return;
         }
+        let limits = definition_limits(definition);
         let current = held.stored.saga.current();
         for (state, limit) in limits {
             let of = |is_held: bool| -> Vec<u32> {
@@ -402,6 +396,11 @@ impl Group {
         self.bytes += length(&record.key) + length(&record.value) + 100;
         self.records.push((place, record));
     }
+}
+
+/// Whether some step has a limit.
+pub(super) fn is_limited(definition: &Definition) -> bool {
+    !definition_limits(definition).is_empty()
 }
 
 /// The steps that have a limit.

@@ -18,6 +18,7 @@ use wharf_message::ledger::{Commit, Committed, Error, Owner, Partition, Record};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{Command, Input, Saga, SagaId, Start};
 
+use super::deciding::is_limited;
 use super::refusal::Refused;
 use super::shared::Shared;
 use super::store::{Fold, MARK, Stored, record};
@@ -78,8 +79,22 @@ pub(super) struct Looked<'a> {
 pub(super) struct Held {
     pub(super) stored: Stored,
     pub(super) definition: Option<Arc<Definition>>,
+    /// Whether some step of it has a concurrency limit.
+    pub(super) is_limited: bool,
     /// When something is due, as it stands among the timers.
     pub(super) due: Option<i64>,
+}
+
+impl Held {
+    pub(super) fn new(stored: Stored, definition: Option<Arc<Definition>>) -> Self {
+        let is_limited = definition.as_deref().is_some_and(is_limited);
+        Self {
+            stored,
+            definition,
+            is_limited,
+            due: None,
+        }
+    }
 }
 
 /// What goes out once a commit is durable.
@@ -237,12 +252,7 @@ impl Shard {
             let start = stored.saga.start();
             let definition =
                 start.and_then(|start| self.shared.definitions.by_hash(&start.definition));
-            let held = Held {
-                stored,
-                definition,
-                due: None,
-            };
-            (id, Box::new(held))
+            (id, Box::new(Held::new(stored, definition)))
         });
         self.sagas = held.collect();
         let ids: Vec<_> = self.sagas.keys().copied().collect();
