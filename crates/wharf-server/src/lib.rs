@@ -36,6 +36,8 @@ mod roles;
 mod runtime;
 #[cfg(feature = "saga")]
 pub mod saga;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod threads;
 
 pub use config::Config;

@@ -281,6 +281,7 @@ impl Saga {
             result: None,
             generation: 0,
             child: 0,
+            child_attempt: 0,
             completion: 0,
             fork: None,
             phase: Phase::Ready,
@@ -299,6 +300,7 @@ impl Saga {
                 }
                 if is_child(&dispatched.resource) {
                     step.child = dispatched.generation;
+                    step.child_attempt = dispatched.attempt;
                 }
             }
             step.attempt = dispatched.attempt;

@@ -13,7 +13,7 @@ use super::effects::Decision;
 use super::fact::{Fact, Kept, Trigger, What};
 use super::input::{ChildEnd, Env, Failure, Input, Outcome, Start};
 use super::refusal::Refusal;
-use super::saga::{Cursor, Phase, Saga};
+use super::saga::{Cursor, Phase, Saga, Step};
 use super::status::ParkReason;
 use super::values::size;
 use crate::definition::{Definition, Machine, OnDeadline};
@@ -225,7 +225,9 @@ impl Run<'_> {
 
     fn child_ended(&mut self, number: u32, generation: u32, end: ChildEnd) -> Result<(), Refusal> {
         let known = self.saga.step(number);
-        let Some(step) = known.filter(|step| step.child != 0) else {
+        // The end of one that was given up says nothing about the one that came after it.
+        let is_awaited = |step: &&Step| step.child != 0 && step.child == generation;
+        let Some(step) = known.filter(is_awaited) else {
             let outcome = end.into_outcome();
             return self.reply(number, generation, outcome);
         };

@@ -1,6 +1,6 @@
 //! From facts to effects. The same fact always has the same effects: nothing is decided here.
 
-use super::data::SagaId;
+use super::data::{Data, SagaId};
 use super::effect::{Cancel, Command, Effect, OpenTask};
 use super::fact::{Dispatched, Fact, What};
 use super::resource::{is_child, signal};
@@ -131,6 +131,40 @@ impl Saga {
         let steps = self.state.steps.iter();
         steps
             .filter_map(|(number, step)| self.open_task(*number, step))
+            .collect()
+    }
+
+    /// Whether it waits for the end of a sub-saga.
+    pub fn has_sub_sagas(&self) -> bool {
+        self.state.ended.is_none() && self.state.steps.values().any(|step| step.child != 0)
+    }
+
+    /// The sub-saga of a dispatch that has not told its end, as it was asked for but for its
+    /// resource and arguments.
+    pub fn sub_saga(&self, number: u32, generation: u32) -> Option<Command> {
+        let step = self.state.steps.get(&number)?;
+        if step.child == 0 || step.child != generation {
+            return None;
+        }
+        self.command(&Dispatched {
+            step: number,
+            attempt: step.child_attempt,
+            generation,
+            undo: false,
+            state: step.state.clone(),
+            resource: String::new(),
+            arguments: Data::null(),
+            timeout: None,
+            heartbeat: None,
+        })
+    }
+
+    /// The sub-sagas that were asked to abort and whose ends the undo waits for.
+    pub fn aborting(&self) -> Vec<Command> {
+        let steps = self.state.steps.iter();
+        let waiting = steps.filter(|(_, step)| step.undo && matches!(step.phase, Phase::Answered));
+        waiting
+            .filter_map(|(number, step)| self.sub_saga(*number, step.child))
             .collect()
     }
 

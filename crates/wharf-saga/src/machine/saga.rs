@@ -180,6 +180,9 @@ pub(super) struct Step {
     /// The dispatch of a sub-saga that has not told its end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) child: u32,
+    /// Which attempt started it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) child_attempt: u32,
     /// Where it is in the order of completion, once it is a node.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) completion: u32,

@@ -9,8 +9,8 @@ use wharf_message::ledger::{Partition, Record};
 use wharf_message::{Code, TopicName, partitioner};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{
-    Cancel, ChildEnd, Command, Data, Effect, Env, Failure, Input, Order, Outcome, SagaId, Start,
-    Status, TaskToken, What, step,
+    Cancel, ChildEnd, Command, Data, Effect, Env, Failure, Input, Order, Outcome, Parent, SagaId,
+    Start, Status, TaskToken, What, step,
 };
 
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Shard {
             _ => None,
         };
         let env = Env {
-            seed: uuid::Uuid::new_v4().as_u64_pair().0,
+            seed: clock::chance(),
             payload_max: shared.payload_max,
             ..Env::at(now, 0)
         };
@@ -180,13 +180,14 @@ impl Shard {
             Effect::AbortChild(Cancel {
                 step, generation, ..
             }) => {
-                if let Some(child) = self.shared.children.of((id, step, generation)) {
-                    let order = Order {
-                        action: wharf_saga::machine::Action::Abort,
-                        by: format!("saga {id}"),
-                        reason: "the saga that waits for it is being undone".to_owned(),
+                let known = self.shared.children.of((id, step, generation));
+                if let Some(child) = known.or_else(|| self.child(id, step, generation)) {
+                    let parent = Parent {
+                        saga: id,
+                        step,
+                        generation,
                     };
-                    group.after.push(After::Send(child, Input::Operator(order)));
+                    group.after.push(After::Abort(child, parent));
                 }
             }
             Effect::Parked {

@@ -5,14 +5,15 @@
 //! nobody is told of anything before it is durable.
 //!
 //! - `engine`: the handle that everybody else uses. `shared`: what its parts share. `view`: what is listed. `refusal`: why not.
-//! - `shard`: one partition at work. `deciding`: what it does with one input. `sending`: what goes out, `executions`: to other machines.
+//! - `shard`: one partition at work. `deciding`: what it does with one input. `sending`: what goes out, `children`: to sub-sagas, `executions`: to other machines.
 //! - `store`, `topics`, `definitions`: what is kept, and where.
 //! - `resources`, `slots`, `workers`: who does the work, and how much at once.
 //! - `alarms`, `metrics`: who is told. `api`: `/api/v1/sagas` and `/api/v1/saga-definitions`.
-//! - `sfn`: the Step Functions API.
+//! - `sfn`: the Step Functions API. `simulated`: the same role, for the simulator.
 
 mod alarms;
 mod api;
+mod children;
 mod deciding;
 mod definitions;
 mod engine;
@@ -24,6 +25,8 @@ mod sending;
 mod sfn;
 mod shard;
 mod shared;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated;
 mod slots;
 mod store;
 mod topics;
@@ -99,12 +102,48 @@ pub(crate) struct Place<'a> {
 /// Starts the role; when this returns, every saga was read and goes on. Where nothing was ever
 /// deployed, nothing is created.
 pub(crate) async fn start(place: Place<'_>, metrics: &mut Metrics) -> Result<Running, Problem> {
+    let (config, http) = (place.config, place.http);
+    let Assembled {
+        engine,
+        poster,
+        stop,
+        is_known,
+    } = assemble(place, metrics)?;
+    let shared = engine.shared();
+    shared.handlers.report_to(reporting(&engine));
+    connect(&engine, config, http)?;
+    let mut tasks = Vec::new();
+    if is_known && let Err(refused) = engine.begin().await {
+        shared.in_trouble(0, Some(&refused.message));
+        let later = begin_later(engine.clone(), stop.subscribe());
+        tasks.push(tokio::spawn(later));
+    }
+    if let Some(poster) = poster {
+        tasks.push(tokio::spawn(poster.run(stop.subscribe())));
+    }
+    Ok(Running {
+        engine,
+        stop,
+        tasks,
+    })
+}
+
+/// The role, with nothing at work yet.
+struct Assembled {
+    engine: Engine,
+    poster: Option<alarms::Poster>,
+    stop: watch::Sender<bool>,
+    /// Whether its topics are there.
+    is_known: bool,
+}
+
+fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Problem> {
     let Place {
         config,
         partitions,
         ledger,
         make,
-        http,
+        http: _,
     } = place;
     let name = |text: &str| TopicName::new(text).expect("the name is a valid one");
     let names = Names {
@@ -151,26 +190,16 @@ pub(crate) async fn start(place: Place<'_>, metrics: &mut Metrics) -> Result<Run
         begun: OnceLock::new(),
         dormant: tokio::sync::Mutex::new(Some(Dormant {
             queues,
-            stop: stopping.clone(),
+            stop: stopping,
         })),
     });
-    let engine = Engine(Arc::clone(&shared));
-    connect(&engine, config, http)?;
+    let engine = Engine(shared);
     metrics.register_collector(Box::new(Counts(engine.clone())));
-    let mut tasks = Vec::new();
-    if known.is_some()
-        && let Err(refused) = engine.begin().await
-    {
-        shared.in_trouble(0, Some(&refused.message));
-        tasks.push(tokio::spawn(begin_later(engine.clone(), stopping.clone())));
-    }
-    if let Some(poster) = poster {
-        tasks.push(tokio::spawn(poster.run(stopping)));
-    }
-    Ok(Running {
+    Ok(Assembled {
         engine,
+        poster,
         stop,
-        tasks,
+        is_known: known.is_some(),
     })
 }
 
@@ -211,25 +240,29 @@ async fn begin_later(engine: Engine, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Workers' answers come back through the engine.
-fn connect(engine: &Engine, config: &Sagas, http: Option<SocketAddr>) -> Result<(), Problem> {
-    let reporting = engine.clone();
-    let report: workers::handler::Report = Arc::new(move |token: TaskToken, outcome: Outcome| {
-        let engine = reporting.clone();
+/// How workers' answers come back through the engine.
+fn reporting(engine: &Engine) -> workers::handler::Report {
+    let engine = engine.clone();
+    Arc::new(move |token: TaskToken, outcome: Outcome| {
+        let engine = engine.clone();
         tokio::spawn(async move {
             // What is refused was counted; what is lost is done again after the next start.
             drop(engine.reply(token, outcome).await);
         });
-    });
+    })
+}
+
+/// The workers that are asked over HTTP.
+fn connect(engine: &Engine, config: &Sagas, http: Option<SocketAddr>) -> Result<(), Problem> {
     let shared = engine.shared();
-    shared.handlers.report_to(Arc::clone(&report));
     let settings = Settings {
         timeout: config.http_timeout.0,
         in_flight_max: config.http_in_flight_max,
         secret: config.http_secret.clone(),
         answer_bytes_max: config.payload_max.as_usize() + ENVELOPE_BYTES,
     };
-    let workers = HttpWorkers::new(settings, report).map_err(|reason| unusable(&reason))?;
+    let workers =
+        HttpWorkers::new(settings, reporting(engine)).map_err(|reason| unusable(&reason))?;
     // Nothing else sets these.
     drop(shared.http.set(Arc::new(workers)));
     let address = http.map(|address| format!("http://{address}"));
@@ -269,10 +302,14 @@ impl Engine {
             read.push(is_ready);
             tasks.push(tokio::spawn(shard.run(queues, ready, stop.clone())));
         }
+        // From here on answers are taken: the first partition that was read has its tasks done while
+        // the others are still read. Nobody else sets it: the lock is held.
+        drop(shared.begun.set(Mutex::new(tasks)));
         for is_ready in read {
             // Not read is told by every answer; the node serves all the same.
             drop(is_ready.await);
         }
+        let mut tasks = Vec::new();
         for index in 0..replies {
             let topic = shared.names.replies.clone();
             let partition = Partition { topic, index };
@@ -285,8 +322,10 @@ impl Engine {
             let follow = workers::starts(self.clone(), partition, stop.clone());
             tasks.push(tokio::spawn(follow));
         }
-        // Nobody else sets it: the lock is held.
-        drop(shared.begun.set(Mutex::new(tasks)));
+        if let Some(begun) = shared.begun.get() {
+            let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+            begun.extend(tasks);
+        }
         Ok(())
     }
 }

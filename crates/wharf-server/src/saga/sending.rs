@@ -82,6 +82,9 @@ impl Shared {
                 After::Task(command) => self.task(*command),
                 After::Child(command) => self.child(&command),
                 After::Send(saga, input) => self.follow_up(saga, input),
+                After::Abort(child, parent) => {
+                    self.follow_up_with(child, Work::Abort { child, parent });
+                }
                 After::Cancel(token) => {
                     self.handlers.cancel(token);
                     self.activities.cancel(token);
@@ -143,10 +146,7 @@ impl Shared {
             Ok(Worker::Saga(name)) => name,
             Ok(_) | Err(_) => command.resource.clone(),
         };
-        let (name, version) = match name.split_once('@') {
-            Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
-            None => (name, None),
-        };
+        let (name, version) = named(&name);
         let (version, definition) = match self.definitions.find(&name, version.as_deref()) {
             Ok(found) => found,
             Err(refused) => {
@@ -154,10 +154,7 @@ impl Shared {
                 return;
             }
         };
-        let key = match command.attempt {
-            0 | 1 => command.idempotency_key.clone(),
-            attempt => format!("{}/{attempt}", command.idempotency_key),
-        };
+        let key = child_key(command);
         let id = SagaId::of(&name, &key);
         let start = Start {
             id,
@@ -180,5 +177,21 @@ impl Shared {
             answer: None,
         };
         self.follow_up_with(id, work);
+    }
+}
+
+/// The key of the sub-saga that a command starts.
+pub(super) fn child_key(command: &Command) -> String {
+    match command.attempt {
+        0 | 1 => command.idempotency_key.clone(),
+        attempt => format!("{}/{attempt}", command.idempotency_key),
+    }
+}
+
+/// A type, and the version of it that is meant.
+pub(super) fn named(name: &str) -> (String, Option<String>) {
+    match name.split_once('@') {
+        Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
+        None => (name.to_owned(), None),
     }
 }

@@ -9,14 +9,14 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wharf_message::ledger::{Commit, Committed, Error, Owner, Partition, Record};
 use wharf_saga::definition::Definition;
-use wharf_saga::machine::{Command, Input, Saga, SagaId, Start};
+use wharf_saga::machine::{Command, Input, Parent, Saga, SagaId, Start};
 
 use super::deciding::is_limited;
 use super::refusal::Refused;
@@ -65,6 +65,10 @@ pub(super) enum Work {
         input: Box<Input>,
         answer: Option<Answer<()>>,
     },
+    /// A saga that turned back does not want its sub-saga any more, and waits for its end.
+    Abort { child: SagaId, parent: Parent },
+    /// A partition was read again: what was asked of its sagas may be lost.
+    AskAgain(usize),
     /// Somebody wants to look at a saga, as of what is durable.
     Look(SagaId, Look),
 }
@@ -103,6 +107,8 @@ pub(super) enum After {
     Task(Box<Command>),
     /// A sub-saga is to be started.
     Child(Box<Command>),
+    /// A sub-saga is to be aborted.
+    Abort(SagaId, Parent),
     /// Something for another saga, or for a worker.
     Send(SagaId, Input),
     /// Nobody waits for a dispatch any more.
@@ -162,14 +168,17 @@ impl Shard {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut ready = Some(ready);
+        let mut is_again = false;
         loop {
             let owner = tokio::select! {
+                biased;
                 () = raised(&mut stop) => return,
                 loaded = self.load() => match loaded {
                     Ok(owner) => owner,
                     Err(refused) => {
                         self.shared.in_trouble(self.place.index, Some(&refused.message));
                         drop(ready.take());
+                        is_again = true;
                         if !refuse_for_a_while(&mut queues, &refused, &mut stop).await {
                             return;
                         }
@@ -183,6 +192,10 @@ impl Shard {
                 ready.send(()).ok();
             }
             self.resume();
+            if is_again {
+                self.shared.ask_again_of(self.place.index);
+            }
+            is_again = true;
             if self.work(&owner, &mut queues, &mut stop).await {
                 return;
             }
@@ -255,9 +268,8 @@ impl Shard {
             (id, Box::new(Held::new(stored, definition)))
         });
         self.sagas = held.collect();
-        let ids: Vec<_> = self.sagas.keys().copied().collect();
         let mut rows = Vec::new();
-        for id in ids {
+        for id in self.ids() {
             self.note(id);
             let row = self
                 .sagas
@@ -266,6 +278,13 @@ impl Shard {
             rows.extend(row);
         }
         self.shared.index.publish(rows);
+    }
+
+    /// The sagas, always in the same order.
+    pub(super) fn ids(&self) -> Vec<SagaId> {
+        let mut ids: Vec<_> = self.sagas.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Keeps the timers and the order of ending of a saga that changed.
@@ -295,7 +314,11 @@ impl Shard {
     /// Tells workers and sub-sagas again what they were told before; they know it by its key.
     fn resume(&mut self) {
         let mut group = Group::default();
-        for (id, held) in &self.sagas {
+        let ids = self.ids();
+        for id in &ids {
+            let Some(held) = self.sagas.get(id) else {
+                continue;
+            };
             for task in held.stored.saga.open() {
                 match (task.held, task.child) {
                     (true, _) => {}
@@ -311,6 +334,7 @@ impl Shard {
                     .children
                     .note((parent.saga, parent.step, parent.generation), *id);
             }
+            self.aborts(held, &mut group.after);
         }
         let sagas = self.sagas.iter();
         let mut ids: Vec<_> = sagas
@@ -338,9 +362,9 @@ impl Shard {
             FuturesOrdered::new();
         let mut waiting: VecDeque<Group> = VecDeque::new();
         let mut sweep = Instant::now() + SWEEP;
-        let mut is_stopping = false;
+        let (mut is_stopping, mut is_refused) = (false, false);
         loop {
-            let may_decide = waiting.len() < PIPELINE && !is_stopping;
+            let may_decide = waiting.len() < PIPELINE && !is_stopping && !is_refused;
             if is_stopping && waiting.is_empty() {
                 return true;
             }
@@ -398,8 +422,16 @@ impl Shard {
                     progress: self.shared.progress.take(),
                     ..Commit::default()
                 };
-                // Called now, so that commits keep their order.
-                committing.push_back(ledger.commit(owner, commit));
+                // Called now, so that commits keep their order. Nothing is decided any more on what
+                // was refused at once: a later commit that is taken would have a gap before it.
+                let mut commit = ledger.commit(owner, commit);
+                match (&mut commit).now_or_never() {
+                    Some(done) => {
+                        is_refused = done.is_err();
+                        committing.push_back(Box::pin(std::future::ready(done)));
+                    }
+                    None => committing.push_back(commit),
+                }
             }
             waiting.push_back(group);
         }
@@ -451,17 +483,25 @@ impl Shard {
                 let decided = self.apply(saga, *input, group);
                 group.answer(answer, decided, |()| ());
             }
-            Work::Look(id, look) => group.answers.push(Box::new(move |shard, durable| {
-                let looked = match (durable, shard.sagas.get(&id)) {
-                    (Err(refused), _) => Err(refused),
-                    (Ok(()), None) => Err(Refused::unknown(id)),
-                    (Ok(()), Some(held)) => Ok(Looked {
-                        saga: &held.stored.saga,
-                        offsets: &held.stored.offsets,
-                    }),
-                };
-                look(looked);
-            })),
+            Work::Abort { child, parent } => self.abort_child(child, &parent, group),
+            Work::AskAgain(index) => self.ask_again(index, &mut group.after),
+            Work::Look(id, look) => {
+                // As it is now: what is decided until the commit is there may not become durable.
+                let held = self.sagas.get(&id);
+                let saga = held.map(|held| held.stored.saga.clone());
+                group.answers.push(Box::new(move |shard, durable| {
+                    let held = shard.sagas.get(&id);
+                    let looked = match (durable, &saga, held) {
+                        (Err(refused), ..) => Err(refused),
+                        (Ok(()), Some(saga), Some(held)) => Ok(Looked {
+                            saga,
+                            offsets: &held.stored.offsets,
+                        }),
+                        (Ok(()), ..) => Err(Refused::unknown(id)),
+                    };
+                    look(looked);
+                }));
+            }
         }
     }
 
@@ -545,7 +585,7 @@ async fn refuse_for_a_while(
                 ..
             } => drop(answer.send(Err(refused.clone()))),
             Work::Look(_, look) => look(Err(refused.clone())),
-            Work::Start { .. } | Work::Input { .. } => {}
+            Work::Start { .. } | Work::Input { .. } | Work::Abort { .. } | Work::AskAgain(_) => {}
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Names {
 
 /// How far the topics of others were read, for the next commit.
 #[derive(Default)]
-pub(super) struct ReadSoFar(Mutex<HashMap<Partition, (String, i64)>>);
+pub(super) struct ReadSoFar(Mutex<BTreeMap<Partition, (String, i64)>>);
 
 impl ReadSoFar {
     pub(super) fn note(&self, reader: &str, partition: &Partition, offset: i64) {
@@ -49,7 +49,8 @@ impl ReadSoFar {
 
     pub(super) fn take(&self) -> Vec<Progress> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let progress = all.drain().map(|(partition, (reader, offset))| Progress {
+        let all = std::mem::take(&mut *all).into_iter();
+        let progress = all.map(|(partition, (reader, offset))| Progress {
             reader,
             partition,
             offset,
@@ -130,6 +131,19 @@ impl Shared {
             answer: None,
         };
         self.follow_up_with(saga, work);
+    }
+
+    /// Has every other partition ask again for the sub-sagas it waits for in this one, which was
+    /// read again: what it was asked, and what it had to tell, may be lost.
+    pub(super) fn ask_again_of(&self, partition: i32) {
+        let Ok(index) = usize::try_from(partition) else {
+            return;
+        };
+        for (at, queue) in self.follow_ups.iter().enumerate() {
+            if at != index {
+                drop(queue.send(Work::AskAgain(index)));
+            }
+        }
     }
 
     /// The queue of a saga, for what follows later.

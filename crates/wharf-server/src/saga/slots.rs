@@ -3,7 +3,7 @@
 //! A view like any other: made of the sagas at every start. Who waits longest is admitted first, and
 //! nobody before every partition has told which of its sagas are in a step already.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use wharf_saga::machine::SagaId;
@@ -41,7 +41,7 @@ pub(super) struct Slots {
 
 #[derive(Debug, Default)]
 struct All {
-    by_step: HashMap<Limited, Slot>,
+    by_step: BTreeMap<Limited, Slot>,
     /// The partitions of which it is not known who is where.
     unread: HashSet<i32>,
 }
@@ -81,16 +81,20 @@ impl Slots {
         for visit in holding {
             slot.holding.insert((saga, *visit));
         }
+        let mut again = Vec::new();
         for visit in waiting {
             let visit = (saga, *visit);
-            if !slot.holding.contains(&visit) && !slot.waiting.contains(&visit) {
+            if slot.holding.contains(&visit) {
+                // It kept its slot while it waited for a retry, or has not heard of it yet.
+                again.push(visit);
+            } else if !slot.waiting.contains(&visit) {
                 slot.waiting.push_back(visit);
             }
         }
-        match may_admit {
-            true => slot.admit(),
-            false => Vec::new(),
+        if may_admit {
+            again.extend(slot.admit());
         }
+        again
     }
 
     /// Forgets the sagas of a partition that is read anew. Nobody is admitted until it told who is
@@ -129,6 +133,9 @@ mod tests {
         assert_eq!(slots.update(&step, 1, three, &[1], &[]), []);
         assert_eq!(slots.update(&step, 1, one, &[], &[1]), []);
         assert_eq!(slots.update(&step, 1, one, &[], &[]), [(two, 1)]);
+        // It is tried again, and kept its slot in between.
+        assert_eq!(slots.update(&step, 1, two, &[], &[1]), []);
+        assert_eq!(slots.update(&step, 1, two, &[1], &[]), [(two, 1)]);
         // It gave up before it heard of it.
         assert_eq!(slots.update(&step, 1, two, &[], &[]), [(three, 1)]);
     }

@@ -1,7 +1,7 @@
 //! Sub-sagas, and Parallels with an undo of their own.
 
 use serde_json::{Value, json};
-use wharf_saga::machine::{ChildEnd, Effect, Failure, Input, Status};
+use wharf_saga::machine::{ChildEnd, Command, Data, Effect, Failure, Input, Status};
 
 use super::kit::Kit;
 use super::scenarios::{task, two_branches};
@@ -49,6 +49,8 @@ fn a_sub_saga_is_asked_to_abort_and_waited_for() {
             .any(|effect| matches!(effect, Effect::AbortChild(_)))
     );
     let child = kit.command("R", false);
+    let asked: Vec<_> = kit.saga.aborting().iter().map(Command::token).collect();
+    assert_eq!(asked, [child.token()], "it can be asked again");
     kit.give(Input::ChildEnded {
         step: child.step,
         generation: child.generation,
@@ -60,4 +62,31 @@ fn a_sub_saga_is_asked_to_abort_and_waited_for() {
     })
     .unwrap();
     assert_eq!(kit.status(), Status::Compensated, "the child undid itself");
+}
+
+#[test]
+fn the_end_of_a_sub_saga_that_was_given_up_says_nothing_about_the_one_after_it() {
+    let definition = json!({ "StartAt": "Inside", "States": { "Inside": {
+        "Type": "Task", "Resource": "wharf:saga:child", "TimeoutSeconds": 5, "End": true,
+        "Retry": [{ "ErrorEquals": ["States.Timeout"], "IntervalSeconds": 1 }],
+    } } });
+    let mut kit = Kit::begin(&definition, json!({}));
+    let first = kit.command("Inside", false);
+    kit.tick();
+    kit.tick();
+    let second = kit.command("Inside", false);
+    assert!(second.generation > first.generation);
+    let ended = |command: &Command, output: Value| Input::ChildEnded {
+        step: command.step,
+        generation: command.generation,
+        end: ChildEnd::Completed(Data::from(output)),
+    };
+    // It is recorded, or refused.
+    drop(kit.give(ended(&first, json!("too late"))));
+    assert_eq!(kit.status(), Status::Running);
+    let awaited = kit.saga.sub_saga(second.step, second.generation).unwrap();
+    assert_eq!((awaited.token(), awaited.attempt), (second.token(), 2));
+    kit.give(ended(&second, json!("in time"))).unwrap();
+    assert_eq!(kit.status(), Status::Completed);
+    assert_eq!(kit.saga.output(), Some(&Data::from(json!("in time"))));
 }

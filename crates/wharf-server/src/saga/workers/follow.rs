@@ -165,6 +165,7 @@ async fn follow<F>(
 /// Waits a little; whether to go on.
 async fn pause(stop: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
+        biased;
         () = raised(stop) => false,
         () = sleep(RETRY) => true,
     }
