@@ -11,7 +11,9 @@ Examples:
   cargo xtask sim                           a thousand seeds
   cargo xtask sim --seeds 5000 --from 1001  as many as you like
   cargo xtask sim --seeds 2000000           a night on every processor
-  cargo xtask sim --seed 42                 replays one seed";
+  cargo xtask sim --seed 42                 replays one seed
+  cargo xtask sim --sagas --seeds 2000000   the same of sagas
+  cargo xtask sim --sagas --seed 42         replays one of them, and tells what happened";
 
 /// What to hand to the simulator.
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod network;
 pub mod plan;
 mod report;
 pub mod sabotage;
+mod sagas;
 mod simulation;
 pub mod view;
 mod workload;
@@ -22,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use plan::Plan;
 pub use report::Report;
+pub use sagas::{SagaPlan, SagaReport, SagaSabotage, SagaViolation, run_sagas};
 
 use broker::BrokerSimulation;
 use checkers::{Broken, broken};

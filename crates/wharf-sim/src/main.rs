@@ -8,14 +8,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use wharf_sim::{Plan, Report, Violation, run};
+use wharf_sim::{Plan, SagaPlan, run, run_sagas};
 
 const USAGE: &str = "\
 Runs the simulator: a log on a disk that fails, checked against every answer it gave.
 
 Usage: cargo xtask sim [--seeds N] [--from S]   N seeds from S on (1000 from 1)
        cargo xtask sim --seed S                 one seed, and what happened in it
+       cargo xtask sim --sagas ...              the same of sagas, which have seeds of their own
 ";
 
 /// How many seeds run when nobody says.
@@ -30,13 +32,50 @@ const TOLD_MAX: usize = 5;
 struct Seeds {
     from: u64,
     count: u64,
+    /// Whether they are those of sagas.
+    sagas: bool,
+}
+
+/// What one seed came to: its counts by name, or the promise it broke.
+type Outcome = Result<Vec<(&'static str, u64)>, Failure>;
+
+/// A promise that one seed found broken.
+struct Failure {
+    seed: u64,
+    promise: &'static str,
+    text: String,
+}
+
+/// What all seeds came to.
+#[derive(Default)]
+struct Total {
+    counts: Vec<(&'static str, u64)>,
+    failures: Vec<Failure>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: Outcome) {
+        match outcome {
+            Ok(counts) if self.counts.is_empty() => self.counts = counts,
+            Ok(counts) => {
+                for (mine, (_, count)) in self.counts.iter_mut().zip(counts) {
+                    mine.1 += count;
+                }
+            }
+            Err(failure) => self.failures.push(failure),
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut output = io::stdout();
     let outcome = match parse(&arguments) {
-        Ok(seeds) => run_all(seeds, &mut output),
+        Ok(seeds) if seeds.sagas => {
+            let tells = seeds.count == 1;
+            run_all(seeds, &|seed| run_of_sagas(seed, tells), &mut output)
+        }
+        Ok(seeds) => run_all(seeds, &run_of_the_log, &mut output),
         Err(text) => output
             .write_all(text.as_bytes())
             .map(|()| ExitCode::from(2)),
@@ -44,12 +83,40 @@ fn main() -> ExitCode {
     outcome.unwrap_or(ExitCode::from(3))
 }
 
+fn run_of_the_log(seed: u64) -> Outcome {
+    let outcome = run(seed, &Plan::default());
+    let outcome = outcome.map(|report| report.counts());
+    outcome.map_err(|violation| Failure {
+        seed,
+        promise: violation.promise,
+        text: violation.to_string(),
+    })
+}
+
+fn run_of_sagas(seed: u64, tells: bool) -> Outcome {
+    let plan = SagaPlan {
+        tells,
+        ..SagaPlan::default()
+    };
+    let outcome = run_sagas(seed, &plan);
+    let outcome = outcome.map(|report| report.counts());
+    outcome.map_err(|violation| Failure {
+        seed,
+        promise: violation.promise,
+        text: violation.to_string(),
+    })
+}
+
 fn parse(arguments: &[String]) -> Result<Seeds, String> {
+    let sagas = arguments.iter().any(|argument| argument == "--sagas");
     let mut seeds = Seeds {
         from: 1,
         count: SEEDS,
+        sagas,
     };
-    for pair in arguments.chunks(2) {
+    let rest = arguments.iter().filter(|argument| *argument != "--sagas");
+    let rest: Vec<&String> = rest.collect();
+    for pair in rest.chunks(2) {
         let [name, value] = pair else {
             return Err(USAGE.to_owned());
         };
@@ -59,22 +126,25 @@ fn parse(arguments: &[String]) -> Result<Seeds, String> {
         match name.as_str() {
             "--seeds" => seeds.count = value,
             "--from" => seeds.from = value,
-            "--seed" => {
-                seeds = Seeds {
-                    from: value,
-                    count: 1,
-                }
-            }
+            "--seed" => (seeds.from, seeds.count) = (value, 1),
             _ => return Err(format!("{name} is unknown\n\n{USAGE}")),
         }
     }
     Ok(seeds)
 }
 
-fn run_all(seeds: Seeds, output: &mut impl Write) -> io::Result<ExitCode> {
-    let plan = Plan::default();
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run took is told, and decides nothing"
+)]
+fn run_all(
+    seeds: Seeds,
+    run: &(dyn Fn(u64) -> Outcome + Sync),
+    output: &mut impl Write,
+) -> io::Result<ExitCode> {
     let next = AtomicU64::new(0);
-    let results: Mutex<(Report, Vec<Violation>)> = Mutex::default();
+    let total: Mutex<Total> = Mutex::default();
+    let began = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -84,21 +154,20 @@ fn run_all(seeds: Seeds, output: &mut impl Write) -> io::Result<ExitCode> {
                     if index >= seeds.count {
                         break;
                     }
-                    let outcome = run(seeds.from.wrapping_add(index), &plan);
-                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                    match outcome {
-                        Ok(report) => results.0.add(&report),
-                        Err(violation) => results.1.push(*violation),
-                    }
-                    say_how_far(index + 1, seeds.count, results.1.len());
+                    let outcome = run(seeds.from.wrapping_add(index));
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    total.add(outcome);
+                    say_how_far(index + 1, seeds.count, total.failures.len());
                 }
             });
         }
     });
-    let (report, mut violations) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    violations.sort_by_key(|violation| violation.seed);
-    tell(seeds, &report, &violations, output)?;
-    Ok(if violations.is_empty() {
+    let took = began.elapsed();
+    let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    total.failures.sort_by_key(|failure| failure.seed);
+    tell(seeds, &total, output)?;
+    say_how_fast(seeds.count, threads, took);
+    Ok(if total.failures.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -113,26 +182,29 @@ fn say_how_far(done: u64, count: u64, failed: usize) {
     }
 }
 
-fn tell(
-    seeds: Seeds,
-    report: &Report,
-    violations: &[Violation],
-    output: &mut impl Write,
-) -> io::Result<()> {
-    for (name, count) in report.counts() {
+fn say_how_fast(seeds: u64, threads: usize, took: Duration) {
+    let rate = u128::from(seeds) * 1_000 / took.as_millis().max(1);
+    let seconds = took.as_secs();
+    let line = format!("{rate} seeds a second on {threads} threads, for {seconds} s\n");
+    io::stderr().write_all(line.as_bytes()).ok();
+}
+
+fn tell(seeds: Seeds, total: &Total, output: &mut impl Write) -> io::Result<()> {
+    let Total { counts, failures } = total;
+    for (name, count) in counts {
         writeln!(output, "{count:>12} {name}")?;
     }
     let mut told = BTreeSet::new();
-    for violation in violations {
-        if told.insert(violation.promise) && told.len() <= TOLD_MAX {
-            writeln!(output, "\n{violation}")?;
+    for failure in failures {
+        if told.insert(failure.promise) && told.len() <= TOLD_MAX {
+            writeln!(output, "\n{}", failure.text)?;
         }
     }
-    if violations.len() > told.len() {
-        let all: Vec<String> = violations.iter().map(|one| one.seed.to_string()).collect();
+    if failures.len() > told.len() {
+        let all: Vec<String> = failures.iter().map(|one| one.seed.to_string()).collect();
         writeln!(output, "\nfailing seeds: {}", all.join(" "))?;
     }
-    let failed = violations.len() as u64;
+    let failed = failures.len() as u64;
     writeln!(output, "\n{} passed, {failed} failed", seeds.count - failed)
 }
 
@@ -151,17 +223,26 @@ mod tests {
             seeds(""),
             Ok(Seeds {
                 from: 1,
-                count: SEEDS
+                count: SEEDS,
+                sagas: false
             })
         );
         assert_eq!(
             seeds("--seeds 7 --from 100"),
             Ok(Seeds {
                 from: 100,
-                count: 7
+                count: 7,
+                sagas: false
             })
         );
-        assert_eq!(seeds("--seed 42"), Ok(Seeds { from: 42, count: 1 }));
+        assert_eq!(
+            seeds("--sagas --seed 42"),
+            Ok(Seeds {
+                from: 42,
+                count: 1,
+                sagas: true
+            })
+        );
         assert!(seeds("--seed x").unwrap_err().contains("wants a number"));
         assert!(seeds("--sed 1").unwrap_err().contains("unknown"));
         assert!(seeds("--seed").is_err());

@@ -223,6 +223,11 @@ pub(super) const PARTS: &[Part] = &[
         run: sim,
     },
     Part {
+        name: "sim-sagas",
+        about: "ten thousand seeds of simulated sagas, their workers and people, over a ledger that breaks",
+        run: sim_sagas,
+    },
+    Part {
         name: "fuzz",
         about: "libFuzzer for a while on each decoder, and the planted bug is found",
         run: |cx| fuzz::part(cx.workspace),
@@ -270,6 +275,7 @@ fn remove_runs_that_ended(folder: &Path) -> Result<()> {
 /// The seeds that the simulator runs: the first, and how many.
 const SIM_FROM: &str = "100000";
 const SIM_SEEDS: &str = "3000";
+const SIM_SAGAS: &str = "10000";
 
 /// What the parts share.
 pub(crate) struct Context<'a> {
@@ -473,4 +479,12 @@ fn sim(cx: &Context<'_>) -> Result<Outcome> {
         .workspace
         .command(binary, &["--from", SIM_FROM, "--seeds", SIM_SEEDS]);
     counted(cx.workspace, &cx.workspace.log("sim"), command)
+}
+
+/// The same of sagas.
+fn sim_sagas(cx: &Context<'_>) -> Result<Outcome> {
+    let binary = cx.workspace.build_release("wharf-sim", "wharf-sim")?;
+    let seeds = ["--sagas", "--from", SIM_FROM, "--seeds", SIM_SAGAS];
+    let command = cx.workspace.command(binary, &seeds);
+    counted(cx.workspace, &cx.workspace.log("sim-sagas"), command)
 }

@@ -1,4 +1,5 @@
 //! The simulator keeps finding nothing where nothing is wrong, and something where something is.
 
 mod sabotage;
+mod sagas;
 mod seeds;
