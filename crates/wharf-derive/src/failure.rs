@@ -6,8 +6,8 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Attribute, Data, DeriveInput, Error, Fields, Ident, LitStr, Result, Token, Variant};
 
-const CHOICES: &str =
-    "#[failure(retry)], #[failure(dead_letter)], #[failure(skip)] or #[failure(conflict)]";
+const CHOICES: &str = "#[failure(retry)], #[failure(dead_letter)], #[failure(declared)], #[failure(skip)] or \
+                       #[failure(conflict)]";
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let body = match &input.data {
@@ -53,6 +53,9 @@ fn disposition(attributes: &[Attribute], name: &Ident) -> Result<TokenStream> {
                 quote! { ::wharf::Disposition::Retry }
             } else if meta.path.is_ident("dead_letter") {
                 quote! { ::wharf::Disposition::DeadLetter }
+            } else if meta.path.is_ident("declared") {
+                let name = name.to_string();
+                quote! { ::wharf::Disposition::Declared(::std::borrow::Cow::Borrowed(#name)) }
             } else if meta.path.is_ident("skip") {
                 quote! { ::wharf::Disposition::Skip }
             } else if meta.path.is_ident("conflict") {

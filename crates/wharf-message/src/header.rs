@@ -68,6 +68,34 @@ pub const REPLY_FOR: &str = "wharf-reply-for";
 /// When the requester stops waiting, RFC 3339.
 pub const DEADLINE: &str = "wharf-deadline";
 
+/// Commands of a saga, replies to them: the saga's id.
+pub const SAGA_ID: &str = "saga-id";
+/// Commands of a saga, records that start one: its type, the name of its definition.
+pub const SAGA_TYPE: &str = "saga-type";
+/// Commands of a saga, replies to them: the visit of the state.
+pub const SAGA_STEP: &str = "step";
+/// Commands of a saga: the state's name.
+pub const SAGA_STEP_NAME: &str = "step-name";
+/// Commands of a saga: which attempt of the visit, from 1.
+pub const SAGA_ATTEMPT: &str = "attempt";
+/// Commands of a saga, replies to them: which dispatch; an older one is stale.
+pub const SAGA_GENERATION: &str = "generation";
+/// Commands of a saga: `true` when the step is to be undone.
+pub const SAGA_UNDO: &str = "undo";
+/// Commands of a saga: when the saga gives the attempt up, RFC 3339.
+pub const SAGA_DEADLINE: &str = "deadline";
+/// Commands of a saga: the topic that takes the reply.
+pub const SAGA_REPLY_TO: &str = "reply-to";
+/// Replies to a saga: what came of the task, `SUCCESS`, `BUSINESS_FAILURE`, `RETRYABLE`, `HEARTBEAT` or
+/// `ACCEPTED`.
+pub const SAGA_REPLY: &str = "saga-reply";
+/// Replies to a saga: the error's name.
+pub const SAGA_ERROR: &str = "saga-error";
+/// Records that start a saga: the version or alias of its definition.
+pub const SAGA_VERSION: &str = "saga-version";
+/// Records that start a saga: what the names of its attributes begin with.
+pub const SAGA_ATTRIBUTE_PREFIX: &str = "saga-attribute-";
+
 /// Claim check: SHA-256 of the payload, in hex.
 pub const CLAIM_SHA256: &str = "wharf-claim-sha256";
 /// Claim check: the payload's length in bytes.

@@ -428,17 +428,23 @@ impl Shared {
     ) -> Result<Vec<(TopicName, Message)>, Failed> {
         let now = self.clock.now();
         let mut outputs = effects.ready;
+        #[cfg(feature = "saga")]
+        crate::saga::readdress(&mut outputs, handled);
         outputs.reserve(effects.outgoing.len());
         for (nth, outgoing) in (first..).zip(effects.outgoing) {
-            let is_reply = outgoing.to == Target::Requester;
+            let to_saga = outgoing.message.headers.contains(header::SAGA_REPLY);
+            let is_reply = outgoing.to == Target::Requester && !to_saga;
             let topic = match &outgoing.to {
                 Target::Topic(topic) => topic.clone(),
-                Target::Requester => match reply_topic(handled, now)? {
+                // Of a saga, a late answer counts too: it may tell of something to be undone.
+                Target::Requester => match reply_topic(handled, now, to_saga)? {
                     Some(topic) => topic,
                     None => continue,
                 },
             };
             let mut message = timed(outgoing, now, &self.clock);
+            #[cfg(feature = "saga")]
+            crate::saga::address(&mut message, handled);
             if is_reply {
                 message.headers.push(header::REPLY_FOR, cause.id.clone());
             }
@@ -494,22 +500,26 @@ impl Shared {
 }
 
 /// Where the reply goes; nowhere when nobody asked or nobody waits any more.
-fn reply_topic(handled: &Headers, now: Timestamp) -> Result<Option<TopicName>, Failed> {
+fn reply_topic(
+    handled: &Headers,
+    now: Timestamp,
+    to_saga: bool,
+) -> Result<Option<TopicName>, Failed> {
     let text = |name| {
         handled
             .text(name)
             .map_err(|error| Failed::for_ever(Reason::Undecodable, error))
     };
+    let reply_to = if to_saga {
+        header::SAGA_REPLY_TO
+    } else {
+        header::REPLY_TO
+    };
     let deadline = text(header::DEADLINE)?.and_then(Timestamp::parse_rfc3339);
-    if deadline.is_some_and(|deadline| deadline < now) {
+    if !to_saga && deadline.is_some_and(|deadline| deadline < now) {
         tracing::debug!("a reply is too late and is not sent");
         return Ok(None);
     }
-    let topic = text(header::REPLY_TO)?.map(TopicName::new).transpose();
-    topic.map_err(|error| {
-        Failed::for_ever(
-            Reason::Undecodable,
-            format!("{}: {error}", header::REPLY_TO),
-        )
-    })
+    let topic = text(reply_to)?.map(TopicName::new).transpose();
+    topic.map_err(|error| Failed::for_ever(Reason::Undecodable, format!("{reply_to}: {error}")))
 }

@@ -126,6 +126,20 @@ impl Embedded {
         node.as_ref()?.node.kafka_address()
     }
 
+    /// Where the HTTP listener is, if it was asked for.
+    pub fn http_address(&self) -> Option<std::net::SocketAddr> {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.as_ref()?.node.http_address()
+    }
+
+    /// The orchestrator of sagas of the node; `None` after the shutdown.
+    #[cfg(feature = "saga")]
+    pub fn sagas(&self) -> Option<crate::saga::Sagas> {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = node.as_ref()?.node.sagas().cloned();
+        engine.map(crate::saga::Sagas::of)
+    }
+
     async fn stop(&self) -> Result<(), Error> {
         let ended = self.transport.shutdown().await;
         let mut nodes = NODES.lock().await;

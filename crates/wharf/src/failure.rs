@@ -1,5 +1,6 @@
 //! What is done about a failed attempt: the error says it, not the place where it was caught.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -43,6 +44,10 @@ pub enum Disposition {
     RetryWith(Backoff),
     /// It can never succeed: set aside at once.
     DeadLetter,
+    /// A refusal that belongs to the business, by its name: nothing was done, and that is certain. A
+    /// saga undoes what was done before; of a message that is no task of a saga, it is as
+    /// [`Disposition::DeadLetter`].
+    Declared(Cow<'static, str>),
     /// Nothing is wrong: done, without effects.
     Skip,
     /// Another worker was quicker (a version check, a serialization failure). Try again at once
@@ -77,7 +82,7 @@ pub enum Disposition {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say what is to be done about it",
     label = "is no `Failure`",
-    note = "derive it: `#[derive(Debug, thiserror::Error, Failure)]` with `#[failure(retry | dead_letter | skip | conflict)]` on each variant",
+    note = "derive it: `#[derive(Debug, thiserror::Error, Failure)]` with `#[failure(retry | dead_letter | declared | skip | conflict)]` on each variant",
     note = "or return `wharf::Error`, into which `?` turns any error, to be retried"
 )]
 pub trait Failure: StdError + Send + Sync + 'static {
@@ -133,6 +138,15 @@ impl Error {
     /// To be set aside at once.
     pub fn dead_letter(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(source, Disposition::DeadLetter)
+    }
+
+    /// Refused for a reason of the business, which has a name: nothing was done, and that is certain. A
+    /// saga's `Retry`, `Catch` and `CompensateOn` match the name.
+    pub fn declared(
+        name: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::new(source, Disposition::Declared(name.into()))
     }
 
     /// Nothing is wrong; the message is done.
@@ -192,7 +206,7 @@ impl Failed {
 
     pub(crate) fn of_handler(error: String, disposition: Disposition) -> Self {
         let reason = match disposition {
-            Disposition::DeadLetter => Reason::Rejected,
+            Disposition::DeadLetter | Disposition::Declared(_) => Reason::Rejected,
             _ => Reason::RetriesExhausted,
         };
         Self {

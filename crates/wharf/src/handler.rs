@@ -149,7 +149,7 @@ impl HandlerService {
     {
         let call: Arc<Call> = Arc::new(move |incoming| handler.call(incoming, &state));
         #[cfg(feature = "schema")]
-        if H::takes() != Takes::Any {
+        if matches!(H::takes(), Takes::Type(_)) {
             return Self(Arc::new(move |incoming: Incoming| {
                 match incoming
                     .context()

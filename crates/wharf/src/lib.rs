@@ -53,6 +53,8 @@ mod request;
 mod retry;
 mod router;
 mod run;
+#[cfg(feature = "saga")]
+pub mod saga;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod serve;

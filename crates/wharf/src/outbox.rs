@@ -187,6 +187,15 @@ pub async fn schedule<T: Event>(
     Outbox::new().schedule(tx, at, event).await
 }
 
+/// Writes whatever a handler could return, in this transaction: [`To`](crate::To) another topic,
+/// [`Schedule`](crate::Schedule)d, the [start of a saga](crate::saga::Start), several at once.
+///
+/// # Errors
+/// As [`publish`].
+pub async fn emit<E: IntoEffects>(tx: &mut impl InTransaction, what: E) -> Result<(), Error> {
+    Outbox::new().emit(tx, what).await
+}
+
 /// Tells the relays in this process that rows of `wharf_outbox` were committed, so that they look at
 /// once. Cheap; call it after the commit. After the transaction of a handler the library does.
 pub fn hint() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, Service};
 use wharf_message::transport::{Capabilities, Capability, Start};
-use wharf_message::{GroupName, InvalidName, TopicName};
+use wharf_message::{GroupName, Headers, InvalidName, TopicName, header};
 
 #[cfg(feature = "schema")]
 use crate::extract::Contracted;
@@ -513,6 +513,8 @@ impl Route<()> {
             if self.entries[..at].iter().any(same) {
                 let kind = match entry.takes {
                     Takes::Type(kind) => kind.to_owned(),
+                    Takes::Commands => "every command".to_owned(),
+                    Takes::Undos => "every command that undoes".to_owned(),
                     Takes::Any => "every message".to_owned(),
                 };
                 return Err(InvalidRoute::Twice {
@@ -582,8 +584,8 @@ pub(crate) enum Handling {
 }
 
 impl BoundRoute {
-    /// The handler for a message of this type (`ce_type`).
-    pub(crate) fn handler(&self, kind: Option<&[u8]>) -> Option<usize> {
+    /// The handler for a message with this type (`ce_type`) among its headers.
+    pub(crate) fn handler(&self, kind: Option<&[u8]>, headers: &Headers) -> Option<usize> {
         let takes = |wanted: Takes| {
             self.handlers
                 .iter()
@@ -593,6 +595,16 @@ impl BoundRoute {
             let same = |handler: &BoundHandler| matches!(handler.takes, Takes::Type(own) if own.as_bytes() == kind);
             self.handlers.iter().position(same)
         };
-        kind.and_then(typed).or_else(|| takes(Takes::Any))
+        let of_saga = || {
+            let is_command =
+                headers.contains(header::SAGA_ID) && headers.contains(header::SAGA_STEP);
+            match is_command && headers.text(header::SAGA_UNDO) == Ok(Some("true")) {
+                _ if !is_command => None,
+                true => takes(Takes::Undos),
+                false => takes(Takes::Commands),
+            }
+        };
+        let any = || of_saga().or_else(|| takes(Takes::Any));
+        kind.and_then(typed).or_else(any)
     }
 }

@@ -86,8 +86,20 @@ pub type Contracted = Option<Result<&'static crate::schema::Contract, crate::sch
 pub enum Takes {
     /// Those of this CloudEvents `type`.
     Type(&'static str),
+    /// The commands of sagas, without those that undo.
+    Commands,
+    /// The commands of sagas that undo.
+    Undos,
     /// Every message.
     Any,
+}
+
+impl Takes {
+    /// Whether a saga waits for what comes of such a message.
+    #[cfg(feature = "saga")]
+    pub(crate) fn is_command(self) -> bool {
+        matches!(self, Self::Commands | Self::Undos)
+    }
 }
 
 /// An extractor that holds nothing that others could wait for.

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use sqlx::{Pool, Transaction};
 use tower::{Service, ServiceExt};
 use wharf_message::dead_letter::Reason;
-use wharf_message::idempotency::{self, Key};
-use wharf_message::{Message, TopicName};
+use wharf_message::idempotency::{self, Key, Protects};
+use wharf_message::{Headers, Message, TopicName, header};
 use wharf_outbox::{Advance, Class, Dialect, Once, PayloadHash};
 
 use super::tx::Slot;
@@ -22,6 +22,10 @@ use crate::outbox::Handling;
 use crate::outcome::{Effects, Outcome};
 use crate::router::Attempts;
 
+/// The source of the keys of all tasks of sagas.
+const SAGAS: &str = "saga";
+/// What the key of an undo ends with, after that of its step.
+const UNDO_SUFFIX: &str = "/undo";
 /// How long a database that is down is left alone.
 const DOWN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -154,7 +158,8 @@ impl Seen {
             Self::Otherwise => Err(Failed::for_ever(
                 Reason::Rejected,
                 format!(
-                    "{}: another message with the same id and another payload was handled before",
+                    "{}: another message with the same id and another payload was handled before, or the \
+                     undo of this step",
                     wharf_message::Code::INBOX_PAYLOAD_DIFFERS
                 ),
             )),
@@ -174,7 +179,10 @@ async fn claim<D: Dialect>(
             let hash = PayloadHash::of(&received.message);
             let once = inbox.inbox.once(transaction, key, &hash).await;
             Ok(match once.map_err(|error| of_inbox(&error))? {
-                Once::First => None,
+                Once::First => {
+                    bar(inbox, transaction, received).await?;
+                    None
+                }
                 Once::Duplicate {
                     outputs,
                     same_payload: true,
@@ -200,6 +208,35 @@ async fn claim<D: Dialect>(
             })
         }
     }
+}
+
+/// An undo bars its step: a command that was on its way for too long must do nothing any more, even
+/// where it comes after the undo.
+async fn bar<D: Dialect>(
+    inbox: &SqlInbox<D>,
+    transaction: &mut Transaction<'static, D>,
+    received: &Received,
+) -> Result<(), Failed> {
+    let headers = &received.message.headers;
+    if !is_command(headers) || headers.text(header::SAGA_UNDO) != Ok(Some("true")) {
+        return Ok(());
+    }
+    let key = headers.text(header::IDEMPOTENCY_KEY).ok().flatten();
+    if let Some(step) = key.and_then(|key| key.strip_suffix(UNDO_SUFFIX)) {
+        let barred = PayloadHash::of(&Message::new("barred by its undo"));
+        let key = Key::operation(SAGAS, step);
+        // It is done already, or it never will be.
+        let _done_or_barred = inbox
+            .inbox
+            .once(transaction, &key, &barred)
+            .await
+            .map_err(|error| of_inbox(&error))?;
+    }
+    Ok(())
+}
+
+fn is_command(headers: &Headers) -> bool {
+    headers.contains(header::SAGA_ID) && headers.contains(header::SAGA_STEP)
 }
 
 /// Keeps what is about to be published beside what recognises the message.
@@ -241,7 +278,12 @@ fn mark(mode: &Mode, received: &Received, consumer: &str) -> Result<Mark, Failed
                     "the message has neither an id nor a position to be recognised by".to_owned(),
                 )
             };
-            key.map(Mark::Key).ok_or_else(none)
+            let key = key.ok_or_else(none)?;
+            // The key of a task names its saga: whichever topic brings it, it is the same task.
+            Ok(Mark::Key(match is_command(&message.headers) {
+                true if key.protects == Protects::Operation => Key::operation(SAGAS, key.id),
+                _ => key,
+            }))
         }
         Mode::Fields(pointers) => {
             let pointers: Vec<&str> = pointers.iter().map(String::as_str).collect();

@@ -137,7 +137,9 @@ impl Running {
         let time = |text: &Bytes| Timestamp::parse_rfc3339(std::str::from_utf8(text).ok()?);
         Read {
             lane: self.lane(delivery),
-            handler: self.route.handler(kind.map(|kind| &**kind)),
+            handler: self
+                .route
+                .handler(kind.map(|kind| &**kind), &delivery.message.headers),
             first_failed_at: first_failed_at.and_then(time),
             expires_at: expires_at.and_then(time),
         }

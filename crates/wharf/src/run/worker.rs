@@ -161,6 +161,11 @@ async fn one(running: &Running, hand: &mut Hand) -> Step {
         .within(attempt(&handler.service, incoming, limit))
         .await;
     hand.give_back(received);
+    #[cfg(feature = "saga")]
+    let outcome = match handler.takes.is_command() {
+        true => crate::saga::answered(outcome, &span),
+        false => outcome,
+    };
     let failed = match outcome {
         Outcome::Done(effects) if effects.is_empty() && !running.route.settings.atomic => {
             accept(running, &mut hand.works, End::Accepted);
@@ -331,7 +336,7 @@ fn after_failure(running: &Running, works: &mut Vec<Work>, failed: &Failed) -> S
             accept(running, works, End::Skipped);
             return Step::Ended;
         }
-        Disposition::DeadLetter => {
+        Disposition::DeadLetter | Disposition::Declared(_) => {
             reject(running, works, failed);
             return Step::Ended;
         }

@@ -173,7 +173,7 @@ pub(crate) fn start(record: &Record, place: &str) -> Result<NewSaga, String> {
             attributes.insert(name.to_owned(), value.into_owned());
         }
     }
-    let correlation = header(record, "ce_correlationid").or(header(record, "correlation-id"));
+    let correlation = header(record, "correlation-id").or(header(record, "ce_correlationid"));
     Ok(NewSaga {
         saga_type: saga_type.to_owned(),
         version: header(record, "saga-version").map(str::to_owned),
