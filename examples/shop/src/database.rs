@@ -180,7 +180,19 @@ impl Database {
         self.counts(OUTBOX, run).await
     }
 
-    async fn counts(
+    /// Creates tables where they are missing.
+    pub(crate) async fn create(&self, tables: &[&'static str]) -> Result<(), sqlx::Error> {
+        for &sql in tables {
+            match self {
+                Self::Sqlite(pool) => drop(sqlx::query(sql).execute(pool).await?),
+                Self::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Names with numbers; `$1` is the run.
+    pub(crate) async fn counts(
         &self,
         sql: &'static str,
         run: &str,

@@ -85,6 +85,38 @@ pub(crate) fn events(
     Ok(events)
 }
 
+/// The values of all records of a topic, as JSON. Blocks on the network.
+pub(crate) fn records(broker: &str, topic: &str) -> anyhow::Result<Vec<serde_json::Value>> {
+    let consumer = client(broker, "shop-observer")?;
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let (mut partitions, mut open) = (TopicPartitionList::new(), BTreeMap::new());
+    for partition in metadata
+        .topics()
+        .iter()
+        .flat_map(|found| found.partitions())
+    {
+        let (start, end) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?;
+        if start < end {
+            partitions.add_partition_offset(topic, partition.id(), Offset::Offset(start))?;
+            open.insert(partition.id(), end);
+        }
+    }
+    consumer.assign(&partitions)?;
+    let mut records = Vec::new();
+    while !open.is_empty() {
+        let message = consumer.poll(PATIENCE).context("the broker is silent")??;
+        if open
+            .get(&message.partition())
+            .is_some_and(|end| message.offset() + 1 >= *end)
+        {
+            open.remove(&message.partition());
+        }
+        let value = serde_json::from_slice(message.payload().unwrap_or(b"null"));
+        records.push(value.with_context(|| format!("a record of {topic}"))?);
+    }
+    Ok(records)
+}
+
 /// Asks how far a group is behind, without joining it.
 pub(crate) struct Observer {
     consumer: BaseConsumer,

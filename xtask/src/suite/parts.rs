@@ -209,7 +209,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "demo",
-        about: "the demo on SQLite, on Postgres with and without its log, and partly in Python, ends with numbers that add up and agree with what the node saw",
+        about: "the demo on SQLite, on Postgres with and without its log, partly in Python, and as sagas of the orchestrator, ends with numbers that add up and agree with what the node saw",
         run: demo,
     },
     Part {
@@ -394,6 +394,9 @@ fn disk(cx: &Context<'_>) -> Result<Outcome> {
 fn demo(cx: &Context<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     run_demo(cx, "demo", &mut outcome, |_| {})?;
+    run_demo(cx, "demo-orchestration", &mut outcome, |command| {
+        command.args(["--style", "orchestration"]);
+    })?;
     setup::databases(cx.workspace)?;
     for wal_level in ["logical", "replica"] {
         let setting = format!("wal_level={wal_level}");

@@ -8,6 +8,7 @@
 
 mod choreography;
 mod monitor;
+mod orchestration;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ enum Style {
     /// Nobody: each service reacts to what the others tell
     #[default]
     Choreography,
+    /// A saga of the node: it tells each service what to do, and what to undo
+    Orchestration,
 }
 
 /// Start a node and run a shop of five services on it.
@@ -91,6 +94,7 @@ impl Demo {
         let runtime = tokio::runtime::Runtime::new()?;
         match self.style {
             Style::Choreography => runtime.block_on(choreography::open_shop(self)),
+            Style::Orchestration => runtime.block_on(orchestration::open_shop(self)),
         }
     }
 

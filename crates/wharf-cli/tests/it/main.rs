@@ -7,6 +7,7 @@ mod choreography_walk;
 mod commands;
 mod crowd;
 mod demo;
+mod demo_orchestration;
 mod duplicates;
 mod outbox;
 mod quotas;

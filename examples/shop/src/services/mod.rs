@@ -18,11 +18,12 @@ use crate::intake::Intake;
 use crate::tally::Tally;
 
 pub(crate) use notification::SERVICE as NOTIFICATION;
+pub(crate) use order::accepted;
 pub(crate) use payment::DECLINED_CARD;
 
 /// So many messages of a service at a time: each waits until the broker has what came of it, and the
 /// more wait together, the more share one synced write.
-const TOGETHER: Concurrency =
+pub(crate) const TOGETHER: Concurrency =
     Concurrency::ByKey(const { NonZeroUsize::new(500).expect("not zero") });
 
 /// A service, as the shop starts it.

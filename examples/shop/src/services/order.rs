@@ -95,7 +95,7 @@ async fn close<D: Sql>(tx: &mut Tx<D>, order: &Order, state: &str) -> Result<boo
 }
 
 /// The order that a checkout becomes. An empty basket is none, and never will be one.
-fn accepted(checkout: Checkout) -> Result<Order, wharf::Error> {
+pub(crate) fn accepted(checkout: Checkout) -> Result<Order, wharf::Error> {
     if checkout.lines.is_empty() || checkout.lines.iter().any(|line| line.quantity == 0) {
         let why = format!("the basket of {} is empty", checkout.order);
         return Err(wharf::Error::dead_letter(why));
