@@ -467,7 +467,8 @@ fn checked_topic(column: &str, value: &str, topic: &str) -> Result<TopicName, Un
         reason(column, bytes, &what, fix)
     };
     let name = TopicName::new(topic).map_err(|error| wrong(&error.to_string()))?;
-    match name.is_internal() {
+    // Those that others write to are for rows too: a row may start a saga.
+    match name.is_internal() && !name.is_inbox() {
         true => Err(wrong("that is one of the broker's own")),
         false => Ok(name),
     }

@@ -464,13 +464,15 @@ fn every_reason_names_the_column_the_value_and_what_to_do() {
         assert!(parts.iter().all(|part| why.contains(part)), "{why}");
         assert!(why.len() < 800, "values are shortened: {why}");
     }
-    let own = OutboxSettings {
+    let own = || OutboxSettings {
         topic: Some("{aggregatetype}".to_owned()),
         ..OutboxSettings::default()
     };
-    let row = row(&[id, by(Some("_wharf.relay.orders")), rest]);
-    let Unroutable(why) = route_with(own, &row).expect_err("not for clients");
+    let theirs = row(&[id.clone(), by(Some("_wharf.relay.orders")), rest.clone()]);
+    let Unroutable(why) = route_with(own(), &theirs).expect_err("not for clients");
     assert!(why.contains("the broker's own"), "{why}");
+    let start = row(&[id, by(Some("_wharf.saga-starts")), rest]);
+    assert!(route_with(own(), &start).is_ok(), "a row starts a saga");
 }
 
 #[test]
