@@ -184,8 +184,8 @@ impl Database {
     pub(crate) async fn create(&self, tables: &[&'static str]) -> Result<(), sqlx::Error> {
         for &sql in tables {
             match self {
-                Self::Sqlite(pool) => drop(sqlx::query(sql).execute(pool).await?),
-                Self::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await?),
+                Self::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(drop)?,
+                Self::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(drop)?,
             }
         }
         Ok(())

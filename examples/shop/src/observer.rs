@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
 /// How long the broker may take to answer a question.
@@ -90,11 +91,7 @@ pub(crate) fn records(broker: &str, topic: &str) -> anyhow::Result<Vec<serde_jso
     let consumer = client(broker, "shop-observer")?;
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
     let (mut partitions, mut open) = (TopicPartitionList::new(), BTreeMap::new());
-    for partition in metadata
-        .topics()
-        .iter()
-        .flat_map(|found| found.partitions())
-    {
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
         let (start, end) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?;
         if start < end {
             partitions.add_partition_offset(topic, partition.id(), Offset::Offset(start))?;

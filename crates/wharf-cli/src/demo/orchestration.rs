@@ -2,11 +2,10 @@
 
 use std::io::Write as _;
 
-use anyhow::bail;
 use tokio::sync::watch;
 
 use super::{Demo, start_node};
-use crate::cli::Outcome;
+use crate::cli::{Outcome, Usage};
 use crate::output;
 
 /// How many lines of figures are passed over where nobody watches a terminal.
@@ -15,10 +14,9 @@ const SHOWN_ONE_IN: u64 = 5;
 /// Runs it until it has had its checkouts, or until somebody closes it, and adds up.
 pub(super) async fn open_shop(demo: Demo) -> anyhow::Result<Outcome> {
     if demo.python || demo.python_with.is_some() {
-        bail!(
-            "the notification service in Python is one of the choreographed shop: leave --python out, or \
-             leave --style out"
-        );
+        let why = "the notification service in Python is one of the choreographed shop: leave --python \
+                   out, or leave --style out";
+        return Err(Usage(why.to_owned()).into());
     }
     let temporary = tempfile::Builder::new().prefix("wharf-demo-").tempdir()?;
     let folder = demo.keep.as_deref().unwrap_or(temporary.path());

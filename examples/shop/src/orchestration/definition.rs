@@ -26,7 +26,9 @@ pub fn definition() -> Saga {
     };
     let step = |topic| Step::topic(topic).timeout(ATTEMPT_SECONDS);
     let undo = |topic| {
-        let undo = Undo::topic(topic).timeout(ATTEMPT_SECONDS);
+        // An undo that is refused by name is not asked again either: its saga waits for a person.
+        let retry = Retry::any().interval(1).attempts(20).delay_max(30);
+        let undo = Undo::topic(topic).timeout(ATTEMPT_SECONDS).retry(retry);
         undo.arguments(json!({
             "order.$": "$.input.order",
             "card.$": "$.input.card",

@@ -20,7 +20,7 @@ pub(super) const SUPPLY: u64 = 400;
 /// One call of the payment gateway in so many fails.
 const FAILS_ONE_IN: u64 = 60;
 /// The accounts of cards that end in this are closed by the time of a refund.
-const CLOSED: char = '7';
+const CLOSED: char = '8';
 /// What the carrier does not take, from so many pieces on.
 const HEAVY: (&str, u32) = ("anchor-chain", 3);
 
