@@ -9,7 +9,7 @@ use std::time::Duration;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, Service};
 use wharf_message::transport::{Capabilities, Capability, Start};
-use wharf_message::{GroupName, Headers, InvalidName, TopicName, header};
+use wharf_message::{GroupName, Headers, InvalidName, TopicName};
 
 #[cfg(feature = "schema")]
 use crate::extract::Contracted;
@@ -511,12 +511,7 @@ impl Route<()> {
         for (at, entry) in self.entries.iter().enumerate() {
             let same = |other: &Entry<()>| other.takes == entry.takes;
             if self.entries[..at].iter().any(same) {
-                let kind = match entry.takes {
-                    Takes::Type(kind) => kind.to_owned(),
-                    Takes::Commands => "every command".to_owned(),
-                    Takes::Undos => "every command that undoes".to_owned(),
-                    Takes::Any => "every message".to_owned(),
-                };
+                let kind = entry.takes.shown().to_owned();
                 return Err(InvalidRoute::Twice {
                     group: self.group.clone(),
                     kind,
@@ -595,16 +590,8 @@ impl BoundRoute {
             let same = |handler: &BoundHandler| matches!(handler.takes, Takes::Type(own) if own.as_bytes() == kind);
             self.handlers.iter().position(same)
         };
-        let of_saga = || {
-            let is_command =
-                headers.contains(header::SAGA_ID) && headers.contains(header::SAGA_STEP);
-            match is_command && headers.text(header::SAGA_UNDO) == Ok(Some("true")) {
-                _ if !is_command => None,
-                true => takes(Takes::Undos),
-                false => takes(Takes::Commands),
-            }
-        };
-        let any = || of_saga().or_else(|| takes(Takes::Any));
-        kind.and_then(typed).or_else(any)
+        let of_saga = || Takes::of_command(headers).and_then(takes);
+        let typed = kind.and_then(typed).or_else(of_saga);
+        typed.or_else(|| takes(Takes::Any))
     }
 }

@@ -10,6 +10,8 @@ mod payload;
 pub use parts::{Attempt, Correlation, Deadline, FromRef, Key, State};
 pub use payload::{Batch, Msg, Raw};
 
+use wharf_message::{Headers, header};
+
 use crate::failure::Failed;
 use crate::incoming::Incoming;
 
@@ -95,6 +97,27 @@ pub enum Takes {
 }
 
 impl Takes {
+    /// In words.
+    pub(crate) fn shown(self) -> &'static str {
+        match self {
+            Self::Type(kind) => kind,
+            Self::Commands => "every command",
+            Self::Undos => "every command that undoes",
+            Self::Any => "every message",
+        }
+    }
+
+    /// What takes the message with these headers, if it is a command of a saga.
+    pub(crate) fn of_command(headers: &Headers) -> Option<Self> {
+        if !headers.contains(header::SAGA_ID) || !headers.contains(header::SAGA_STEP) {
+            return None;
+        }
+        Some(match headers.text(header::SAGA_UNDO) == Ok(Some("true")) {
+            true => Self::Undos,
+            false => Self::Commands,
+        })
+    }
+
     /// Whether a saga waits for what comes of such a message.
     #[cfg(feature = "saga")]
     pub(crate) fn is_command(self) -> bool {
