@@ -31,6 +31,13 @@ pub(super) struct Arguments {
     within: Option<Duration>,
 }
 
+impl Arguments {
+    /// Whether anything of this is.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.stop.is_some() || self.stop_for.is_some() || self.within.is_some()
+    }
+}
+
 /// Runs it until it has had its checkouts, or until somebody closes it, and adds up.
 pub(super) async fn open_shop(demo: Demo) -> anyhow::Result<Outcome> {
     let temporary = tempfile::Builder::new().prefix("wharf-demo-").tempdir()?;

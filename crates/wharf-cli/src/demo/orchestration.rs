@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use tokio::sync::watch;
+use wharf_server::config::Config;
 
 use super::{Demo, start_node};
 use crate::cli::{Outcome, Usage};
@@ -18,11 +19,16 @@ pub(super) async fn open_shop(demo: Demo) -> anyhow::Result<Outcome> {
                    out, or leave --style out";
         return Err(Usage(why.to_owned()).into());
     }
+    if demo.choreography.is_asked_for() {
+        let why = "--stop, --stop-for and --within are for the choreographed shop: leave them out, or leave \
+                   --style out";
+        return Err(Usage(why.to_owned()).into());
+    }
     let temporary = tempfile::Builder::new().prefix("wharf-demo-").tempdir()?;
     let folder = demo.keep.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder)?;
     let (database, relay) = demo.database(folder).await?;
-    let node = start_node(&folder.join("node"), relay).await?;
+    let node = start_node(Config::default(), &folder.join("node"), relay).await?;
     let broker = node.kafka_address().to_string();
     let http = node.http_address().to_string();
     let endless = demo.orders.is_none() && demo.duration.is_none();

@@ -22,7 +22,12 @@ mod real_servers {
     mod claims_s3;
 }
 mod routes;
-#[cfg(all(feature = "embedded", feature = "kafka", feature = "saga", feature = "sqlite"))]
+#[cfg(all(
+    feature = "embedded",
+    feature = "kafka",
+    feature = "saga",
+    feature = "sqlite"
+))]
 mod sagas;
 #[cfg(feature = "schema")]
 mod schemas;

@@ -47,7 +47,9 @@ enum ChargeError {
 
 /// Reserve, then charge; the reservation can be undone.
 fn checkout() -> Saga {
-    let again = wharf::saga::Retry::on(&["Retryable"]).attempts(3).interval(1);
+    let again = wharf::saga::Retry::on(&["Retryable"])
+        .attempts(3)
+        .interval(1);
     Saga::define("checkout")
         .step(
             "Reserve",
