@@ -109,13 +109,13 @@ impl Takes {
 
     /// What takes the message with these headers, if it is a command of a saga.
     pub(crate) fn of_command(headers: &Headers) -> Option<Self> {
-        if !headers.contains(header::SAGA_ID) || !headers.contains(header::SAGA_STEP) {
-            return None;
+        let is_command = headers.contains(header::SAGA_ID) && headers.contains(header::SAGA_STEP);
+        let is_undo = headers.text(header::SAGA_UNDO) == Ok(Some("true"));
+        match (is_command, is_undo) {
+            (false, _) => None,
+            (true, true) => Some(Self::Undos),
+            (true, false) => Some(Self::Commands),
         }
-        Some(match headers.text(header::SAGA_UNDO) == Ok(Some("true")) {
-            true => Self::Undos,
-            false => Self::Commands,
-        })
     }
 
     /// Whether a saga waits for what comes of such a message.
