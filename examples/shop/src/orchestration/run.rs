@@ -108,10 +108,13 @@ pub async fn open(
     mut stop: watch::Receiver<bool>,
     mut show: impl FnMut(&Glance),
 ) -> anyhow::Result<Report> {
+    // Nothing is held back here.
+    let (_all, allowed) = watch::channel(u64::MAX);
     let plan = Plan {
         checkouts: options.orders,
         per_second: options.per_second,
         seed: options.seed,
+        allowed,
     };
     let end = options
         .duration
