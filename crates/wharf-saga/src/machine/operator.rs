@@ -224,6 +224,15 @@ impl Run<'_> {
                 "it has not ended; retry its parked step instead",
             ));
         };
+        if state
+            .start
+            .as_ref()
+            .is_some_and(|start| start.parent.is_some())
+        {
+            return Err(Refusal::NotRedrivable(
+                "the saga that waits for it was told of its end; redrive that one instead",
+            ));
+        }
         if ended.error.is_none() {
             return Err(Refusal::NotRedrivable(
                 "it completed; start a new one instead",

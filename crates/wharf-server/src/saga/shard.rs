@@ -370,6 +370,7 @@ impl Shard {
             }
             let next_timer = self.next_timer().map_or(sweep, |timer| timer.min(sweep));
             let mut group = Group::default();
+            let mut is_due = false;
             let first = tokio::select! {
                 biased;
                 () = raised(stop), if !is_stopping => {
@@ -397,6 +398,7 @@ impl Shard {
             self.fire(&mut group);
             if Instant::now() >= sweep {
                 self.sweep(&mut group);
+                is_due = true;
                 sweep = Instant::now() + SWEEP;
             }
             for _ in 1..GROUP_MAX {
@@ -410,16 +412,23 @@ impl Shard {
                 self.decide(work, &mut group);
             }
             self.close(&mut group);
-            if group.records.is_empty() && waiting.is_empty() {
+            // Where nothing else is committed, how far others' topics were read is, now and then: a
+            // restart then reads little of them again.
+            let progress = match group.records.is_empty() && !is_due {
+                true => Vec::new(),
+                false => self.shared.progress.take(),
+            };
+            let is_empty = group.records.is_empty() && progress.is_empty();
+            if is_empty && waiting.is_empty() {
                 self.told(group, &Committed::default());
                 continue;
             }
-            if group.records.is_empty() {
+            if is_empty {
                 committing.push_back(Box::pin(std::future::ready(Ok(Committed::default()))));
             } else {
                 let commit = Commit {
                     records: std::mem::take(&mut group.records),
-                    progress: self.shared.progress.take(),
+                    progress,
                     ..Commit::default()
                 };
                 // Called now, so that commits keep their order. Nothing is decided any more on what

@@ -20,7 +20,7 @@ const CLIENTS: u64 = 4;
 /// Where records start sagas.
 const STARTS: &str = "_wharf.saga-starts";
 /// How long a client waits before its next request.
-const PAUSE_MILLIS: u64 = 320;
+const PAUSE_MILLIS: u64 = 450;
 /// How long a record may take to be acknowledged.
 const RECORDED_WITHIN: Duration = Duration::from_secs(20);
 

@@ -15,10 +15,10 @@ pub(super) const OPENING: i64 = 5_000;
 /// The account that fees go to, in the south.
 pub(super) const FEES: &str = "fees";
 /// How long an attempt may take.
-const TIMEOUT_SECONDS: u64 = 5;
+const TIMEOUT_SECONDS: u64 = 7;
 
 /// The names of the definitions.
-pub(super) const TYPES: [&str; 3] = ["north-south", "south-north", "long"];
+pub(super) const TYPES: [&str; 4] = ["north-south", "south-north", "long", "pair"];
 
 /// The accounts of a bank as they are opened.
 pub(super) fn accounts(bank: &str) -> Vec<(String, i64)> {
@@ -60,6 +60,11 @@ pub(super) fn definition(saga_type: &str, south: [&str; 2]) -> Value {
                 "Credit": last(sata_step(&north, "credit", "to")),
             }
         }),
+        "pair" => pair(&step(
+            &other,
+            &json!({ "op": "look", "verdict.$": "$.second" }),
+            true,
+        )),
         _ => {
             let fee = json!({ "op": "credit", "account": FEES, "amount.$": "$.fee" });
             let look = |verdict: &str| json!({ "op": "look", "verdict.$": verdict });
@@ -91,6 +96,40 @@ pub(super) fn definition(saga_type: &str, south: [&str; 2]) -> Value {
             })
         }
     }
+}
+
+/// A sub-saga, undone by a transfer back, and a step that may be declined.
+fn pair(second: &Value) -> Value {
+    let fields = [
+        "from", "to", "amount", "fee", "total", "vet", "rate", "receipt", "mood",
+    ];
+    let first = fields.map(|field| (format!("{field}.$"), format!("$.first.{field}").into()));
+    let first: serde_json::Map<String, Value> = first.into_iter().collect();
+    let mut second = second.clone();
+    second["End"] = true.into();
+    json!({
+        "StartAt": "First",
+        "States": {
+            "First": {
+                "Type": "Task",
+                "Resource": "wharf:saga:long",
+                "Parameters": first,
+                "ResultPath": null,
+                "Compensate": {
+                    "Resource": "wharf:saga:south-north",
+                    "Parameters": {
+                        "from.$": "$.input.first.to",
+                        "to.$": "$.input.first.from",
+                        "amount.$": "$.input.first.amount",
+                        "mood": "fine",
+                    },
+                    "Retry": [{ "ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "MaxAttempts": 3 }],
+                },
+                "Next": "Second",
+            },
+            "Second": second,
+        }
+    })
 }
 
 fn retry() -> Value {
@@ -177,10 +216,11 @@ pub(super) fn order(seed: u64, number: u64) -> (&'static str, Value) {
         true => "closed".to_owned(),
         false => format!("{to}-{}", random.below(ACCOUNTS)),
     };
-    let verdict = |random: &mut Random| match one_in(random, 10) {
-        true => "bad",
-        false => "good",
-    };
+    let verdict =
+        |random: &mut Random| match one_in(random, if saga_type == "pair" { 4 } else { 10 }) {
+            true => "bad",
+            false => "good",
+        };
     let mood = match random.below(20) {
         0 => "bitter",
         1..4 => "sour",
@@ -197,6 +237,10 @@ pub(super) fn order(seed: u64, number: u64) -> (&'static str, Value) {
         "receipt": verdict(&mut random),
         "mood": mood,
     });
+    if saga_type == "pair" {
+        let second = verdict(&mut random);
+        return (saga_type, json!({ "first": input, "second": second }));
+    }
     (saga_type, input)
 }
 
@@ -217,6 +261,7 @@ pub(super) fn effect(step: &str, input: &Value) -> Option<(String, i64)> {
 pub(super) fn steps(saga_type: &str) -> &'static [&'static str] {
     match saga_type {
         "long" => &["Hold", "Fee", "Rate", "Vet", "Credit", "Capture", "Receipt"],
+        "pair" => &["First", "Second"],
         _ => &["Debit", "Credit"],
     }
 }
@@ -226,6 +271,7 @@ pub(super) fn steps(saga_type: &str) -> &'static [&'static str] {
 pub(super) fn is_before(saga_type: &str, one: &str, other: &str) -> bool {
     let place = |step: &str| -> (u8, u8, u8) {
         match step {
+            "Second" => (1, 0, 0),
             "Fee" => (1, 1, 0),
             "Rate" => (1, 1, 1),
             "Vet" => (1, 2, 0),

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use self::check::{Alarm, Evidence};
 use self::clients::Shared;
@@ -139,9 +140,12 @@ fn unrest(world: &mut World, shared: &Shared) -> Result<Option<String>> {
     }
     let api = world.api();
     operators::resume_all(shared)?;
+    // A sub-saga that waits for a person holds up its parent.
+    let parked = read::list(api, "&status=PARKED")?;
+    let holds_up = |row: &&Value| parked.iter().any(|child| child["parent"] == row["id"]);
     for status in ["RUNNING", "COMPENSATING"] {
         let rows = read::list(api, &format!("&status={status}"))?;
-        if let Some(row) = rows.first() {
+        if let Some(row) = rows.iter().find(|row| !holds_up(row)) {
             let id = row["id"].as_str().unwrap_or_default();
             let shown = http::read_text(api, &format!("/api/v1/sagas/{id}"))?;
             return Ok(Some(format!(

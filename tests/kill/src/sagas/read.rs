@@ -108,11 +108,17 @@ pub(super) fn differences(
     let wrong = paths.filter(|path| before.get(*path) != after.get(*path));
     wrong
         .map(|path| {
-            format!(
-                "{path}: {:?} became {:?}",
-                before.get(path),
-                after.get(path)
-            )
+            let text = |all: &BTreeMap<String, String>| all.get(path).cloned().unwrap_or_default();
+            let (before, after) = (text(before), text(after));
+            let pairs = before.chars().zip(after.chars());
+            let same = pairs.take_while(|(one, other)| one == other).count();
+            let part = |text: &str| -> String {
+                text.chars()
+                    .skip(same.saturating_sub(40))
+                    .take(240)
+                    .collect()
+            };
+            format!("{path}: …{}… became …{}…", part(&before), part(&after))
         })
         .collect()
 }
@@ -233,8 +239,7 @@ pub(super) fn alarm_of(value: &Value) -> Alarm {
 
 /// The reason of an action on a saga.
 fn reason(value: &Value) -> Option<String> {
-    let found = value["reason"].as_str()?;
-    found
-        .starts_with(super::operators::REASON)
-        .then(|| found.to_owned())
+    let on_saga = value["saga"].is_string();
+    let found = value["reason"].as_str().filter(|_| on_saga)?;
+    Some(found.to_owned())
 }

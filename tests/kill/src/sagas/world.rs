@@ -109,7 +109,7 @@ impl World {
         let config = scratch.join("wharf.toml");
         let text = format!(
             "[groups]\ninitial-rebalance-delay = \"100ms\"\n[log]\njournal-file-size = \"8MiB\"\n\
-             journal-files-max = 2\n[saga]\npartitions = 3\nhttp-timeout = \"4s\"\n\
+             journal-files-max = 2\n[saga]\npartitions = 3\nhttp-timeout = \"6s\"\n\
              alarm-webhook = \"http://{webhook}/alarms\"\n"
         );
         std::fs::write(&config, text)?;
@@ -280,7 +280,7 @@ impl World {
                 };
                 self.freeze(Some(worker));
                 // Beyond the time-out of a step, now and then beyond that of a member of the group.
-                self.pass(Duration::from_millis(4_000 + random.below(4_000)))?;
+                self.pass(Duration::from_millis(5_000 + random.below(5_000)))?;
                 if random.below(2) == 0 {
                     self.kill_node()?;
                     self.up()?;

@@ -66,6 +66,9 @@ pub(super) fn once(evidence: &Evidence, stories: &Stories<'_>) -> Vec<String> {
             let key = key(id, *number);
             let rows = rows.get(key.as_str());
             let done = rows.and_then(|rows| rows.done.first());
+            if step.is_saga {
+                continue;
+            }
             if step.done == Done::Yes && !step.by_hand {
                 let said = done.map(|row| &row.said);
                 if said.is_none() || said != step.said.as_ref() {
@@ -108,8 +111,11 @@ pub(super) fn undone(evidence: &Evidence, stories: &Stories<'_>) -> Vec<String> 
             if let Some(wrong) = pair(done, undo) {
                 found.push(format!("{what}: {wrong}"));
             }
-            if done.is_some() || step.by_hand {
+            if done.is_some() || step.by_hand || step.is_saga {
                 complete.retain(|name| *name != step.name);
+            }
+            if step.is_saga {
+                continue;
             }
             match status {
                 "COMPLETED" if undo.is_some() => found.push(format!("{what}: it is undone")),

@@ -96,6 +96,8 @@ struct Step {
     undone: Option<Undone>,
     /// It was skipped or marked by an operator.
     by_hand: bool,
+    /// Its work is a saga of its own.
+    is_saga: bool,
 }
 
 /// A saga out of its facts.
@@ -189,6 +191,7 @@ impl Story {
                 .push((id.to_owned(), number, generation, undo));
         }
         let step = self.steps.entry(number).or_default();
+        step.is_saga |= sent.resource.starts_with("wharf:saga:");
         if undo {
             if step.done == Done::No {
                 let text = format!("{} was declined, and is undone", step.name);
@@ -258,6 +261,10 @@ pub(super) fn all(evidence: &Evidence) -> Vec<(&'static str, Vec<String>)> {
         (
             "exactly what was done is undone",
             effects::undone(evidence, &stories),
+        ),
+        (
+            "sub-sagas are as their parents say",
+            served::children(evidence, &stories),
         ),
         (
             "steps and undos are in order",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use wharf_saga::machine::Saga;
 
+use super::super::operators::REASON;
 use super::{Evidence, Fate, Seen, Story, status};
 
 type Stories<'a> = BTreeMap<&'a str, Story>;
@@ -18,6 +19,8 @@ pub(super) fn starts(evidence: &Evidence) -> Vec<String> {
         let text = |name: &str| seen.row[name].as_str().unwrap_or_default().to_owned();
         let name = (text("type"), text("key"));
         match evidence.known.asked.get(&name) {
+            // Whether its parent asked for it is another check.
+            None if seen.row["parent"].is_string() => {}
             None => found.push(format!("{id}: {name:?} was never asked for")),
             Some(input) if *input != seen.shown["input"] => {
                 found.push(format!("{id}: {name:?} has another input"));
@@ -74,6 +77,7 @@ pub(super) fn ends(evidence: &Evidence, stories: &Stories<'_>) -> Vec<String> {
                 }
                 story.redrives
             }
+            _ if waits_for_parked(evidence, id) => story.redrives,
             _ => {
                 found.push(format!("{id}: it is {status}: {}", seen.shown["current"]));
                 continue;
@@ -96,6 +100,60 @@ pub(super) fn ends(evidence: &Evidence, stories: &Stories<'_>) -> Vec<String> {
             "{parked} are parked, the metric says {}",
             evidence.parked
         ));
+    }
+    found
+}
+
+/// Whether a sub-saga of it waits for a person.
+fn waits_for_parked(evidence: &Evidence, id: &str) -> bool {
+    let mut sagas = evidence.sagas.values();
+    sagas.any(|seen| seen.row["parent"] == *id && status(seen) == "PARKED")
+}
+
+/// A sub-saga was asked for by its parent; of a parent that completed one of them is completed, of one
+/// that was undone as many are completed as were undone by another.
+pub(super) fn children(evidence: &Evidence, stories: &Stories<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    // By the parent's step, and whether it is an undo: how many there are, and how many completed.
+    let mut children: BTreeMap<(&str, u32, bool), (usize, usize)> = BTreeMap::new();
+    for (id, seen) in &evidence.sagas {
+        let Some(parent) = seen.row["parent"].as_str() else {
+            continue;
+        };
+        let key = seen.row["key"].as_str().unwrap_or_default();
+        let mut parts = key.split('/');
+        let is_parents = parts.next() == Some(parent);
+        let step = parts.next().and_then(|step| step.parse().ok());
+        let asked = step.and_then(|step| stories.get(parent)?.steps.get(&step));
+        let (Some(step), true) = (step, is_parents && asked.is_some_and(|step| step.is_saga))
+        else {
+            found.push(format!("{id}: {parent} did not ask for {key}"));
+            continue;
+        };
+        let count = children.entry((parent, step, parts.next() == Some("undo")));
+        let count = count.or_default();
+        count.0 += 1;
+        count.1 += usize::from(status(seen) == "COMPLETED");
+    }
+    for (id, story) in stories {
+        for (number, step) in story.steps.iter().filter(|(_, step)| step.is_saga) {
+            let count = |undo| children.get(&(*id, *number, undo)).copied();
+            let (forward, done) = count(false).unwrap_or_default();
+            let (back, undone) = count(true).unwrap_or_default();
+            let status = evidence.sagas.get(*id).map(status).unwrap_or_default();
+            let is_right = match status {
+                "COMPLETED" => done == 1 && back == 0,
+                "COMPENSATED" | "ABORTED_BY_OPERATOR" => done <= 1 && done == undone,
+                _ => done <= 1 && undone <= done,
+            };
+            if !is_right || forward > step.sent.len() || back > step.undo_sent.len() {
+                found.push(format!(
+                    "{id} {} of a saga that is {status}: {done} of {forward} completed, {undone} of \
+                     {back} undid them",
+                    step.name
+                ));
+            }
+        }
     }
     found
 }
@@ -208,6 +266,7 @@ pub(super) fn acts(evidence: &Evidence, stories: &Stories<'_>) -> Vec<String> {
             ));
         }
     }
+    counts.retain(|reason, _| reason.starts_with(REASON));
     found.extend(
         counts
             .keys()

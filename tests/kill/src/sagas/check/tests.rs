@@ -146,8 +146,8 @@ fn evidence() -> Evidence {
     completed.done();
     completed.done();
     let mut undone = Run::new("b");
-    undone.act(Action::Pause, "why-1");
-    undone.act(Action::Resume, "why-2");
+    undone.act(Action::Pause, "order-of-operator-1");
+    undone.act(Action::Resume, "order-of-operator-2");
     undone.done();
     undone.declined("AccountClosed");
     undone.done();
@@ -190,7 +190,7 @@ fn evidence() -> Evidence {
         evidence.sagas.insert(id, seen);
     }
     evidence.books = vec![books];
-    for reason in ["why-1", "why-2"] {
+    for reason in ["order-of-operator-1", "order-of-operator-2"] {
         evidence.audit.push(reason.to_owned());
         evidence
             .known
@@ -383,12 +383,12 @@ fn an_action_that_is_lost_doubled_or_refused_and_done_is_found() {
     });
     assert_eq!(found, [acts]);
     let found = after(|evidence| {
-        let lost = ("why-3".to_owned(), Fate::Accepted);
+        let lost = ("order-of-operator-3".to_owned(), Fate::Accepted);
         evidence.known.acts.extend([lost]);
     });
     assert_eq!(found, [acts]);
     let found = after(|evidence| {
-        let refused = ("why-1".to_owned(), Fate::Refused);
+        let refused = ("order-of-operator-1".to_owned(), Fate::Refused);
         evidence.known.acts.extend([refused]);
     });
     assert_eq!(found, [acts]);
