@@ -39,6 +39,8 @@ pub mod saga;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod threads;
+#[cfg(any(feature = "choreography", feature = "saga"))]
+mod webhook;
 
 pub use config::Config;
 pub use node::{EmbeddedNode, Listeners, Node};

@@ -9,7 +9,7 @@
 //!
 //! - `read`: a little of a partition. `follow`: reading topics, and knowing when everything before a moment was read.
 //! - `watch`: the one task: reads, judges, takes contracts in.
-//! - `contracts`, `verdicts`: their topics. `webhook`: who else is told.
+//! - `contracts`, `verdicts`: their topics.
 //! - `shared`: what the task and the API share. `api`: what people ask. `metrics`: what is counted.
 
 mod api;
@@ -20,7 +20,6 @@ mod read;
 mod shared;
 mod verdicts;
 mod watch;
-mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,9 +32,9 @@ use wharf_broker::Broker;
 use crate::config::Choreography;
 use crate::ending::end;
 use crate::problem::Problem;
+use crate::webhook::Webhook;
 use shared::Shared;
 use watch::Watch;
-use webhook::Webhook;
 
 /// How long what was begun may take to end when the node stops.
 const STOP: Duration = Duration::from_secs(5);
@@ -62,7 +61,10 @@ pub(crate) fn start(
     let webhook = match &config.webhook {
         None => None,
         Some(url) => {
-            let (webhook, task) = Webhook::start(url, Arc::clone(&shared), stopped.clone())?;
+            let hooks = Arc::clone(&shared);
+            let told = move |fate| hooks.hooks.count(&fate);
+            let started = Webhook::start(url, told, stopped.clone());
+            let (webhook, task) = started.map_err(unusable)?;
             tasks.push(task);
             Some(webhook)
         }
@@ -73,6 +75,15 @@ pub(crate) fn start(
     tracing::info!("choreographies are watched");
     let routes = api::routes(shared, broker.clone());
     Ok((Running { stop, tasks }, routes))
+}
+
+fn unusable(why: String) -> Problem {
+    Problem::new(
+        wharf_message::Code::INVALID_CONFIGURATION,
+        "`choreography.webhook` cannot be used",
+        why,
+        "write an address that begins with http:// or https://",
+    )
 }
 
 impl Running {

@@ -12,6 +12,7 @@ use wharf_saga::choreography::verdict::Limits as MonitorLimits;
 use wharf_saga::choreography::{Contract, Correlation, Lens, Monitor};
 
 use crate::config::Choreography;
+use crate::webhook::Fate;
 
 /// A contract, and the view of its instances.
 #[derive(Debug)]
@@ -42,6 +43,20 @@ pub(super) struct Hooks {
     pub(super) sent: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) dropped: AtomicU64,
+}
+
+impl Hooks {
+    pub(super) fn count(&self, fate: &Fate) {
+        let counter = match fate {
+            Fate::Sent => &self.sent,
+            Fate::Failed(reason) => {
+                tracing::warn!(reason, "a verdict could not be sent to the webhook");
+                &self.failed
+            }
+            Fate::Dropped => &self.dropped,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// All of it.

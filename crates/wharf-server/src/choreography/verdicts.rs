@@ -9,7 +9,7 @@ use wharf_message::ledger::Error;
 use wharf_saga::choreography::verdict::{Change, Kind};
 
 use super::contracts::Kept;
-use super::webhook::Webhook;
+use crate::webhook::Webhook;
 
 /// The topic of verdicts.
 pub(super) const VERDICTS: &str = "_wharf.choreography-verdicts";
@@ -106,8 +106,9 @@ impl Verdicts {
             self.kept.write(records).await?;
             for (_, change) in self.waiting.drain(..count) {
                 let bad = change.filter(|change| change.verdict.verdict.is_bad());
-                if let (Some(webhook), Some(change)) = (&self.webhook, bad) {
-                    webhook.tell(&change);
+                let document = bad.and_then(|change| serde_json::to_vec(&change).ok());
+                if let (Some(webhook), Some(document)) = (&self.webhook, document) {
+                    webhook.tell(document);
                 }
             }
         }

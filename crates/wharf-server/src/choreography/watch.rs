@@ -21,10 +21,10 @@ use super::contracts::{CONTRACTS, Kept};
 use super::follow::{Follower, Round};
 use super::shared::{Command, Shared, Watched, What, locked};
 use super::verdicts::{VERDICTS, Verdicts};
-use super::webhook::Webhook;
 use crate::clock;
 use crate::config::{Choreography, Limit};
 use crate::flag::raised;
+use crate::webhook::Webhook;
 
 /// The pause between rounds when nothing is new.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -1,112 +1,47 @@
-//! Alarms of parked sagas, posted to the webhook. The record of each is durable before.
-//!
-//! Posting is tried several times and then given up; neither it nor a webhook that hangs ever holds
-//! up a saga. Whoever must not miss one reads the topic.
-
-use std::time::Duration;
+//! Alarms of parked sagas, posted to the webhook. The record of each is durable before: whoever must
+//! not miss one reads the topic.
 
 use prometheus_client::metrics::counter::Counter;
-use reqwest::Client;
-use reqwest::redirect::Policy;
-use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::config::SecretUrl;
-use crate::flag::raised;
+use crate::webhook::{Fate, Webhook};
 
 /// The topic of all alarms.
 pub(super) const ALARMS: &str = "_wharf.saga-alarms";
-/// How many alarms may wait to be posted.
-const WAITING_MAX: usize = 1_024;
-/// How long one post may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often one alarm is posted at most, and how long the waits between may become.
-const ATTEMPTS_MAX: u32 = 8;
-const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Where alarms go.
-pub(super) struct Alarms {
-    waiting: Option<mpsc::Sender<String>>,
-    lost: Counter,
-}
-
-/// What posts them.
-pub(super) struct Poster {
-    url: SecretUrl,
-    client: Client,
-    waiting: mpsc::Receiver<String>,
-    lost: Counter,
-}
+/// Where alarms go; nowhere without a webhook.
+pub(super) struct Alarms(Option<Webhook>);
 
 impl Alarms {
-    /// With a webhook there is something to run.
-    pub(super) fn new(
+    /// With a webhook there is a task that posts until `stop` is raised. `lost` counts what it does
+    /// not take.
+    pub(super) fn start(
         webhook: Option<&SecretUrl>,
         lost: Counter,
-    ) -> Result<(Self, Option<Poster>), String> {
+        stop: watch::Receiver<bool>,
+    ) -> Result<(Self, Option<JoinHandle<()>>), String> {
         let Some(url) = webhook else {
-            let waiting = None;
-            return Ok((Self { waiting, lost }, None));
+            return Ok((Self(None), None));
         };
-        // Whoever came first decides; Wharf itself uses ring everywhere.
-        let _already_there = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().timeout(PATIENCE).redirect(Policy::none());
-        let client = client.build().map_err(|error| error.to_string())?;
-        let (sender, waiting) = mpsc::channel(WAITING_MAX);
-        let poster = Poster {
-            url: url.clone(),
-            client,
-            waiting,
-            lost: lost.clone(),
+        let told = move |fate| {
+            let why = match fate {
+                Fate::Sent => return,
+                Fate::Failed(why) => why,
+                Fate::Dropped => "too many wait".to_owned(),
+            };
+            lost.inc();
+            tracing::error!(why, "an alarm was not posted; its record is in {ALARMS}");
         };
-        let waiting = Some(sender);
-        Ok((Self { waiting, lost }, Some(poster)))
+        let (webhook, task) = Webhook::start(url, told, stop)?;
+        Ok((Self(Some(webhook)), Some(task)))
     }
 
-    /// Posts an alarm, as soon as those before it are posted or given up.
+    /// Posts an alarm.
     pub(super) fn raise(&self, alarm: String) {
-        let Some(waiting) = &self.waiting else { return };
-        if waiting.try_send(alarm).is_err() {
-            self.lost.inc();
-            tracing::error!(
-                "too many alarms wait for the webhook; one was not posted, its record is in {ALARMS}"
-            );
+        if let Some(webhook) = &self.0 {
+            webhook.tell(alarm.into_bytes());
         }
-    }
-}
-
-impl Poster {
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        loop {
-            let alarm = tokio::select! {
-                biased;
-                () = raised(&mut stop) => return,
-                Some(alarm) = self.waiting.recv() => alarm,
-                else => return,
-            };
-            tokio::select! {
-                biased;
-                () = raised(&mut stop) => return,
-                () = self.post(alarm) => {}
-            }
-        }
-    }
-
-    async fn post(&self, alarm: String) {
-        let mut wait = Duration::from_millis(200);
-        for attempt in 1..=ATTEMPTS_MAX {
-            let request = self.client.post(self.url.expose());
-            let request = request.header("content-type", "application/json");
-            let why = match request.body(alarm.clone()).send().await {
-                Ok(answer) if answer.status().is_success() => return,
-                Ok(answer) => answer.status().to_string(),
-                Err(error) => error.without_url().to_string(),
-            };
-            tracing::warn!(attempt, why, "an alarm could not be posted");
-            sleep(wait).await;
-            wait = (wait * 2).min(WAIT_MAX);
-        }
-        self.lost.inc();
-        tracing::error!("an alarm was given up; its record is in {ALARMS}");
     }
 }

@@ -112,14 +112,11 @@ pub(crate) async fn start(place: Place<'_>, metrics: &mut Metrics) -> Result<Run
     let shared = engine.shared();
     shared.handlers.report_to(reporting(&engine));
     connect(&engine, config, http)?;
-    let mut tasks = Vec::new();
+    let mut tasks: Vec<_> = poster.into_iter().collect();
     if is_known && let Err(refused) = engine.begin().await {
         shared.in_trouble(0, Some(&refused.message));
         let later = begin_later(engine.clone(), stop.subscribe());
         tasks.push(tokio::spawn(later));
-    }
-    if let Some(poster) = poster {
-        tasks.push(tokio::spawn(poster.run(stop.subscribe())));
     }
     Ok(Running {
         engine,
@@ -131,7 +128,8 @@ pub(crate) async fn start(place: Place<'_>, metrics: &mut Metrics) -> Result<Run
 /// The role, with nothing at work yet.
 struct Assembled {
     engine: Engine,
-    poster: Option<alarms::Poster>,
+    /// What posts alarms, where there is a webhook.
+    poster: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     /// Whether its topics are there.
     is_known: bool,
@@ -157,12 +155,12 @@ fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Proble
     let metrics = metrics.sub_registry_with_prefix("saga");
     let saga_metrics = SagaMetrics::register(metrics);
     let lost = saga_metrics.alarms_lost.clone();
-    let alarms = Alarms::new(config.alarm_webhook.as_ref(), lost);
-    let (alarms, poster) = alarms.map_err(|reason| unusable(&reason))?;
     let known = topics.partitions(&names.sagas);
     let count = known.unwrap_or(i32::try_from(config.partitions).unwrap_or(1));
     let (requests, follow_ups, queues) = channels(count, config.waiting_max);
     let (stop, stopping) = watch::channel(false);
+    let alarms = Alarms::start(config.alarm_webhook.as_ref(), lost, stopping.clone());
+    let (alarms, poster) = alarms.map_err(|reason| unusable(&reason))?;
     let shared = Arc::new(Shared {
         names,
         topics,
