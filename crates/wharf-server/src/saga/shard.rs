@@ -366,6 +366,7 @@ impl Shard {
         loop {
             let may_decide = waiting.len() < PIPELINE && !is_stopping && !is_refused;
             if is_stopping && waiting.is_empty() {
+                self.shared.keep_progress(owner).await;
                 return true;
             }
             let next_timer = self.next_timer().map_or(sweep, |timer| timer.min(sweep));
@@ -412,8 +413,7 @@ impl Shard {
                 self.decide(work, &mut group);
             }
             self.close(&mut group);
-            // Where nothing else is committed, how far others' topics were read is, now and then: a
-            // restart then reads little of them again.
+            // How far others' topics were read is kept now and then also where nothing else is.
             let progress = match group.records.is_empty() && !is_due {
                 true => Vec::new(),
                 false => self.shared.progress.take(),

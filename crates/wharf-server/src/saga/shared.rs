@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use wharf_message::ledger::{Ledger, Partition, Progress};
+use wharf_message::ledger::{Commit, Ledger, Owner, Partition, Progress};
 use wharf_message::{Code, TopicName};
 use wharf_saga::machine::{Input, SagaId};
 
@@ -121,6 +121,21 @@ impl Shared {
         let number = u128::from_be_bytes(*id.as_bytes());
         let count = u128::try_from(self.requests.len().max(1)).unwrap_or(1);
         usize::try_from(number % count).unwrap_or(0)
+    }
+
+    /// Keeps how far the topics of others were read, as the last thing.
+    pub(super) async fn keep_progress(&self, owner: &Owner) {
+        let progress = self.progress.take();
+        if progress.is_empty() {
+            return;
+        }
+        let commit = Commit {
+            progress,
+            ..Commit::default()
+        };
+        if let Err(error) = self.ledger.commit(owner, commit).await {
+            tracing::warn!(%error, "how far replies were read is not kept");
+        }
     }
 
     /// Something that follows from an open task; nobody waits for the answer.

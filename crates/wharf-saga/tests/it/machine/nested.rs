@@ -1,7 +1,9 @@
 //! Sub-sagas, and Parallels with an undo of their own.
 
 use serde_json::{Value, json};
-use wharf_saga::machine::{ChildEnd, Command, Data, Effect, Failure, Input, Status};
+use wharf_saga::machine::{
+    Action, ChildEnd, Command, Data, Effect, Failure, Input, Parent, Refusal, SagaId, Start, Status,
+};
 
 use super::kit::Kit;
 use super::scenarios::{task, two_branches};
@@ -89,4 +91,35 @@ fn the_end_of_a_sub_saga_that_was_given_up_says_nothing_about_the_one_after_it()
     kit.give(ended(&second, json!("in time"))).unwrap();
     assert_eq!(kit.status(), Status::Completed);
     assert_eq!(kit.saga.output(), Some(&Data::from(json!("in time"))));
+}
+
+#[test]
+fn a_sub_saga_whose_parent_was_told_of_its_end_is_not_redriven() {
+    let definition = json!({
+        "StartAt": "A",
+        "States": { "A": { "Type": "Task", "Resource": "wharf:topic:a", "End": true } },
+    });
+    let mut kit = Kit::new(&definition);
+    let start = Start {
+        id: SagaId::of("test", "child"),
+        saga_type: "test".to_owned(),
+        definition: kit.definition.hash,
+        key: "child".to_owned(),
+        input: json!({}).into(),
+        correlation: None,
+        traceparent: None,
+        attributes: std::collections::BTreeMap::new(),
+        parent: Some(Parent {
+            saga: SagaId::of("test", "parent"),
+            step: 1,
+            generation: 1,
+        }),
+    };
+    kit.give(Input::Start(start)).unwrap();
+    kit.fail("A", "Broken", false);
+    assert_eq!(kit.status(), Status::Compensated);
+    assert!(matches!(
+        kit.act(Action::Redrive),
+        Err(Refusal::NotRedrivable(_))
+    ));
 }

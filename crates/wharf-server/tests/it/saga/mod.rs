@@ -6,6 +6,7 @@ mod kafka;
 mod lasting;
 mod nested;
 mod operators;
+mod restarts;
 
 use std::net::SocketAddr;
 use std::path::Path;
