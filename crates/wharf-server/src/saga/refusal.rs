@@ -3,9 +3,14 @@
 use std::fmt;
 
 use axum::http::StatusCode;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use wharf_message::Code;
 use wharf_message::ledger::Error;
 use wharf_saga::machine::Refusal as Decided;
+
+use super::shard::{Queues, RETRY, Work};
+use crate::flag::raised;
 
 /// A refusal: nothing happened, except where [`Refused::is_unknown`] says that this is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,5 +98,37 @@ impl From<Decided> for Refused {
             _ => Code::SAGA_ACTION_REFUSED,
         };
         Self::new(code, refusal.to_string())
+    }
+}
+
+/// Refuses what comes until it is time to try again; whether the node goes on.
+pub(super) async fn refuse_for_a_while(
+    queues: &mut Queues,
+    refused: &Refused,
+    stop: &mut watch::Receiver<bool>,
+) -> bool {
+    let until = sleep(RETRY);
+    tokio::pin!(until);
+    loop {
+        let work = tokio::select! {
+            biased;
+            () = raised(stop) => return false,
+            () = &mut until => return true,
+            Some(work) = queues.requests.recv() => work,
+            // What follows from open tasks is found again when the sagas were read.
+            Some(work) = queues.follow_ups.recv() => work,
+        };
+        match work {
+            Work::Start {
+                answer: Some(answer),
+                ..
+            } => drop(answer.send(Err(refused.clone()))),
+            Work::Input {
+                answer: Some(answer),
+                ..
+            } => drop(answer.send(Err(refused.clone()))),
+            Work::Look(_, look) => look(Err(refused.clone())),
+            Work::Start { .. } | Work::Input { .. } | Work::Abort { .. } | Work::AskAgain(_) => {}
+        }
     }
 }

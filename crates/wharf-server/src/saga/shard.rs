@@ -13,13 +13,13 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use wharf_message::ledger::{Commit, Committed, Error, Owner, Partition, Record};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{Command, Input, Parent, Saga, SagaId, Start};
 
 use super::deciding::is_limited;
-use super::refusal::Refused;
+use super::refusal::{Refused, refuse_for_a_while};
 use super::shared::Shared;
 use super::store::{Fold, MARK, Stored, record};
 use super::view::Row;
@@ -33,7 +33,7 @@ const GROUP_BYTES: usize = 1 << 20;
 /// How many commits are on their way at once.
 const PIPELINE: usize = 4;
 /// How long to wait before trying again what the ledger refused.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// How many records are read at once.
 const READ_MAX: usize = 10_000;
 /// How long one read of what is there may take.
@@ -371,7 +371,6 @@ impl Shard {
             }
             let next_timer = self.next_timer().map_or(sweep, |timer| timer.min(sweep));
             let mut group = Group::default();
-            let mut is_due = false;
             let first = tokio::select! {
                 biased;
                 () = raised(stop), if !is_stopping => {
@@ -397,27 +396,17 @@ impl Shard {
                 self.decide(work, &mut group);
             }
             self.fire(&mut group);
-            if Instant::now() >= sweep {
+            let is_due = Instant::now() >= sweep;
+            if is_due {
                 self.sweep(&mut group);
-                is_due = true;
                 sweep = Instant::now() + SWEEP;
             }
-            for _ in 1..GROUP_MAX {
-                if group.bytes > GROUP_BYTES {
-                    break;
-                }
-                let next = queues.follow_ups.try_recv();
-                let Ok(work) = next.or_else(|_empty| queues.requests.try_recv()) else {
-                    break;
-                };
-                self.decide(work, &mut group);
-            }
+            self.decide_waiting(queues, &mut group);
             self.close(&mut group);
             // How far others' topics were read is kept now and then also where nothing else is.
-            let progress = match group.records.is_empty() && !is_due {
-                true => Vec::new(),
-                false => self.shared.progress.take(),
-            };
+            let is_kept = is_due || !group.records.is_empty();
+            let progress = is_kept.then(|| self.shared.progress.take());
+            let progress = progress.unwrap_or_default();
             let is_empty = group.records.is_empty() && progress.is_empty();
             if is_empty && waiting.is_empty() {
                 self.told(group, &Committed::default());
@@ -443,6 +432,20 @@ impl Shard {
                 }
             }
             waiting.push_back(group);
+        }
+    }
+
+    /// What waits joins the group.
+    fn decide_waiting(&mut self, queues: &mut Queues, group: &mut Group) {
+        for _ in 1..GROUP_MAX {
+            if group.bytes > GROUP_BYTES {
+                return;
+            }
+            let next = queues.follow_ups.try_recv();
+            match next.or_else(|_empty| queues.requests.try_recv()) {
+                Ok(work) => self.decide(work, group),
+                Err(_empty) => return,
+            }
         }
     }
 
@@ -564,37 +567,5 @@ impl Group {
             // Whoever asked may be gone.
             drop(answer.send(outcome));
         }));
-    }
-}
-
-/// Refuses what comes until it is time to try again; whether the node goes on.
-async fn refuse_for_a_while(
-    queues: &mut Queues,
-    refused: &Refused,
-    stop: &mut watch::Receiver<bool>,
-) -> bool {
-    let until = sleep(RETRY);
-    tokio::pin!(until);
-    loop {
-        let work = tokio::select! {
-            biased;
-            () = raised(stop) => return false,
-            () = &mut until => return true,
-            Some(work) = queues.requests.recv() => work,
-            // What follows from open tasks is found again when the sagas were read.
-            Some(work) = queues.follow_ups.recv() => work,
-        };
-        match work {
-            Work::Start {
-                answer: Some(answer),
-                ..
-            } => drop(answer.send(Err(refused.clone()))),
-            Work::Input {
-                answer: Some(answer),
-                ..
-            } => drop(answer.send(Err(refused.clone()))),
-            Work::Look(_, look) => look(Err(refused.clone())),
-            Work::Start { .. } | Work::Input { .. } | Work::Abort { .. } | Work::AskAgain(_) => {}
-        }
     }
 }
