@@ -128,6 +128,17 @@ async fn ended(sagas: &Sagas, id: SagaId) -> State {
     sagas.ended(id, PATIENCE).await.unwrap()
 }
 
+/// The end of one that somebody else begins.
+async fn begun_and_ended(sagas: &Sagas, id: SagaId) -> State {
+    let told = tokio::time::timeout(PATIENCE, async {
+        while sagas.look(id).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        ended(sagas, id).await
+    });
+    told.await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_over_kafka_do_and_undo_and_answer_with_the_offset_of_the_command() {
     let (node, sagas, bus) = node().await;
@@ -222,13 +233,8 @@ async fn a_handler_starts_a_saga_in_the_frame_of_its_message_and_functions_do_it
     }
     let id = |order| SagaId::of("checkout", order);
     for (order, status) in [("o-1", Status::Completed), ("o-2", Status::Compensated)] {
-        let told = tokio::time::timeout(PATIENCE, async {
-            while sagas.look(id(order)).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-            ended(&sagas, id(order)).await
-        });
-        assert_eq!(told.await.unwrap().status, status);
+        let told = begun_and_ended(&sagas, id(order)).await;
+        assert_eq!(told.status, status);
     }
     assert_eq!(undone.load(Ordering::Relaxed), 1);
     let all = sagas.list("checkout", Status::Completed).await.unwrap();
@@ -453,4 +459,56 @@ async fn a_saga_is_started_by_a_row_of_the_callers_own_transaction() {
     let row = ["_wharf.saga-starts", "o-1", "checkout", "o-1", "c-1"].map(str::to_owned);
     let [topic, id, saga_type, key, correlation] = row;
     assert_eq!(rows, [(topic, id, saga_type, key, correlation)]);
+}
+
+#[cfg(feature = "claim-check")]
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event(type = "shop.film.shot", topic = "films", key = "title")]
+struct Film {
+    title: String,
+    reel: String,
+}
+
+#[cfg(feature = "claim-check")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_above_the_limit_goes_through_a_saga_by_claim_check() {
+    use wharf::claim::{Claims, ObjectBlobs};
+
+    async fn shot(Msg(film): Msg<Film>) -> Start {
+        Start::of("filming", &film).key(&film.title)
+    }
+    async fn cut(task: Task<Film>) -> Done<Film> {
+        let (title, reel) = (task.title.clone(), task.reel.to_uppercase());
+        Done(Film { title, reel })
+    }
+    async fn screen(task: Task<Film>) -> Done<String> {
+        Done(format!("{} of {}", task.reel.len(), &task.reel[..1]))
+    }
+
+    let (node, sagas, bus) = node().await;
+    let claims = Claims::new("payloads", ObjectBlobs::memory()).unwrap();
+    let bus = bus.with_claims(&claims, 64 << 10);
+    let filming = Saga::define("filming")
+        .step("Cut", Step::topic("cuts").timeout(60))
+        .step("Screen", Step::topic("screens").timeout(60))
+        .pivot("Cut");
+    sagas.deploy(&filming).await.unwrap();
+    let router = Router::new()
+        .topic("films", group("studio").on(shot).layer(claims.layer()))
+        .topic("cuts", group("cutter").on(cut).layer(claims.layer()))
+        .topic("screens", group("cinema").on(screen).layer(claims.layer()));
+    let serving = serve(&bus, router);
+    let film = Film {
+        title: "f-1".to_owned(),
+        reel: "x".repeat(2 << 20),
+    };
+    let plain = Start::of("filming", &film).key("f-2");
+    let refused = sagas.start(plain).await.unwrap_err();
+    assert_eq!(refused.code(), Some("WHARF-7009"), "{refused}");
+
+    bus.publish(&film).await.unwrap();
+    let told = begun_and_ended(&sagas, SagaId::of("filming", "f-1")).await;
+    assert_eq!(told.status, Status::Completed, "{told:?}");
+    assert_eq!(told.output, Some(json!(format!("{} of X", 2 << 20))));
+    stop(node, &bus, serving).await;
 }
