@@ -77,6 +77,17 @@ impl Workspace {
         self.build(&selection, "release", binary)
     }
 
+    /// Builds the simulator for speed, without what it has of the node.
+    pub(crate) fn build_simulator(&self) -> Result<PathBuf> {
+        let selection = [
+            "--release",
+            "--package",
+            "wharf-sim",
+            "--no-default-features",
+        ];
+        self.build(&selection, "release", "wharf-sim")
+    }
+
     /// Builds one binary for what drives a measurement.
     pub(crate) fn build_client(&self, package: &str, binary: &str) -> Result<PathBuf> {
         let selection = ["--profile", "client", "--package", package, "--bin", binary];

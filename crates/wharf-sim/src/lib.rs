@@ -13,6 +13,7 @@ mod network;
 pub mod plan;
 mod report;
 pub mod sabotage;
+#[cfg(feature = "sagas")]
 mod sagas;
 mod simulation;
 pub mod view;
@@ -23,6 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use plan::Plan;
 pub use report::Report;
+#[cfg(feature = "sagas")]
 pub use sagas::{SagaPlan, SagaReport, SagaSabotage, SagaViolation, run_sagas};
 
 use broker::BrokerSimulation;

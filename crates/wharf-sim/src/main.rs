@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wharf_sim::{Plan, SagaPlan, run, run_sagas};
+use wharf_sim::{Plan, run};
+#[cfg(feature = "sagas")]
+use wharf_sim::{SagaPlan, run_sagas};
 
 const USAGE: &str = "\
 Runs the simulator: a log on a disk that fails, checked against every answer it gave.
@@ -71,10 +73,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut output = io::stdout();
     let outcome = match parse(&arguments) {
+        #[cfg(feature = "sagas")]
         Ok(seeds) if seeds.sagas => {
             let tells = seeds.count == 1;
             run_all(seeds, &|seed| run_of_sagas(seed, tells), &mut output)
         }
+        #[cfg(not(feature = "sagas"))]
+        Ok(seeds) if seeds.sagas => output
+            .write_all(b"this simulator was built without sagas\n")
+            .map(|()| ExitCode::from(2)),
         Ok(seeds) => run_all(seeds, &run_of_the_log, &mut output),
         Err(text) => output
             .write_all(text.as_bytes())
@@ -93,6 +100,7 @@ fn run_of_the_log(seed: u64) -> Outcome {
     })
 }
 
+#[cfg(feature = "sagas")]
 fn run_of_sagas(seed: u64, tells: bool) -> Outcome {
     let plan = SagaPlan {
         tells,

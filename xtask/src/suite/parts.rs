@@ -477,16 +477,17 @@ fn bench(cx: &Context<'_>) -> Result<Outcome> {
 
 /// Other seeds than the Rust tests take, from a build for speed: thousands within two minutes.
 fn sim(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_release("wharf-sim", "wharf-sim")?;
+    let binary = cx.workspace.build_simulator()?;
     let command = cx
         .workspace
         .command(binary, &["--from", SIM_FROM, "--seeds", SIM_SEEDS]);
     counted(cx.workspace, &cx.workspace.log("sim"), command)
 }
 
-/// The same of sagas.
+/// The same of sagas, with every check of a debug build: to build the node for speed takes longer than
+/// the seeds do.
 fn sim_sagas(cx: &Context<'_>) -> Result<Outcome> {
-    let binary = cx.workspace.build_release("wharf-sim", "wharf-sim")?;
+    let binary = cx.workspace.build_all("wharf-sim")?;
     let seeds = ["--sagas", "--from", SIM_FROM, "--seeds", SIM_SAGAS];
     let command = cx.workspace.command(binary, &seeds);
     counted(cx.workspace, &cx.workspace.log("sim-sagas"), command)
