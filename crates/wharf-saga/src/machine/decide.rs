@@ -419,7 +419,7 @@ impl Run<'_> {
             declared: false,
         };
         let park = state.pivoted
-            || self.pivot_is_in_doubt()
+            || self.pivot_in_doubt().is_some()
             || (timeout && !self.undoes_on(&failure))
             || (!timeout && policy.on_deadline == OnDeadline::Park);
         self.emit(What::DeadlinePassed);

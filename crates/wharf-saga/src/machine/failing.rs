@@ -17,6 +17,9 @@ const HEARTBEAT: &str = "States.HeartbeatTimeout";
 /// The longest wait before a retry: a hundred years.
 const DELAY_MAX_SECONDS: f64 = 3_155_760_000.0;
 
+/// Why a saga is parked at its pivot.
+const IN_DOUBT: &str = "nobody knows whether the pivot was done, so nothing may be undone";
+
 /// Who deals with a failure.
 enum Handler<'a> {
     Retry(u32, usize, &'a Retrier),
@@ -249,14 +252,28 @@ impl<'a> Run<'a> {
             Some("the pivot is passed, so nothing is undone")
         } else if !self.undoes_on(&failure) {
             Some("CompensateOn does not name this error")
-        } else if self.pivot_is_in_doubt() {
-            Some("nobody knows whether the pivot was done, so nothing may be undone")
+        } else if self.pivot_in_doubt().is_some() {
+            Some(IN_DOUBT)
         } else {
             None
         };
-        let Some(why) = park else {
-            return self.turn_back(Trigger::Error, failure);
-        };
+        match park {
+            Some(why) => self.park(number, failure, why),
+            None => self.turn_back(Trigger::Error, failure),
+        }
+    }
+
+    /// Nobody waits any more for a pivot that may have been done; a person finds out.
+    pub(super) fn park_pivot(&mut self, number: u32, failure: Failure) {
+        let phase = self.saga.step(number).map(|step| &step.phase);
+        if let Some(Phase::Open(open)) = phase {
+            let (generation, resource) = (open.generation, open.resource.clone());
+            self.failed(number, generation, failure.clone(), &resource);
+        }
+        self.park(number, failure, IN_DOUBT);
+    }
+
+    fn park(&mut self, number: u32, failure: Failure, why: &str) {
         let cause = if failure.cause.is_empty() {
             why.to_owned()
         } else {
@@ -284,21 +301,18 @@ impl<'a> Run<'a> {
         errors.iter().any(named)
     }
 
-    /// Whether the pivot is under way, went out, has no undo, and nobody knows its outcome.
-    pub(super) fn pivot_is_in_doubt(&self) -> bool {
-        let Some(pivot) = &self.machine.saga.pivot else {
-            return false;
+    /// The pivot, where it is under way, went out, has no undo, and nobody knows its outcome.
+    pub(super) fn pivot_in_doubt(&self) -> Option<u32> {
+        let pivot = self.machine.saga.pivot.as_ref()?;
+        let Cursor::At(number) = self.saga.state.scopes.get(&0)?.cursor else {
+            return None;
         };
-        let Some(Cursor::At(number)) = self.saga.state.scopes.get(&0).map(|root| &root.cursor)
-        else {
-            return false;
-        };
-        self.saga.state.steps.get(number).is_some_and(|step| {
-            step.state == *pivot
-                && matches!(step.outcome, Known::Unknown | Known::Done)
-                && !step.undoable
-                && step.child == 0
-        })
+        let step = self.saga.step(number)?;
+        let is_in_doubt = step.state == *pivot
+            && matches!(step.outcome, Known::Unknown | Known::Done)
+            && !step.undoable
+            && step.child == 0;
+        is_in_doubt.then_some(number)
     }
 
     /// Stops the branches of the current round of a step, and not the step.

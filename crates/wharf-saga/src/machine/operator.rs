@@ -51,20 +51,33 @@ impl Run<'_> {
                 });
             }
             Action::Redrive => self.redrive(order)?,
-            Action::Abort => {
-                if self.saga.state.compensating.is_some() {
-                    return Err(Refusal::AlreadyCompensating);
-                }
-                if self.saga.state.pivoted {
-                    return Err(Refusal::PastPivot);
-                }
-                let cause = format!("aborted by {}: {}", order.by, order.reason);
-                let kept = mem::take(&mut self.saga.state.kept);
-                self.acted(order);
-                self.turn_back(Trigger::Operator, Failure::new(ABORTED, cause));
-                self.take_kept(kept);
-            }
+            Action::Abort => self.abort(order)?,
         }
+        Ok(())
+    }
+
+    /// Back, or to a person who finds out what became of the pivot.
+    fn abort(&mut self, order: Order) -> Result<(), Refusal> {
+        if self.saga.state.compensating.is_some() {
+            return Err(Refusal::AlreadyCompensating);
+        }
+        if self.saga.state.pivoted {
+            return Err(Refusal::PastPivot);
+        }
+        let pivot = self.pivot_in_doubt();
+        let step = pivot.and_then(|number| self.saga.step(number));
+        if step.is_some_and(|step| matches!(step.phase, Phase::Parked { .. })) {
+            return Err(Refusal::PivotInDoubt);
+        }
+        let cause = format!("aborted by {}: {}", order.by, order.reason);
+        let failure = Failure::new(ABORTED, cause);
+        let kept = mem::take(&mut self.saga.state.kept);
+        self.acted(order);
+        match pivot {
+            Some(number) => self.park_pivot(number, failure),
+            None => self.turn_back(Trigger::Operator, failure),
+        }
+        self.take_kept(kept);
         Ok(())
     }
 

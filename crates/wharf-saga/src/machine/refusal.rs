@@ -124,6 +124,11 @@ pub enum Refusal {
         "the saga is past its pivot and goes only forward; retry, skip or mark its parked step instead"
     )]
     PastPivot,
+    /// The pivot is parked, and nobody knows whether it was done.
+    #[error(
+        "nobody knows whether the saga's pivot was done; find out, then mark its parked step as completed or as compensated, or retry it"
+    )]
+    PivotInDoubt,
     /// It is being undone already.
     #[error("the saga is being undone already")]
     AlreadyCompensating,

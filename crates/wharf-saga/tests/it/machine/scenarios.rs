@@ -196,6 +196,35 @@ fn behind_the_pivot_an_error_parks_and_one_action_repairs_it() {
 }
 
 #[test]
+fn an_abort_while_nobody_knows_whether_the_pivot_was_done_parks_it() {
+    let mut definition = abc();
+    definition["Saga"] = json!({ "Pivot": "B" });
+    let pivot = definition["States"]["B"].as_object_mut();
+    pivot.unwrap().remove("Compensate");
+    let parked = || {
+        let mut kit = Kit::begin(&definition, json!({}));
+        kit.succeed("A", json!({}));
+        kit.act(Action::Abort).unwrap();
+        assert_eq!(kit.status(), Status::Parked);
+        assert_eq!(kit.saga.parked()[0].reason, ParkReason::Step);
+        assert_eq!(kit.act(Action::Abort), Err(Refusal::PivotInDoubt));
+        kit
+    };
+    // It was not done.
+    let mut kit = parked();
+    let mark = Mark::Compensated;
+    kit.act(Action::Mark { step: None, mark }).unwrap();
+    kit.act(Action::Abort).unwrap();
+    kit.undone("A");
+    assert_eq!(kit.status(), Status::AbortedByOperator);
+    // Its worker says so after all.
+    let mut kit = parked();
+    kit.succeed("B", json!({}));
+    kit.succeed("C", json!({}));
+    assert_eq!(kit.status(), Status::Completed);
+}
+
+#[test]
 fn a_parked_step_is_skipped_or_marked_or_edited() {
     let mut definition = abc();
     definition["Saga"] = json!({ "Pivot": "A" });
