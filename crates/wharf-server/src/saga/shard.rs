@@ -396,18 +396,13 @@ impl Shard {
                 self.decide(work, &mut group);
             }
             self.fire(&mut group);
-            let is_due = Instant::now() >= sweep;
-            if is_due {
+            if Instant::now() >= sweep {
                 self.sweep(&mut group);
                 sweep = Instant::now() + SWEEP;
             }
             self.decide_waiting(queues, &mut group);
             self.close(&mut group);
-            // How far others' topics were read is kept now and then also where nothing else is.
-            let is_kept = is_due || !group.records.is_empty();
-            let progress = is_kept.then(|| self.shared.progress.take());
-            let progress = progress.unwrap_or_default();
-            let is_empty = group.records.is_empty() && progress.is_empty();
+            let is_empty = group.records.is_empty();
             if is_empty && waiting.is_empty() {
                 self.told(group, &Committed::default());
                 continue;
@@ -417,7 +412,7 @@ impl Shard {
             } else {
                 let commit = Commit {
                     records: std::mem::take(&mut group.records),
-                    progress,
+                    progress: self.shared.progress.take(),
                     ..Commit::default()
                 };
                 // Called now, so that commits keep their order. Nothing is decided any more on what
