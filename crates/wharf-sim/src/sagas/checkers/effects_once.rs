@@ -48,7 +48,10 @@ impl Visits {
             }
             What::Late { step, outcome, .. } => match outcome {
                 Outcome::Success(_) => self.say(*step, Said::Done),
-                Outcome::Failure(failure) if failure.declared => self.say(*step, Said::Nothing),
+                // What was said to be done stays so, such as by a person's mark.
+                Outcome::Failure(failure) if failure.declared && !self.is_done(*step) => {
+                    self.say(*step, Said::Nothing);
+                }
                 _ => {}
             },
             What::Marked { step, done, .. } => {
@@ -65,6 +68,11 @@ impl Visits {
     /// Whether a visit is work of a participant.
     pub(crate) fn is_task(&self, step: u32) -> bool {
         self.0.get(&step).is_some_and(|visit| visit.task)
+    }
+
+    fn is_done(&self, step: u32) -> bool {
+        let visit = self.0.get(&step);
+        visit.is_some_and(|visit| matches!(visit.said, Said::Done))
     }
 
     fn say(&mut self, step: u32, said: Said) {
