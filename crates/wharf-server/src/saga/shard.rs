@@ -396,13 +396,18 @@ impl Shard {
                 self.decide(work, &mut group);
             }
             self.fire(&mut group);
-            if Instant::now() >= sweep {
+            let is_due = Instant::now() >= sweep;
+            if is_due {
                 self.sweep(&mut group);
                 sweep = Instant::now() + SWEEP;
             }
             self.decide_waiting(queues, &mut group);
             self.close(&mut group);
-            let is_empty = group.records.is_empty();
+            // How far others' topics were read is kept now and then also where nothing else is.
+            let is_kept = is_due || !group.records.is_empty();
+            let progress = is_kept.then(|| self.shared.progress.take());
+            let progress = progress.unwrap_or_default();
+            let is_empty = group.records.is_empty() && progress.is_empty();
             if is_empty && waiting.is_empty() {
                 self.told(group, &Committed::default());
                 continue;
@@ -412,7 +417,7 @@ impl Shard {
             } else {
                 let commit = Commit {
                     records: std::mem::take(&mut group.records),
-                    progress: self.shared.progress.take(),
+                    progress,
                     ..Commit::default()
                 };
                 // Called now, so that commits keep their order. Nothing is decided any more on what
