@@ -395,21 +395,23 @@ impl Simulation {
                 let mut sagas = watch.sagas.values();
                 sagas.all(|seen| seen.saga.status().is_end())
             };
-            if (is_over && self.events.is_empty()) || self.now > until {
+            if (is_over && self.events.is_empty() && self.is_quiet()) || self.now > until {
                 break;
             }
         }
         self.judge()
     }
 
+    /// Whether nothing has been wrong for a while, and nothing is on its way to the disk.
+    fn is_quiet(&self) -> bool {
+        self.now - self.well_since >= WELL && self.ledger.is_idle()
+    }
+
     /// What must hold at every moment at which nothing has been wrong for a while.
     fn judge_while_well(&mut self) -> Result<(), Broken> {
-        let Some(node) = &self.node else {
+        let Some(node) = self.node.as_ref().filter(|_| self.is_quiet()) else {
             return Ok(());
         };
-        if self.now - self.well_since < WELL || !self.ledger.is_idle() {
-            return Ok(());
-        }
         timers::soon(&lock(&self.outside.watch), clock::wall().0)?;
         let is_old = self.sabotage == Some(Sabotage::OldLists) && self.listed.is_some();
         node.list(&mut self.listed, is_old)?;
