@@ -62,7 +62,8 @@ pub(crate) fn logged(
             Ok(line) => {
                 writeln!(file, "{line}")?;
                 watch(&line);
-                if !line.trim().is_empty() {
+                // What is JSON is meant for programs.
+                if !line.trim().is_empty() && !line.starts_with('{') {
                     last = line;
                 }
             }

@@ -48,6 +48,8 @@ const SERVERS: &[Server] = &[
 /// Runs the tests of the transports with every server that can be had.
 pub(super) fn part(cx: &Context<'_>) -> Result<Outcome> {
     let mut command = cx.workspace.integration_tests("wharf-transport")?;
+    // They wait for their servers most of the time.
+    command.env("RUST_TEST_THREADS", "8");
     let mut skipped = Vec::new();
     for server in SERVERS {
         match (server.find)(cx) {
