@@ -24,9 +24,9 @@ use tokio::task::JoinHandle;
 
 use self::check::Row;
 use self::store::{Store, topics_of};
-use self::world::{Deck, RELAYS, World, pass, tell};
+use self::world::{RELAYS, VICTIMS, World, pass, tell};
 use self::write::{Journal, Writer};
-use crate::random::Random;
+use crate::random::{Deck, Random};
 use crate::{Score, say};
 
 /// How often something is killed, unless it is said.
@@ -59,7 +59,7 @@ pub(crate) fn run(
         load::<Postgres>(&world, DatabaseKind::Postgres, &mut random),
         load::<MySql>(&world, DatabaseKind::MariaDb, &mut random),
     ];
-    let (mut deck, mut lives) = (Deck::default(), BTreeMap::new());
+    let (mut deck, mut lives) = (Deck::of(&VICTIMS), BTreeMap::new());
     for strike in 1..=strikes {
         let before = loads.each_ref().map(|load| load.journal.known().committed);
         pass(Duration::from_millis(200 + random.below(2_000)));

@@ -84,29 +84,16 @@ pub(super) enum Victim {
     NearAndItsSlot,
 }
 
-/// Each once, in any order, and then again.
-#[derive(Debug, Default)]
-pub(super) struct Deck(Vec<Victim>);
-
-impl Deck {
-    pub(super) fn draw(&mut self, random: &mut Random) -> Victim {
-        if self.0.is_empty() {
-            self.0 = vec![
-                Victim::Near,
-                Victim::Far,
-                Victim::Postgres,
-                Victim::MariaDb,
-                Victim::NearAndPostgres,
-                Victim::NearAndMariaDb,
-                Victim::NearAndItsSlot,
-            ];
-        }
-        let last = self.0.len() - 1;
-        let at = usize::try_from(random.below(self.0.len() as u64)).unwrap_or(0);
-        self.0.swap(at, last);
-        self.0.pop().unwrap_or(Victim::Near)
-    }
-}
+/// What is struck in turn: each in any order, and then each again.
+pub(super) const VICTIMS: [Victim; 7] = [
+    Victim::Near,
+    Victim::Far,
+    Victim::Postgres,
+    Victim::MariaDb,
+    Victim::NearAndPostgres,
+    Victim::NearAndMariaDb,
+    Victim::NearAndItsSlot,
+];
 
 /// The servers.
 pub(super) struct World {

@@ -29,8 +29,8 @@ use serde_json::Value;
 
 use self::check::{Alarm, Evidence};
 use self::clients::Shared;
-use self::world::{Deck, World};
-use crate::random::Random;
+use self::world::{VICTIMS, World};
+use crate::random::{Deck, Random};
 use crate::{Score, say};
 
 pub(crate) use self::worker::{WORKER, main as work};
@@ -64,7 +64,7 @@ pub(crate) fn run(
     let shared = Shared::new(world.api(), world.kafka(), seed);
     let mut people = clients::start(&shared, &mut random)?;
     people.extend(operators::start(&shared, &mut random));
-    let mut deck = Deck::default();
+    let mut deck = Deck::of(&VICTIMS);
     for strike in 1..=strikes {
         world.pass(Duration::from_millis(300 + random.below(1_500)))?;
         world.sweeten(random.below(2) == 0)?;

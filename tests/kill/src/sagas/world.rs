@@ -44,31 +44,18 @@ pub(super) enum Victim {
     FrozenServer,
 }
 
-/// Each once, in any order, and then again.
-#[derive(Debug, Default)]
-pub(super) struct Deck(Vec<Victim>);
-
-impl Deck {
-    pub(super) fn draw(&mut self, random: &mut Random) -> Victim {
-        if self.0.is_empty() {
-            self.0 = vec![
-                Victim::Node,
-                Victim::Node,
-                Victim::NodeTwice,
-                Victim::Reader,
-                Victim::Server,
-                Victim::NodeAndWorkers,
-                Victim::FrozenNode,
-                Victim::FrozenReader,
-                Victim::FrozenServer,
-            ];
-        }
-        let last = self.0.len() - 1;
-        let at = usize::try_from(random.below(self.0.len() as u64)).unwrap_or(0);
-        self.0.swap(at, last);
-        self.0.pop().unwrap_or(Victim::Node)
-    }
-}
+/// What is struck in turn: each in any order, and then each again.
+pub(super) const VICTIMS: [Victim; 9] = [
+    Victim::Node,
+    Victim::Node,
+    Victim::NodeTwice,
+    Victim::Reader,
+    Victim::Server,
+    Victim::NodeAndWorkers,
+    Victim::FrozenNode,
+    Victim::FrozenReader,
+    Victim::FrozenServer,
+];
 
 /// A worker's process, which is started again whenever it ended.
 struct Worker {
