@@ -443,24 +443,20 @@ impl Engine {
         self.0.index.counts()
     }
 
-    /// How many tasks wait for workers to ask for them, by activity.
-    pub fn waiting_activities(&self) -> Vec<(String, usize)> {
-        self.0.activities.waiting()
-    }
-
     /// The next task of an activity, waiting for one as long as it may. That somebody has it is
     /// durable when this returns.
     pub async fn poll_activity(&self, name: &str, patience: Duration) -> Option<Command> {
         let until = tokio::time::Instant::now() + patience;
         loop {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
-            let command = self.0.activities.take(name, left).await?;
-            match self.reply(command.token(), Outcome::Accepted).await {
-                Ok(()) => return Some(command),
-                // It is offered again when the sagas were read.
+            let taken = self.0.activities.take(name, left).await?;
+            let token = taken.token()?;
+            match self.reply(token, Outcome::Accepted).await {
+                Ok(()) => return taken.keep(),
+                // It waits again, and when it did happen, it happens again.
                 Err(refused) if refused.is_unknown() => return None,
                 // Nobody waits for it any more.
-                Err(_stale) => {}
+                Err(_stale) => drop(taken.keep()),
             }
         }
     }

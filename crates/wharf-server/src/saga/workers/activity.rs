@@ -3,72 +3,104 @@
 //! Nothing here is durable: the queues are made of the open tasks at every start. A task is handed
 //! to one worker; that it was is a fact before the worker has it.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use wharf_saga::machine::{Command, TaskToken};
 
+use super::waiting::Waiting;
+
 /// The queues.
 #[derive(Debug, Default)]
 pub(crate) struct Activities {
-    queues: Mutex<HashMap<String, VecDeque<Command>>>,
+    waiting: Mutex<Waiting>,
     grown: Notify,
+}
+
+/// A task for whoever asked. Until it is kept it waits again as soon as nobody has it: who asked may be
+/// gone before it is a fact that somebody has it.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    activities: &'a Activities,
+    name: &'a str,
+    command: Option<Command>,
+}
+
+impl Taken<'_> {
+    /// The dispatch.
+    pub(crate) fn token(&self) -> Option<TaskToken> {
+        self.command.as_ref().map(Command::token)
+    }
+
+    /// The task, which does not wait again.
+    pub(crate) fn keep(mut self) -> Option<Command> {
+        self.command.take()
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(command) = self.command.take() {
+            self.activities.offer(self.name, command);
+        }
+    }
 }
 
 impl Activities {
     /// A task waits for a worker.
     pub(crate) fn offer(&self, name: &str, command: Command) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = queues.entry(name.to_owned()).or_default();
-        if queue.iter().all(|known| known.token() != command.token()) {
-            queue.push_back(command);
-        }
-        drop(queues);
+        self.lock().add(name, command);
         self.grown.notify_waiters();
     }
 
     /// Nobody waits for this dispatch any more.
     pub(crate) fn cancel(&self, token: TaskToken) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        for queue in queues.values_mut() {
-            queue.retain(|command| command.token() != token);
-        }
-        queues.retain(|_, queue| !queue.is_empty());
+        self.lock().remove(token);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Every change is complete before the lock is released.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The task that waits longest; waits for one as long as it may.
-    pub(crate) async fn take(&self, name: &str, patience: Duration) -> Option<Command> {
+    pub(crate) async fn take<'a>(&'a self, name: &'a str, patience: Duration) -> Option<Taken<'a>> {
         let until = Instant::now() + patience;
         loop {
             // Before the look, so that nothing comes between.
             let grown = self.grown.notified();
             tokio::pin!(grown);
             grown.as_mut().enable();
-            {
-                let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(queue) = queues.get_mut(name) {
-                    let next = queue.pop_front();
-                    if queue.is_empty() {
-                        queues.remove(name);
-                    }
-                    if next.is_some() {
-                        return next;
-                    }
-                }
+            let command = self.lock().first(name);
+            if command.is_some() {
+                return Some(Taken {
+                    activities: self,
+                    name,
+                    command,
+                });
             }
             timeout_at(until, grown).await.ok()?;
         }
     }
+}
 
-    /// How many tasks wait, by activity.
-    pub(crate) fn waiting(&self) -> Vec<(String, usize)> {
-        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues
-            .iter()
-            .map(|(name, queue)| (name.clone(), queue.len()))
-            .collect()
+#[cfg(test)]
+mod tests {
+    use super::super::waiting::tests::command;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_whose_worker_goes_before_it_has_it_waits_again() {
+        let activities = Activities::default();
+        activities.offer("pay", command("1"));
+        let taken = activities.take("pay", Duration::ZERO).await.unwrap();
+        assert!(activities.take("pay", Duration::ZERO).await.is_none());
+        drop(taken);
+        let taken = activities.take("pay", Duration::ZERO).await.unwrap();
+        assert_eq!(taken.token(), Some(command("1").token()));
+        assert_eq!(taken.keep(), Some(command("1")));
+        assert!(activities.take("pay", Duration::ZERO).await.is_none());
     }
 }

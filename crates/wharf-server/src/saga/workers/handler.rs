@@ -3,13 +3,15 @@
 //! A task whose handler is not registered yet waits for it: sagas are read before a program has set
 //! itself up. A handler that panics has failed, and nothing else has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokio::task::AbortHandle;
 use wharf_saga::machine::{Command, Failure, Outcome, TaskToken};
+
+use super::waiting::Waiting;
 
 type Handle = Arc<dyn Fn(Command) -> BoxFuture<'static, Outcome> + Send + Sync>;
 /// Takes the answers.
@@ -24,7 +26,7 @@ pub struct Handlers {
 #[derive(Default)]
 struct Inner {
     by_name: HashMap<String, Handle>,
-    waiting: HashMap<String, VecDeque<Command>>,
+    waiting: Waiting,
     running: HashMap<TaskToken, AbortHandle>,
     report: Option<Report>,
 }
@@ -51,17 +53,11 @@ impl Handlers {
         let waiting = {
             let mut inner = self.lock();
             inner.by_name.insert(name.clone(), handle);
-            inner.waiting.remove(&name).unwrap_or_default()
+            inner.waiting.all(&name)
         };
         for command in waiting {
             self.run(&name, command);
         }
-    }
-
-    /// The names that tasks wait for and nobody registered.
-    pub fn missing(&self) -> Vec<String> {
-        let inner = self.lock();
-        inner.waiting.keys().cloned().collect()
     }
 
     pub(crate) fn report_to(&self, report: Report) {
@@ -82,10 +78,7 @@ impl Handlers {
         }
         let (Some(handle), Some(report)) = (inner.by_name.get(name).cloned(), inner.report.clone())
         else {
-            let waiting = inner.waiting.entry(name.to_owned()).or_default();
-            if waiting.iter().all(|known| known.token() != token) {
-                waiting.push_back(command);
-            }
+            inner.waiting.add(name, command);
             return;
         };
         let work = tokio::spawn(async move { handle(command).await });
@@ -113,9 +106,7 @@ impl Handlers {
     /// Nobody waits for this dispatch any more.
     pub(crate) fn cancel(&self, token: TaskToken) {
         let mut inner = self.lock();
-        for waiting in inner.waiting.values_mut() {
-            waiting.retain(|command| command.token() != token);
-        }
+        inner.waiting.remove(token);
         if let Some(running) = inner.running.remove(&token) {
             running.abort();
         }

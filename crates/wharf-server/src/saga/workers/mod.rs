@@ -9,5 +9,6 @@ mod follow;
 pub(crate) mod handler;
 pub(crate) mod http;
 pub(crate) mod topic;
+mod waiting;
 
 pub(super) use follow::{replies, starts};
