@@ -1,9 +1,10 @@
 //! Concurrency limits: how many sagas of a type may be in a step at once.
 //!
 //! A view like any other: made of the sagas at every start. Who waits longest is admitted first, and
-//! nobody before every partition has told which of its sagas are in a step already.
+//! nobody before every partition has told which of its sagas are in a step already. Very many may wait
+//! for one slot: what is told of one saga never looks at the others.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use wharf_saga::machine::SagaId;
@@ -16,20 +17,59 @@ pub(super) type Visit = (SagaId, u32);
 #[derive(Debug, Default)]
 struct Slot {
     limit: usize,
-    holding: HashSet<Visit>,
-    waiting: VecDeque<Visit>,
+    holding: BTreeSet<Visit>,
+    /// Those that wait, in the order in which they came, and where in it each is.
+    waiting: BTreeMap<u64, Visit>,
+    places: BTreeMap<Visit, u64>,
+    /// How many ever waited.
+    count: u64,
 }
 
 impl Slot {
     fn admit(&mut self) -> Vec<Visit> {
         let mut admitted = Vec::new();
         while self.holding.len() < self.limit
-            && let Some(next) = self.waiting.pop_front()
+            && let Some((_, next)) = self.waiting.pop_first()
         {
+            self.places.remove(&next);
             self.holding.insert(next);
             admitted.push(next);
         }
         admitted
+    }
+
+    /// One more that waits, unless it does already.
+    fn wait(&mut self, visit: Visit) {
+        if !self.places.contains_key(&visit) {
+            self.count += 1;
+            self.places.insert(visit, self.count);
+            self.waiting.insert(self.count, visit);
+        }
+    }
+
+    /// Forgets the visits of a saga that are not among those.
+    fn keep(&mut self, saga: SagaId, waiting: &[u32], holding: &[u32]) {
+        let of_saga = (saga, 0)..=(saga, u32::MAX);
+        // One that was admitted and has not heard of it yet keeps its slot.
+        let is_gone = |visit: &u32| !holding.contains(visit) && !waiting.contains(visit);
+        let held = self.holding.range(of_saga.clone());
+        let gone: Vec<_> = held.filter(|(_, visit)| is_gone(visit)).copied().collect();
+        for visit in gone {
+            self.holding.remove(&visit);
+        }
+        let waits = self.places.range(of_saga);
+        let gone = waits.filter(|((_, visit), _)| !waiting.contains(visit));
+        let gone: Vec<_> = gone.map(|(visit, place)| (*visit, *place)).collect();
+        for (visit, place) in gone {
+            self.places.remove(&visit);
+            self.waiting.remove(&place);
+        }
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(SagaId) -> bool) {
+        self.holding.retain(|(id, _)| !is_gone(*id));
+        self.waiting.retain(|_, (id, _)| !is_gone(*id));
+        self.places.retain(|(id, _), _| !is_gone(*id));
     }
 }
 
@@ -72,12 +112,7 @@ impl Slots {
         let may_admit = all.unread.is_empty();
         let slot = all.by_step.entry(step.clone()).or_default();
         slot.limit = limit.max(1);
-        // One that was admitted and has not heard of it yet keeps its slot.
-        slot.holding.retain(|(id, visit)| {
-            *id != saga || holding.contains(visit) || waiting.contains(visit)
-        });
-        slot.waiting
-            .retain(|(id, visit)| *id != saga || waiting.contains(visit));
+        slot.keep(saga, waiting, holding);
         for visit in holding {
             slot.holding.insert((saga, *visit));
         }
@@ -87,8 +122,8 @@ impl Slots {
             if slot.holding.contains(&visit) {
                 // It kept its slot while it waited for a retry, or has not heard of it yet.
                 again.push(visit);
-            } else if !slot.waiting.contains(&visit) {
-                slot.waiting.push_back(visit);
+            } else {
+                slot.wait(visit);
             }
         }
         if may_admit {
@@ -103,8 +138,7 @@ impl Slots {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.unread.insert(partition);
         for slot in all.by_step.values_mut() {
-            slot.holding.retain(|(id, _)| !is_gone(*id));
-            slot.waiting.retain(|(id, _)| !is_gone(*id));
+            slot.forget(&is_gone);
         }
     }
 
@@ -139,6 +173,33 @@ mod tests {
         // It gave up before it heard of it.
         assert_eq!(slots.update(&step, 1, two, &[], &[]), [(three, 1)]);
     }
+
+    #[test]
+    fn of_very_many_that_wait_each_has_its_turn_and_those_that_give_up_have_none() {
+        const MANY: u32 = 100_000;
+        let slots = Slots::default();
+        let step = ("checkout".to_owned(), "Pay".to_owned());
+        let ids: Vec<_> = (0..MANY)
+            .map(|number| SagaId::of("checkout", &number.to_string()))
+            .collect();
+        for id in &ids {
+            slots.update(&step, 1, *id, &[1], &[]);
+        }
+        for id in ids.iter().skip(1).step_by(2) {
+            assert_eq!(slots.update(&step, 1, *id, &[], &[]), []);
+        }
+        for pair in ids.chunks(4) {
+            let next = slots.update(&step, 1, pair[0], &[], &[]);
+            assert_eq!(next, [(pair[2], 1)]);
+            let next = slots.update(&step, 1, pair[2], &[], &[]);
+            assert!(next.len() <= 1, "{next:?}");
+        }
+        let all = slots.all.lock().unwrap();
+        let slot = &all.by_step[&step];
+        let left = (slot.holding.len(), slot.waiting.len(), slot.places.len());
+        assert_eq!(left, (0, 0, 0));
+    }
+
     #[test]
     fn nobody_is_admitted_before_every_partition_told_who_is_where() {
         let slots = Slots::new(2);
