@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::refusal::Refused;
 use super::resources::{Form, Worker};
-use super::shard::{After, Group, Held, Shard};
+use super::shard::{After, GROUP_BYTES, Group, Held, Shard};
 use super::store::{self, SNAPSHOT_EVERY, Stored};
 use super::view::Row;
 use super::workers::topic;
@@ -357,13 +357,13 @@ impl Shard {
         }
     }
 
-    /// Forgets sagas that ended long ago, or of which there are too many.
-    pub(super) fn sweep(&mut self, group: &mut Group) {
+    /// Forgets sagas that ended long ago, or of which there are too many; whether more of them wait.
+    pub(super) fn sweep(&mut self, group: &mut Group) -> bool {
         let now = clock::now();
         let keep = self.shared.keep;
         for _ in 0..FORGET_MAX {
             let Some((ended, id)) = self.ended.first().copied() else {
-                return;
+                return false;
             };
             let held = self.sagas.get(&id);
             if held.is_none_or(|held| held.stored.saga.ended().is_none()) {
@@ -374,7 +374,7 @@ impl Shard {
             let age = u128::try_from(now.as_millis() - ended).unwrap_or(0);
             let is_old = keep.is_some_and(|keep| age >= keep.as_millis());
             if !is_old && self.ended.len() <= self.shared.keep_max {
-                return;
+                return false;
             }
             self.ended.remove(&(ended, id));
             let Some(held) = self.sagas.remove(&id) else {
@@ -384,10 +384,11 @@ impl Shard {
                 group.push(self.place.clone(), gone);
             }
             group.forgotten.push(id);
-            if group.bytes > 1 << 20 {
-                return;
+            if group.bytes > GROUP_BYTES {
+                break;
             }
         }
+        true
     }
 }
 

@@ -29,7 +29,7 @@ use crate::flag::raised;
 /// How many inputs are decided together at most.
 const GROUP_MAX: usize = 1_024;
 /// No input joins a group that has this many bytes of records: one commit must fit the journal.
-const GROUP_BYTES: usize = 1 << 20;
+pub(super) const GROUP_BYTES: usize = 1 << 20;
 /// How many commits are on their way at once.
 const PIPELINE: usize = 4;
 /// How long to wait before trying again what the ledger refused.
@@ -398,8 +398,12 @@ impl Shard {
             self.fire(&mut group);
             let is_due = Instant::now() >= sweep;
             if is_due {
-                self.sweep(&mut group);
-                sweep = Instant::now() + SWEEP;
+                // What waits is forgotten with the next groups, however fast sagas end.
+                let rest = match self.sweep(&mut group) {
+                    true => Duration::ZERO,
+                    false => SWEEP,
+                };
+                sweep = Instant::now() + rest;
             }
             self.decide_waiting(queues, &mut group);
             self.close(&mut group);
