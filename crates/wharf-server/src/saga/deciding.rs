@@ -57,8 +57,9 @@ impl Shard {
             }
             return Ok(false);
         }
-        if let Some(parent) = &start.parent {
-            let visit = (parent.saga, parent.step, parent.generation);
+        let parent = start.parent.as_ref();
+        let visit = parent.map(|parent| (parent.saga, parent.step, parent.generation));
+        if let Some(visit) = visit {
             self.shared.children.note(visit, id);
         }
         let saga_type = start.saga_type.clone();
@@ -67,6 +68,9 @@ impl Shard {
         let begun = self.apply(id, Input::Start(start), group);
         if begun.is_err() {
             self.sagas.remove(&id);
+            if let Some(visit) = visit {
+                self.shared.children.forget(visit);
+            }
         } else {
             self.shared.metrics.started(&saga_type);
         }

@@ -327,7 +327,8 @@ impl Shard {
                     (false, false) => self.shared.again(task.command, &mut group.after),
                 }
             }
-            if let Some(start) = held.stored.saga.start()
+            if held.stored.saga.ended().is_none()
+                && let Some(start) = held.stored.saga.start()
                 && let Some(parent) = &start.parent
             {
                 self.shared

@@ -62,7 +62,7 @@ impl ReadSoFar {
 /// The visit of a parent's state, and its dispatch.
 type Visit = (SagaId, u32, u32);
 
-/// Which sub-saga belongs to which dispatch.
+/// Which sub-saga belongs to which dispatch; only those that have not ended.
 #[derive(Default)]
 pub(super) struct Children(Mutex<HashMap<Visit, SagaId>>);
 
