@@ -6,7 +6,7 @@
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use wharf_saga::machine::{Action, Data, Mark, Order};
 
@@ -26,13 +26,44 @@ struct Said {
     by: String,
     reason: String,
     step: Option<u32>,
+    #[serde(deserialize_with = "some")]
     output: Option<Value>,
+    #[serde(deserialize_with = "some")]
     input: Option<Value>,
     r#as: Option<String>,
 }
 
+/// A value that is there, `null` too.
+fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
+}
+
 impl Said {
+    /// Refuses what the action has no use for: whoever wrote it expects something of it.
+    fn check(&self, action: &str) -> Result<(), Refused> {
+        let completes = self.r#as.as_deref() != Some("compensated");
+        let is_of_step = matches!(action, "retry" | "skip" | "mark" | "edit");
+        let fields = [
+            ("step", self.step.is_some(), is_of_step),
+            (
+                "output",
+                self.output.is_some(),
+                action == "skip" || (action == "mark" && completes),
+            ),
+            ("input", self.input.is_some(), action == "edit"),
+            ("as", self.r#as.is_some(), action == "mark"),
+        ];
+        let mut unused = fields.iter().filter(|(_, said, used)| *said && !used);
+        match unused.next() {
+            None => Ok(()),
+            Some((field, ..)) => Err(read::wrong(format!(
+                "`{field}` means nothing for this {action}; leave it out"
+            ))),
+        }
+    }
+
     fn order(self, action: &str) -> Result<Order, Refused> {
+        self.check(action)?;
         let Self {
             by,
             reason,
@@ -171,4 +202,41 @@ pub(super) async fn bulk(State(engine): State<Engine>, body: Bytes) -> Response 
         }))
     };
     ok(done.await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(action: &str, said: Value) -> Result<Order, Refused> {
+        serde_json::from_value::<Said>(said).unwrap().order(action)
+    }
+
+    #[test]
+    fn what_an_action_has_no_use_for_is_refused_and_not_left_out() {
+        for (action, said, named) in [
+            ("pause", json!({ "step": 1 }), "`step`"),
+            ("retry", json!({ "input": {} }), "`input`"),
+            ("abort", json!({ "as": "compensated" }), "`as`"),
+            (
+                "mark",
+                json!({ "as": "compensated", "output": 1 }),
+                "`output`",
+            ),
+            ("explode", json!({}), "no action"),
+        ] {
+            let refused = order(action, said).unwrap_err();
+            assert!(refused.message.contains(named), "{refused}");
+        }
+        for (action, said) in [
+            ("pause", json!({})),
+            ("retry", json!({ "step": 1 })),
+            ("edit", json!({ "step": 1, "input": {} })),
+            ("skip", json!({ "output": null })),
+            ("mark", json!({ "as": "completed", "output": 1 })),
+            ("mark", json!({ "as": "compensated", "step": 2 })),
+        ] {
+            assert!(order(action, said.clone()).is_ok(), "{action} {said}");
+        }
+    }
 }
