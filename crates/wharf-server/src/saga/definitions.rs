@@ -24,8 +24,11 @@ use crate::clock;
 pub(super) const DEFINITIONS: &str = "_wharf.saga-definitions";
 /// What is written at every start, to learn where the topic ends.
 const MARK: &str = "start";
-/// How many versions of one name are kept.
+/// How many names there may be: all definitions are in memory.
+const NAMES_MAX: usize = 10_000;
+/// How many versions of one name are kept, and how many other names they may have.
 const VERSIONS_MAX: usize = 1_000;
+const ALIASES_MAX: usize = 100;
 /// How many characters a name may have.
 const NAME_CHARS_MAX: usize = 80;
 /// How many records are read at once.
@@ -258,6 +261,12 @@ impl Definitions {
         }
         let definition = Arc::new(definition);
         let version = self.change(name, |named| {
+            if named.is_none() && self.names_len() >= NAMES_MAX {
+                let message = format!(
+                    "{NAMES_MAX} names are deployed, and no more are kept; remove one first"
+                );
+                return Err(Refused::new(Code::SAGA_DEFINITION_INVALID, message));
+            }
             let mut named = named.unwrap_or_default();
             if named.versions.len() >= VERSIONS_MAX {
                 let message = format!("{name} has {VERSIONS_MAX} versions, and no more are kept");
@@ -300,6 +309,14 @@ impl Definitions {
                 Some(version) if named.version(Some(&version.to_string())).is_none() => {
                     let message = format!("{name} has no version {version}");
                     return Err(Refused::new(Code::SAGA_DEFINITION_UNKNOWN, message));
+                }
+                Some(_)
+                    if named.aliases.len() >= ALIASES_MAX && !named.aliases.contains_key(alias) =>
+                {
+                    let message = format!(
+                        "{name} has {ALIASES_MAX} aliases, and no more are kept; remove one first"
+                    );
+                    return Err(Refused::new(Code::SAGA_REQUEST_INVALID, message));
                 }
                 Some(version) => _ = named.aliases.insert(alias.to_owned(), version),
                 None => _ = named.aliases.remove(alias),
@@ -349,6 +366,11 @@ impl Definitions {
     pub(super) fn named(&self, name: &str) -> Option<Named> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.names.get(name).cloned()
+    }
+
+    fn names_len(&self) -> usize {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.names.len()
     }
 
     pub(super) fn names(&self) -> Vec<(String, Named)> {
@@ -404,11 +426,14 @@ fn unknown(name: &str) -> Refused {
 /// Names become parts of addresses, headers and metrics.
 fn check_name(name: &str) -> Result<(), Refused> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(allowed) {
+    let is_plain = (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(allowed);
+    // Clients leave the parts `.` and `..` out of addresses.
+    if is_plain && name.chars().any(|c| c != '.') {
         return Ok(());
     }
     let message = format!(
-        "{name:?} is no name: 1 to {NAME_CHARS_MAX} of the letters a-z and A-Z, digits, `-`, `_` and `.`"
+        "{name:?} is no name: 1 to {NAME_CHARS_MAX} of the letters a-z and A-Z, digits, `-`, `_` and `.`, \
+         not dots alone"
     );
     Err(Refused::new(Code::SAGA_DEFINITION_INVALID, message))
 }
@@ -418,6 +443,16 @@ mod tests {
     use wharf_message::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn a_name_can_stand_in_an_address() {
+        for name in ["checkout", "a.b-C_9", "...x"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "Köln", &"x".repeat(81)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn a_version_is_meant_by_number_by_alias_or_by_nothing() {

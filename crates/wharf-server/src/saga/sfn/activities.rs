@@ -23,6 +23,8 @@ use crate::clock;
 
 /// How long a worker waits for a task.
 const POLL: Duration = Duration::from_secs(60);
+/// How many activities there may be, as at Amazon.
+const ACTIVITIES_MAX: usize = 10_000;
 const ERROR_CHARS_MAX: usize = 256;
 const CAUSE_CHARS_MAX: usize = 32_768;
 
@@ -48,6 +50,12 @@ pub(super) async fn create(api: Arc<Api>, call: Call) -> Answer {
         // The name alone says which one it is.
         if let Some(there) = known.activities.get(&name) {
             return Ok((Vec::new(), there.created));
+        }
+        if known.activities.len() >= ACTIVITIES_MAX {
+            let why = format!(
+                "there are {ACTIVITIES_MAX} activities, and no more may be; delete one first"
+            );
+            return Err(Fault::new("ActivityLimitExceeded", why));
         }
         let activity = Activity { created: now, tags };
         Ok((vec![Write::Activity(name.clone(), Some(activity))], now))

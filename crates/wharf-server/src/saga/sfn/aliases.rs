@@ -15,6 +15,8 @@ use super::versions::DESCRIPTION_CHARS_MAX;
 use super::wire::{self, Fields};
 use crate::clock;
 
+/// How many aliases a machine may have, as at Amazon.
+const ALIASES_MAX: usize = 100;
 /// How many versions an alias may lead to.
 const ROUTES_MAX: usize = 2;
 
@@ -113,6 +115,11 @@ pub(super) async fn create(api: Arc<Api>, call: Call) -> Answer {
                 true => Ok((Vec::new(), known.created)),
                 false => Err(Fault::new("ConflictException", why)),
             };
+        }
+        if record.aliases.len() >= ALIASES_MAX {
+            let why =
+                format!("{name} has {ALIASES_MAX} aliases, and no more may be; delete one first");
+            return Err(Fault::new("ServiceQuotaExceededException", why));
         }
         let mut record = record.as_ref().clone();
         let made = Alias {
