@@ -157,6 +157,7 @@ fn count(config: &Config) -> Refused {
         ("kafka.connections-max", kafka.connections_max),
         ("kafka.in-flight-requests-max", kafka.in_flight_requests_max),
         ("registry.connections-max", config.registry.connections_max),
+        ("saga.open-max", config.saga.open_max),
         ("saga.waiting-max", config.saga.waiting_max),
         ("saga.http-in-flight-max", config.saga.http_in_flight_max),
         (

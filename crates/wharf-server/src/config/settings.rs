@@ -307,6 +307,8 @@ settings! {
         /// The largest input, answer or signal of a saga, as JSON.
         /// A worker's larger answer is the error `States.DataLimitExceeded`.
         payload_max: ByteCount = ByteCount(256 << 10);
+        /// How many sagas may be under way at once, about; further starts are refused with 429, and records that start sagas wait.
+        open_max: usize = 1_000_000;
         /// How many requests may wait in each partition to be decided; further ones are refused with 429.
         waiting_max: usize = 4_096;
         /// How long one HTTP worker may take to answer, when the step says nothing shorter.

@@ -57,6 +57,13 @@ impl Shard {
             }
             return Ok(false);
         }
+        let open = self.sagas.len().saturating_sub(self.ended.len());
+        // What a saga under way waits for has to begin, or it would never end.
+        if start.parent.is_none() && open >= self.shared.open_max {
+            let message = "as many sagas are under way as saga.open-max allows; start it again, with \
+                           the same key, when some of them have ended";
+            return Err(Refused::new(Code::SAGA_BUSY, message));
+        }
         let parent = start.parent.as_ref();
         let visit = parent.map(|parent| (parent.saga, parent.step, parent.generation));
         if let Some(visit) = visit {

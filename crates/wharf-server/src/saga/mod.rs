@@ -180,6 +180,7 @@ fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Proble
         payload_max: config.payload_max.as_usize(),
         keep: config.keep.as_option().map(|keep| keep.0),
         keep_max: config.keep_max.div_ceil(requests.len().max(1)),
+        open_max: config.open_max.div_ceil(requests.len().max(1)),
         partitions: i32::try_from(partitions).unwrap_or(1),
         requests,
         follow_ups,

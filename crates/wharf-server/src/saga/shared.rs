@@ -105,6 +105,8 @@ pub(super) struct Shared {
     pub(super) keep: Option<Duration>,
     /// How many ended sagas a partition keeps.
     pub(super) keep_max: usize,
+    /// How many sagas may be under way in a partition.
+    pub(super) open_max: usize,
     /// How many partitions a command topic gets when it is created.
     pub(super) partitions: i32,
     pub(super) requests: Vec<mpsc::Sender<Work>>,

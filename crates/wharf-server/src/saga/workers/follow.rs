@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use wharf_message::Code;
 use wharf_message::ledger::{Entry, Error, Partition};
 
 use super::topic;
@@ -55,7 +56,16 @@ pub(crate) async fn starts(engine: Engine, partition: Partition, stop: watch::Re
         let start = topic::start(&entry.record, &place);
         async move {
             let started = match start {
-                Ok(start) => engine.start_in_turn(start).await.map(|_| ()),
+                Ok(start) => match engine.start_in_turn(start).await {
+                    // There is no room now: the record waits, as do those behind it.
+                    Err(refused) if refused.code == Code::SAGA_BUSY => {
+                        engine
+                            .shared()
+                            .noise("records that start sagas wait", &refused.message);
+                        Err(Refused::unavailable(refused.message))
+                    }
+                    started => started.map(|_| ()),
+                },
                 Err(reason) => {
                     engine.shared().metrics.start_refused();
                     engine

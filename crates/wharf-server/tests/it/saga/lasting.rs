@@ -11,10 +11,10 @@ use wharf_saga::machine::{SagaId, What};
 use wharf_server::saga::NewSaga;
 use wharf_server::{Config, Node};
 
-use super::kafka::Worker;
+use super::kafka::{Worker, produce};
 use super::{ask, checkout, config, deploy, node, read, start, until};
 use crate::client::{Kafka, PATIENCE, get};
-use crate::node::outside;
+use crate::node::{fill, outside};
 
 /// Waits for signals until one says that it is the last.
 fn listener() -> Value {
@@ -148,6 +148,77 @@ async fn more_requests_than_may_wait_are_refused_and_taken_when_sent_again() {
     }
     let (rows, _) = engine.list(&wharf_server::saga::Filter::default(), None, 100);
     assert_eq!(rows.len(), 50);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_sagas_are_under_way_than_may_be_and_records_that_start_them_wait() {
+    let data = tempfile::tempdir().unwrap();
+    let mut settings = config(data.path());
+    (settings.saga.partitions, settings.saga.open_max) = (1, 2);
+    let (node, http, kafka) = node(settings).await;
+    outside(move || {
+        deploy(http, "listener", &listener());
+        let asked = |key: &str| {
+            let body = json!({ "type": "listener", "key": key, "input": {} });
+            ask(http, "POST", "/api/v1/sagas", &body)
+        };
+        let first = start(http, "listener", "1", &json!({}));
+        start(http, "listener", "2", &json!({}));
+        let (status, told) = asked("3");
+        assert_eq!(
+            (status, &told["code"]),
+            (429, &json!("WHARF-7010")),
+            "{told}"
+        );
+        assert_eq!(asked("1").0, 200, "it is there");
+        let headers = [("saga-type", "listener")];
+        let mut client = Kafka::connect(kafka);
+        produce(&mut client, "_wharf.saga-starts", "4", &headers, &json!({}));
+        let last = json!({ "name": "Go", "payload": { "last": true } });
+        let path = format!("/api/v1/sagas/{first}/signals");
+        assert_eq!(ask(http, "POST", &path, &last).0, 202);
+        until(http, &first, "COMPLETED");
+        // The record has waited, and no request came before it.
+        let begun = Instant::now();
+        let fourth = format!("/api/v1/sagas/{}", SagaId::of("listener", "4"));
+        while ask(http, "GET", &fourth, &Value::Null).0 != 200 {
+            assert!(begun.elapsed() < PATIENCE, "it should begin");
+        }
+        assert_eq!(asked("3").0, 429);
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn sagas_that_ended_are_forgotten_as_fast_as_they_end() {
+    // At a hundred a second nobody would wait for the last of them.
+    const MANY: usize = 4_000;
+    let data = tempfile::tempdir().unwrap();
+    let mut settings = config(data.path());
+    (settings.saga.partitions, settings.saga.keep_max) = (1, 10);
+    let (node, http, _) = node(settings).await;
+    let pass = json!({ "StartAt": "Done", "States": { "Done": { "Type": "Succeed" } } });
+    outside(move || deploy(http, "pass", &pass)).await;
+    let engine = node.sagas().unwrap();
+    let new = |number: usize| NewSaga {
+        saga_type: "pass".to_owned(),
+        key: Some(number.to_string()),
+        ..NewSaga::default()
+    };
+    for started in join_all((0..MANY).map(|number| engine.start(new(number)))).await {
+        started.unwrap();
+    }
+    let begun = Instant::now();
+    let kept = || {
+        let filter = wharf_server::saga::Filter::default();
+        engine.list(&filter, None, MANY).0.len()
+    };
+    while kept() > 10 {
+        assert!(begun.elapsed() < PATIENCE, "{} are kept", kept());
+        tokio::task::yield_now().await;
+    }
     node.shutdown().await.unwrap();
 }
 
