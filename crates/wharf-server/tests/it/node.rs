@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -325,6 +325,20 @@ async fn damage_met_while_an_answer_is_sent_ends_the_connection_and_is_told_to_t
     node.shutdown().await.unwrap();
 }
 
+/// What a disk is filled with, a message each.
+static BALLAST: LazyLock<String> = LazyLock::new(|| "x".repeat(900_000));
+
+/// Fills a disk: what is preallocated can still be written, then nothing more. How many messages were
+/// taken before.
+pub(crate) fn fill(disk: &SimulatedDisk, client: &mut Kafka, topic: &str) -> i64 {
+    disk.set_faults(Faults {
+        capacity_bytes: Some(disk.used_bytes()),
+        ..Faults::default()
+    });
+    let refused = (0..200).find(|_| client.produce(topic, BALLAST.as_str()).0 != 0);
+    refused.expect("the disk should be full at last")
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_writes_says_so_and_recovers() {
     let data = tempfile::tempdir().unwrap();
@@ -337,17 +351,9 @@ async fn a_full_disk_refuses_writes_says_so_and_recovers() {
     outside(move || {
         let mut client = Kafka::connect(kafka);
         assert_eq!(client.create_topic("orders"), 0);
-        let capacity_bytes = Some(disk.used_bytes());
-        disk.set_faults(Faults {
-            capacity_bytes,
-            ..Faults::default()
-        });
-        // What is preallocated can still be written; then it is full.
-        let value: &'static str = "x".repeat(900_000).leak();
-        let refused = (0..200).find(|_| client.produce("orders", value).0 != 0);
-        let accepted = refused.expect("the disk should be full at last");
+        let accepted = fill(&disk, &mut client, "orders");
         assert_eq!(
-            client.produce("orders", value).0,
+            client.produce("orders", BALLAST.as_str()).0,
             56,
             "Kafka's KAFKA_STORAGE_ERROR"
         );

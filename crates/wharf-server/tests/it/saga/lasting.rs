@@ -239,13 +239,7 @@ async fn a_full_disk_is_told_and_what_was_durable_goes_on_once_there_is_room() {
         let id = start(http, "checkout", "1", &json!({}));
         let mut reserve = Worker::new(kafka, "reserve");
         let command = reserve.take();
-        disk.set_faults(Faults {
-            capacity_bytes: Some(disk.used_bytes()),
-            ..Faults::default()
-        });
-        let value: &'static str = "x".repeat(900_000).leak();
-        let full = (0..200).any(|_| client.produce("ballast", value).0 != 0);
-        assert!(full, "the disk should be full at last");
+        fill(&disk, &mut client, "ballast");
         // What is left has room for smaller ones.
         let wide = "x".repeat(100 << 10);
         let refused = (0..200).find_map(|key| {
