@@ -7,6 +7,9 @@ use std::collections::HashMap;
 
 use super::sketch::Sketch;
 
+/// In how many pairs of topic and service an event is told; what is seen beyond is counted, and not told.
+const PLACES_MAX: usize = 100;
+
 /// An event of the graph, by the number of its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Node {
@@ -56,7 +59,12 @@ impl Graph {
         for (event, topic, service) in &mined.events {
             let node = self.nodes.entry(*event).or_default();
             node.count += 1;
-            *node.places.entry((*topic, *service)).or_default() += 1;
+            let is_room = node.places.len() < PLACES_MAX;
+            match node.places.get_mut(&(*topic, *service)) {
+                Some(count) => *count += 1,
+                None if is_room => _ = node.places.insert((*topic, *service), 1),
+                None => {}
+            }
         }
         if let Some(start) = mined.start {
             self.nodes.entry(start).or_default().starts += 1;
@@ -111,5 +119,29 @@ impl Graph {
                 self.nodes.remove(event);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_nobody_can_count_do_not_fill_the_memory() {
+        let mut graph = Graph::default();
+        let seen = |service: u32| Mined {
+            events: vec![(1, 2, service)],
+            ..Mined::default()
+        };
+        for service in 0..10_000 {
+            graph.add(&seen(service), 10);
+        }
+        let node = &graph.nodes[&1];
+        assert_eq!((node.count, node.places.len()), (10_000, PLACES_MAX));
+        // What was put in goes out again, told or not.
+        for service in 0..10_000 {
+            graph.take(&seen(service));
+        }
+        assert!(graph.nodes.is_empty() && graph.instances == 0);
     }
 }
