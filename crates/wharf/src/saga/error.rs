@@ -49,7 +49,9 @@ impl SagaError {
 #[cfg(feature = "embedded")]
 impl From<wharf_server::saga::Refused> for SagaError {
     fn from(refused: wharf_server::saga::Refused) -> Self {
-        match refused.is_unknown() {
+        // Too much waits: as over HTTP, it may be over soon.
+        let is_busy = refused.code == wharf_message::Code::SAGA_BUSY;
+        match refused.is_unknown() || is_busy {
             true => Self::Unavailable(refused.message),
             false => Self::Refused {
                 code: refused.code.to_string(),

@@ -272,7 +272,7 @@ impl Sagas {
         }
     }
 
-    /// The ids of the sagas of a type that stand so, newest first, with where each stands.
+    /// The ids of the sagas of a type that stand so, newest first.
     ///
     /// # Errors
     /// [`SagaError`].

@@ -137,6 +137,15 @@ fn number(headers: &Headers, name: &str) -> Result<u32, Failed> {
         .map_err(|_no_number| undecodable(format!("the header {name} is {text:?} and no number")))
 }
 
+fn moment(text: &str) -> Result<Timestamp, Failed> {
+    let name = header::SAGA_DEADLINE;
+    Timestamp::parse_rfc3339(text).ok_or_else(|| {
+        undecodable(format!(
+            "the header {name} is {text:?} and no time of RFC 3339"
+        ))
+    })
+}
+
 impl<T: DeserializeOwned> Task<T> {
     fn of(message: &Message) -> Result<Self, Failed> {
         let headers = &message.headers;
@@ -162,7 +171,7 @@ impl<T: DeserializeOwned> Task<T> {
             generation,
             idempotency_key: required(headers, header::IDEMPOTENCY_KEY)?.to_owned(),
             undo: optional(header::SAGA_UNDO)? == Some("true"),
-            deadline: optional(header::SAGA_DEADLINE)?.and_then(Timestamp::parse_rfc3339),
+            deadline: optional(header::SAGA_DEADLINE)?.map(moment).transpose()?,
         })
     }
 }
