@@ -21,6 +21,7 @@ mod event;
 mod inbox;
 mod intake;
 mod observer;
+mod opening;
 pub mod orchestration;
 mod pause;
 mod python;

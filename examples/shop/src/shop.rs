@@ -13,17 +13,16 @@ use crate::database::Database;
 use crate::event::{PUBLISHED, TOPICS};
 use crate::intake::Intake;
 use crate::observer::{self, Ends, Observer};
+use crate::opening::{Opening, TICK, Turn};
 use crate::pause::{Pause, Pausing};
 use crate::python::{Counts, Python};
 use crate::services::{Kit, NOTIFICATION, SERVICES, Service};
-use crate::storefront::{self, Plan};
+use crate::storefront::Plan;
 use crate::summary::{Outbox, Summary};
 use crate::tally::{ServiceTally, Snapshot, Tally};
 
 /// Partitions of each of the shop's topics.
 pub(crate) const PARTITIONS: u32 = 3;
-/// How often the figures are taken.
-const TICK: Duration = Duration::from_secs(1);
 /// How often a stop condition is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Without any progress for this long, waiting for the last orders ends.
@@ -77,7 +76,7 @@ struct Shop {
 /// up. `watch` is shown the figures once a second. Fails when the broker cannot be used.
 pub async fn run(
     mut options: Options,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     mut show: impl FnMut(&Snapshot),
 ) -> anyhow::Result<Summary> {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
@@ -86,50 +85,25 @@ pub async fn run(
     let before = ends(&options.broker).await?;
     let (pausing, allowed) = Pausing::of(options.pause.take());
     let mut shop = Shop::open(&options, run.clone(), bus, before, pausing)?;
-    let (close_storefront, closed) = watch::channel(false);
     let plan = Plan {
         checkouts: options.orders,
         per_second: options.per_second,
         seed: options.seed,
         allowed,
     };
-    let mut customers = tokio::spawn(storefront::run(
-        plan,
-        shop.bus.clone(),
-        run,
-        Arc::clone(&shop.tally),
-        closed,
-    ));
-
-    let end = options
-        .duration
-        .map(|duration| tokio::time::Instant::now() + duration);
-    let mut next_tick = tokio::time::interval(TICK);
+    let bus = shop.bus.clone();
+    let mut opening = Opening::begin(plan, bus, run, &shop.tally, options.duration, stop);
     loop {
         shop.pause();
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            result = &mut customers => { result??; break; }
-            _ = next_tick.tick() => show(&shop.snapshot().await?),
-            _ = stop.wait_for(|stop| *stop) => { close_storefront.send_replace(true); }
-            () = sleep_until(end) => { close_storefront.send_replace(true); }
-            Some(failed) = shop.tasks.join_next() => failed?.context("a service stopped")?,
-        }
-        if *close_storefront.borrow() {
-            customers.await??;
-            break;
+        match opening.next(&mut shop.tasks).await? {
+            Turn::Look => {}
+            Turn::Show => show(&shop.snapshot().await?),
+            Turn::Over => break,
         }
     }
     shop.drain(&mut show).await?;
     shop.close().await?;
     shop.add_up().await
-}
-
-async fn sleep_until(end: Option<tokio::time::Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Creates the topics that are missing, for whoever has settings for them before the shop runs.

@@ -20,13 +20,12 @@ use super::report::Report;
 use super::services::{self, SUPPLY, TABLES};
 use crate::database::{Database, Sql, Value};
 use crate::intake::Intake;
-use crate::storefront::{self, Plan};
+use crate::opening::{Opening, TICK, Turn};
+use crate::storefront::Plan;
 use crate::tally::{ServiceTally, Tally};
 
 /// How often the sagas are looked at.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often the figures are shown.
-const TICK: Duration = Duration::from_secs(1);
 /// How often the supplier comes, and to which shelves.
 const SUPPLIER: Duration = Duration::from_millis(500);
 const NEARLY_EMPTY: u64 = 10;
@@ -105,7 +104,7 @@ struct Shop {
 /// are parked for a refund, and adds up. `show` gets the figures once a second.
 pub async fn open(
     options: Options,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     mut show: impl FnMut(&Glance),
 ) -> anyhow::Result<Report> {
     // Nothing is held back here.
@@ -116,38 +115,21 @@ pub async fn open(
         seed: options.seed,
         allowed,
     };
-    let end = options
-        .duration
-        .map(|duration| tokio::time::Instant::now() + duration);
+    let duration = options.duration;
     let mut shop = Shop::open(options).await?;
-    let (close_storefront, closed) = watch::channel(false);
-    let (bus, run, tally) = (shop.bus.clone(), shop.run.clone(), Arc::clone(&shop.tally));
-    let mut customers = tokio::spawn(storefront::run(plan, bus, run, tally, closed));
-    let mut next_tick = tokio::time::interval(TICK);
+    let (bus, run) = (shop.bus.clone(), shop.run.clone());
+    let mut opening = Opening::begin(plan, bus, run, &shop.tally, duration, stop);
     loop {
-        tokio::select! {
-            result = &mut customers => { result??; break; }
-            _ = next_tick.tick() => show(&shop.look().await?),
-            _ = stop.wait_for(|stop| *stop) => { close_storefront.send_replace(true); }
-            () = sleep_until(end) => { close_storefront.send_replace(true); }
-            Some(failed) = shop.tasks.join_next() => failed?.context("a service stopped")?,
-        }
-        if *close_storefront.borrow() {
-            customers.await??;
-            break;
+        match opening.next(&mut shop.tasks).await? {
+            Turn::Look => {}
+            Turn::Show => show(&shop.look().await?),
+            Turn::Over => break,
         }
     }
     shop.drain(&mut show).await?;
     shop.repair().await?;
     show(&shop.look().await?);
     shop.close().await
-}
-
-async fn sleep_until(end: Option<tokio::time::Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Fills the shelves until `stop`. What it brings is in its own column.

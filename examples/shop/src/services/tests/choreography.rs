@@ -72,17 +72,7 @@ async fn every_checkout_begins_an_instance() {
 #[tokio::test]
 async fn every_order_keeps_the_contract() {
     let shop = Opened::new().await;
-    let storefront = shop.bus("storefront");
-    let mut dice = Dice::new(42);
-    for number in 0..600 {
-        let submission = submission(&mut dice, RUN, number);
-        storefront::count(&shop.tally, &submission);
-        storefront::submit(&storefront, submission).await.unwrap();
-        if number % 100 == 0 {
-            shop.idle().await;
-        }
-    }
-    shop.idle().await;
+    shop.sells(42, 600).await;
     let mut monitor = monitor();
     let left = watch(&mut monitor, &shop);
     assert!(left.is_empty(), "{left:#?}");

@@ -119,6 +119,21 @@ impl Opened {
         self.database.count(RUN, &self.tally).await.unwrap();
     }
 
+    /// Customers send so many checkouts; returns when everything that follows from them has happened.
+    async fn sells(&self, seed: u64, checkouts: u64) {
+        let storefront = self.bus("storefront");
+        let mut dice = Dice::new(seed);
+        for number in 0..checkouts {
+            let submission = submission(&mut dice, RUN, number);
+            storefront::count(&self.tally, &submission);
+            storefront::submit(&storefront, submission).await.unwrap();
+            if number % 100 == 0 {
+                self.idle().await;
+            }
+        }
+        self.idle().await;
+    }
+
     async fn rows(&self) -> usize {
         let rows = self.database.outbox(RUN).await.unwrap();
         usize::try_from(rows.values().sum::<u64>()).unwrap()
@@ -144,17 +159,7 @@ impl Opened {
 #[tokio::test]
 async fn every_order_ends_and_every_repeat_is_suppressed() {
     let shop = Opened::new().await;
-    let storefront = shop.bus("storefront");
-    let mut dice = Dice::new(42);
-    for number in 0..ORDERS {
-        let submission = submission(&mut dice, RUN, number);
-        storefront::count(&shop.tally, &submission);
-        storefront::submit(&storefront, submission).await.unwrap();
-        if number % 100 == 0 {
-            shop.idle().await;
-        }
-    }
-    shop.idle().await;
+    shop.sells(42, ORDERS).await;
     let tally = &shop.tally;
     let (repeats, rubbish) = (
         tally.checkouts_repeated.get(),
@@ -194,13 +199,7 @@ async fn every_order_ends_and_every_repeat_is_suppressed() {
 #[tokio::test]
 async fn an_order_is_followed_by_its_correlation_and_a_repeated_payment_has_the_same_id() {
     let shop = Opened::new().await;
-    let storefront = shop.bus("storefront");
-    let mut dice = Dice::new(3);
-    for number in 0..200 {
-        let submission = submission(&mut dice, RUN, number);
-        storefront::submit(&storefront, submission).await.unwrap();
-    }
-    shop.idle().await;
+    shop.sells(3, 200).await;
     let text = |message: &Message, name| message.headers.text(name).unwrap().unwrap().to_owned();
     for outcome in shop.transport.messages(OUTCOMES) {
         let key = String::from_utf8(outcome.key.clone().unwrap().to_vec()).unwrap();
