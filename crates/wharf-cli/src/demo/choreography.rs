@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wharf_server::config::Config;
 
 use super::monitor::Monitor;
-use super::{Demo, Screen, contract, introduction, start_node};
+use super::{Demo, Screen, contract, introduction, start_node, until_interrupted};
 use crate::cli::Outcome;
 use crate::output;
 
@@ -58,16 +58,7 @@ pub(super) async fn open_shop(demo: Demo) -> anyhow::Result<Outcome> {
     let endless = demo.orders.is_none() && demo.duration.is_none();
     output::note(&introduction(&broker, &http, &registry, &data, endless))?;
 
-    let (close, stop) = watch::channel(false);
-    let interrupted = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            close.send_replace(true);
-        } else {
-            std::future::pending::<()>().await;
-        }
-        // Held so that the shop does not take a dropped sender for a stop.
-        close.closed().await;
-    });
+    let (interrupted, stop) = until_interrupted();
     let (pause, looking) = demo.pause(&monitor);
     let options = shop::Options {
         broker,

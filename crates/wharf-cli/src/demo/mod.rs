@@ -17,11 +17,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::json;
-
-use crate::cli::Outcome;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use wharf_server::Node;
 use wharf_server::config::{Address, Config, Limit, Mode, Period, Relay, SecretUrl};
 
+use crate::cli::Outcome;
 use crate::cluster::Cluster;
 use crate::schema::Registry;
 use crate::{output, topic};
@@ -187,6 +188,21 @@ async fn contract(node: &Node) -> anyhow::Result<String> {
     });
     agreed.await??;
     Ok(url)
+}
+
+/// Says when Ctrl-C closes the shop. The task ends with the shop.
+fn until_interrupted() -> (JoinHandle<()>, watch::Receiver<bool>) {
+    let (close, stop) = watch::channel(false);
+    let interrupted = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            close.send_replace(true);
+        } else {
+            std::future::pending::<()>().await;
+        }
+        // Held so that the shop does not take a dropped sender for a stop.
+        close.closed().await;
+    });
+    (interrupted, stop)
 }
 
 fn introduction(kafka: &str, http: &str, registry: &str, data: &Path, endless: bool) -> String {

@@ -2,10 +2,9 @@
 
 use std::io::Write as _;
 
-use tokio::sync::watch;
 use wharf_server::config::Config;
 
-use super::{Demo, start_node};
+use super::{Demo, start_node, until_interrupted};
 use crate::cli::{Outcome, Usage};
 use crate::output;
 
@@ -34,16 +33,7 @@ pub(super) async fn open_shop(demo: Demo) -> anyhow::Result<Outcome> {
     let endless = demo.orders.is_none() && demo.duration.is_none();
     output::note(&introduction(&broker, &http, endless))?;
 
-    let (close, stop) = watch::channel(false);
-    let interrupted = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            close.send_replace(true);
-        } else {
-            std::future::pending::<()>().await;
-        }
-        // Held so that the shop does not take a dropped sender for a stop.
-        close.closed().await;
-    });
+    let (interrupted, stop) = until_interrupted();
     let options = shop::orchestration::Options {
         broker,
         http,
