@@ -150,22 +150,22 @@ impl Monitor {
             let checks = vec![
                 check(
                     "orders the node saw completed = completed",
-                    now.completed - before.completed,
+                    now.completed.saturating_sub(before.completed),
                     summary.completed,
                 ),
                 check(
                     "orders it saw compensated = rejected + set aside",
-                    now.compensated - before.compensated,
+                    now.compensated.saturating_sub(before.compensated),
                     turned_away,
                 ),
                 check(
                     "messages it saw again = repeats suppressed",
-                    now.redelivered - before.redelivered,
+                    now.redelivered.saturating_sub(before.redelivered),
                     summary.suppressed,
                 ),
                 check(
                     "records it found no order for = none",
-                    now.uncorrelated - before.uncorrelated,
+                    now.uncorrelated.saturating_sub(before.uncorrelated),
                     0,
                 ),
                 check("orders it sees running = none", running, 0),
