@@ -16,6 +16,7 @@ mod consumer_group;
 mod deliver;
 mod demo;
 mod explain;
+mod files;
 mod group;
 mod ingest;
 mod logging;

@@ -9,6 +9,8 @@ use serde_json::Value;
 use wharf_message::Code;
 use wharf_server::Problem;
 
+use crate::output::clean;
+
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an answer may take, beyond what the request itself waits for.
@@ -117,7 +119,15 @@ impl Answer {
         if self.status < 300 {
             return Ok(self.body);
         }
-        let text = |key: &str| self.body[key].as_str().unwrap_or_default().to_owned();
+        let text = |key: &str| clean(self.body[key].as_str().unwrap_or_default());
         Err(Problem::plain(text("title"), text("detail"), fix).into())
+    }
+}
+
+/// The rows out of an answer; none where there is no list.
+pub(crate) fn taken(value: &mut Value) -> Vec<Value> {
+    match value.take() {
+        Value::Array(all) => all,
+        _ => Vec::new(),
     }
 }

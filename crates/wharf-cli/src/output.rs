@@ -1,6 +1,8 @@
 //! Everything that is printed: tables for people, JSON and YAML for programs, errors in three lines.
 //!
-//! Only data goes to stdout. A reader that goes away (`| head`) ends the command quietly.
+//! Only data goes to stdout. A reader that goes away (`| head`) ends the command quietly. What strangers
+//! wrote (names, errors, inputs) goes through [`clean`] or [`cell`] before people see it, so that it never
+//! reaches a terminal with characters that control it.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -8,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
+use serde_json::Value;
 use wharf_server::Problem;
 
 use crate::cli::{self, Usage};
@@ -122,6 +125,29 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A value as people read it in a cell.
+pub(crate) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => clean(text),
+        Value::Array(all) => all.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => clean(&other.to_string()),
+    }
+}
+
+/// A text without characters that control a terminal.
+pub(crate) fn clean(text: &str) -> String {
+    let plain = |c: char| !c.is_control();
+    if text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let escape = |c: char| match plain(c) {
+        true => c.to_string(),
+        false => c.escape_default().to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// Says something to the person, on stderr.
 pub(crate) fn note(text: &str) -> anyhow::Result<()> {
     writeln!(anstream::stderr().lock(), "{text}")?;
@@ -168,4 +194,21 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(cli::USAGE);
     }
     ExitCode::from(cli::COULD_NOT_RUN)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_strangers_wrote_cannot_control_the_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\n\u{9b}"), "a\\u{1b}[2Jb\\n\\u{9b}");
+        assert_eq!(clean("Köln · ✓"), "Köln · ✓");
+        assert_eq!(
+            cell(&json!(["a\x1b", { "b\u{9b}": 1 }])),
+            "a\\u{1b}, {\"b\\u{9b}\":1}"
+        );
+    }
 }

@@ -1,24 +1,19 @@
 //! `wharf choreography check`, `deploy` and `remove`.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
-use serde::Serialize;
 use serde_json::json;
 use wharf_saga::choreography::contract::check::check;
 use wharf_saga::choreography::{Contract, Problem};
 
 use super::{FIX, path};
 use crate::cli::Outcome;
+use crate::files;
 use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::output::{self, OutputArguments, cell, clean};
 use crate::schema::encoded;
-
-/// The largest file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Check contracts, without a node.
 #[derive(Debug, Args)]
@@ -69,33 +64,11 @@ pub(crate) struct Remove {
     node: NodeApi,
 }
 
-#[derive(Debug, Serialize)]
-struct Found {
-    file: String,
-    #[serde(flatten)]
-    problem: Problem,
-}
-
 impl Check {
     /// Checks.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let mut found = Vec::new();
-        for file in &self.files {
-            let problems = problems(&read(file)?);
-            let file = file.display().to_string();
-            found.extend(problems.into_iter().map(|problem| Found {
-                file: file.clone(),
-                problem,
-            }));
-        }
-        match self.output.format {
-            Format::Table => {
-                for Found { file, problem } in &found {
-                    output::text(&format!("{file}: {problem}\n"))?;
-                }
-            }
-            format => output::rows(format, &[], &found, |_| Vec::new())?,
-        }
+        let found = files::look(&self.files, |file| Ok(problems(&files::text(file)?)))?;
+        files::print(self.output.format, &found)?;
         if found.is_empty() {
             output::note("nothing was found")?;
             return Ok(Outcome::Done);
@@ -107,11 +80,12 @@ impl Check {
 impl Deploy {
     /// Checks and deploys.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let text = read(&self.file)?;
+        let text = files::text(&self.file)?;
         let problems = problems(&text);
         if !problems.is_empty() {
             for problem in &problems {
-                output::text(&format!("{}: {problem}\n", self.file.display()))?;
+                let told = clean(&problem.to_string());
+                output::text(&format!("{}: {told}\n", self.file.display()))?;
             }
             return Ok(Outcome::Negative);
         }
@@ -129,8 +103,8 @@ impl Deploy {
             .send(method, &place, Some(&body), Duration::ZERO)?
             .good(FIX)?;
         for warning in answer["warnings"].as_array().into_iter().flatten() {
-            let text = |key: &str| warning[key].as_str().unwrap_or_default();
-            output::note(&format!("{}: {}", text("path"), text("sentence")))?;
+            let (place, sentence) = (cell(&warning["path"]), cell(&warning["sentence"]));
+            output::note(&format!("{place}: {sentence}"))?;
         }
         output::note(&match (self.dry_run, answer["replaced"].as_bool()) {
             (true, _) => format!("{name} can be deployed; nothing was changed"),
@@ -156,19 +130,4 @@ fn problems(text: &str) -> Vec<Problem> {
         Ok(contract) => check(&contract),
         Err(problems) => problems,
     }
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    if file == Path::new("-") {
-        std::io::stdin()
-            .take(FILE_BYTES_MAX + 1)
-            .read_to_string(&mut text)?;
-        return Ok(text);
-    }
-    let opened = std::fs::File::open(file);
-    let opened = opened.with_context(|| format!("{} cannot be opened", file.display()))?;
-    let read = opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
-    read.with_context(|| format!("{} cannot be read", file.display()))?;
-    Ok(text)
 }

@@ -13,8 +13,9 @@ use wharf_saga::choreography::verdict::Kind;
 
 use super::{FIX, path};
 use crate::cli::{Outcome, Usage};
-use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::files;
+use crate::node_api::{NodeApi, taken};
+use crate::output::{self, Format, OutputArguments, cell, clean};
 use crate::schema::encoded;
 
 /// List the contracts and what the lens sees.
@@ -86,7 +87,7 @@ pub(crate) struct Graph {
     /// A contract of the node
     #[arg(long, value_name = "NAME", conflicts_with = "saga")]
     contract: Option<String>,
-    /// A file with a contract
+    /// A file with a contract; - for stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = ["saga", "contract"])]
     file: Option<PathBuf>,
     /// How it is written
@@ -125,22 +126,6 @@ fn ask(node: &NodeApi, tail: &str) -> anyhow::Result<Value> {
     node.ask("GET", &path(tail), Duration::ZERO)?.good(FIX)
 }
 
-fn taken(value: &mut Value) -> Vec<Value> {
-    match value.take() {
-        Value::Array(all) => all,
-        _ => Vec::new(),
-    }
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(all) => all.iter().map(text).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
-}
-
 fn is_bad(verdict: &str) -> bool {
     Kind::parse(verdict).is_some_and(Kind::is_bad)
 }
@@ -172,12 +157,15 @@ impl List {
             return Ok(outcome(is_bad));
         }
         if let Some(trouble) = contracts["trouble"].as_str() {
-            output::note(&format!("the node has trouble with its topics: {trouble}"))?;
+            output::note(&format!(
+                "the node has trouble with its topics: {}",
+                clean(trouble)
+            ))?;
         }
         for contract in &all {
             let count = contract["dropped"]["uncorrelated"].as_u64().unwrap_or(0);
             if count > 0 {
-                let name = text(&contract["name"]);
+                let name = cell(&contract["name"]);
                 output::note(&format!(
                     "{count} records of {name}'s events say not which instance they belong to"
                 ))?;
@@ -204,7 +192,7 @@ impl List {
                 Kind::HalfCompensated,
             ];
             let counts = counts.map(|kind| count(kind).to_string());
-            let mut cells = vec![text(&contract["name"])];
+            let mut cells = vec![cell(&contract["name"])];
             cells.extend(counts);
             cells.push(other.to_string());
             cells.push(
@@ -225,7 +213,7 @@ impl List {
             &sagas,
             |saga| {
                 ["saga", "instances", "events", "edges"]
-                    .map(|key| text(&saga[key]))
+                    .map(|key| cell(&saga[key]))
                     .to_vec()
             },
         )?;
@@ -271,20 +259,20 @@ fn described(shown: &Value) -> String {
     } else {
         &shown["verdict"]
     };
-    let mut lines = vec![format!("{}: {}", text(id), text(what))];
+    let mut lines = vec![format!("{}: {}", cell(id), cell(what))];
     for finding in shown["findings"].as_array().into_iter().flatten() {
-        lines.push(format!("  {}", text(finding)));
+        lines.push(format!("  {}", cell(finding)));
     }
     for step in shown["events"].as_array().into_iter().flatten() {
         lines.push(format!(
             "{}  {}  {}-{}@{}  {}  {}",
-            text(&step["at"]),
-            text(&step["event"]),
-            text(&step["topic"]),
-            text(&step["partition"]),
-            text(&step["offset"]),
-            text(&step["service"]),
-            text(&step["id"]),
+            cell(&step["at"]),
+            cell(&step["event"]),
+            cell(&step["topic"]),
+            cell(&step["partition"]),
+            cell(&step["offset"]),
+            cell(&step["service"]),
+            cell(&step["id"]),
         ));
     }
     lines.join("\n") + "\n"
@@ -294,9 +282,7 @@ impl Graph {
     /// Draws.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         if let Some(file) = &self.file {
-            let text = std::fs::read_to_string(file);
-            let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
-            return self.contract(&text);
+            return self.contract(&files::text(file)?);
         }
         if let Some(name) = &self.contract {
             let answer = ask(&self.node, &format!("/contracts/{}", encoded(name)))?;
@@ -324,7 +310,7 @@ impl Graph {
             Ok(contract) => self.draw(&Drawing::of(&contract)),
             Err(problems) => {
                 for problem in problems {
-                    output::note(&problem.to_string())?;
+                    output::note(&clean(&problem.to_string()))?;
                 }
                 Ok(Outcome::Negative)
             }
@@ -357,7 +343,7 @@ impl Instances {
             let header = ["INSTANCE", "SAGA", "EVENTS", "BEGAN", "LAST", "AT REST"];
             output::rows(self.output.format, &header, &all, |one| {
                 let events = one["events"].as_array().map_or(0, Vec::len).to_string();
-                let cell = |key: &str| text(&one[key]);
+                let cell = |key: &str| cell(&one[key]);
                 vec![
                     cell("id"),
                     cell("saga"),
@@ -400,12 +386,35 @@ impl Instances {
                 "lastAt",
                 "findings",
             ]
-            .map(|key| text(&one[key]))
+            .map(|key| cell(&one[key]))
             .to_vec()
         })?;
         let is_bad = all
             .iter()
             .any(|one| one["verdict"].as_str().is_some_and(is_bad));
         Ok(outcome(is_bad))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_records_of_strangers_say_cannot_control_the_terminal() {
+        let instance = json!({
+            "instance": "order-1\x1b[2J",
+            "verdict": "diverged",
+            "findings": ["event `Paid\u{9b}31m` is not allowed"],
+            "events": [{ "at": "now", "event": "Paid\x07", "topic": "t", "service": "\r", "id": "1" }],
+        });
+        let shown = described(&instance);
+        let controls = |c: &char| c.is_control() && *c != '\n';
+        assert_eq!(shown.chars().find(controls), None, "{shown:?}");
+        assert!(
+            shown.starts_with("order-1\\u{1b}[2J: diverged\n"),
+            "{shown}"
+        );
+        assert_eq!(shown.lines().count(), 3);
     }
 }

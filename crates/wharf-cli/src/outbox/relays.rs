@@ -7,7 +7,7 @@ use serde_json::Value;
 use wharf_server::config::Period;
 
 use crate::cli::Outcome;
-use crate::node_api::NodeApi;
+use crate::node_api::{NodeApi, taken};
 use crate::output::{self, OutputArguments};
 
 /// What is in the columns of the table.
@@ -74,10 +74,7 @@ impl Status {
             None => {
                 let answer = self.node.ask("GET", "/api/v1/relays", Duration::ZERO)?;
                 let mut body = answer.good(FIX)?;
-                match body["relays"].take() {
-                    Value::Array(relays) => relays,
-                    _ => Vec::new(),
-                }
+                taken(&mut body["relays"])
             }
         };
         if relays.is_empty() {

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::payload::{given, put};
-use super::{bulk, path, post, text};
+use super::{bulk, path, post};
 use crate::cli::{Outcome, Usage};
 use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::output::{self, Format, OutputArguments, cell};
 use crate::schema::encoded;
 
 macro_rules! help {
@@ -245,7 +245,7 @@ impl Order {
                 } else {
                     ""
                 };
-                let (id, status) = (text(&row["id"]), text(&row["status"]));
+                let (id, status) = (cell(&row["id"]), cell(&row["status"]));
                 output::note(&format!("{id} is {status}{paused}"))?;
             }
             format => output::one(format, row)?,

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::act::Order;
 use super::payload::put;
-use super::{good, list, path, post, taken, text};
+use super::{good, list, path, post};
 use crate::cli::Outcome;
 use crate::confirm;
-use crate::output::{self, Format};
+use crate::node_api::taken;
+use crate::output::{self, Format, cell};
 
 /// How long the node may work on all of them.
 const WAIT: Duration = Duration::from_secs(600);
@@ -53,8 +54,8 @@ fn told(order: &Order, action: &str, mut done: Value) -> anyhow::Result<Outcome>
         let refusals = taken(&mut done["refusals"]).into_iter().map(|refusal| {
             let why = format!(
                 "refused: {}: {}",
-                text(&refusal["code"]),
-                text(&refusal["detail"])
+                cell(&refusal["code"]),
+                cell(&refusal["detail"])
             );
             json!({ "id": refusal["id"], "now": why })
         });
@@ -62,7 +63,7 @@ fn told(order: &Order, action: &str, mut done: Value) -> anyhow::Result<Outcome>
         let acted = acted.map(|one| json!({ "id": one["id"], "now": one["status"] }));
         let rows: Vec<_> = acted.chain(refusals).collect();
         output::rows(Format::Table, &["ID", "NOW"], &rows, |row| {
-            vec![text(&row["id"]), text(&row["now"])]
+            vec![cell(&row["id"]), cell(&row["now"])]
         })?;
     } else {
         output::one(order.output.format, &done)?;

@@ -6,11 +6,11 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use wharf_saga::definition::{Accepted, Definition, Problem, Problems, Standing};
 
-use super::payload::file_text;
-use super::{clean, define, get, text};
+use super::{define, get};
 use crate::cli::{Outcome, Usage};
+use crate::files;
 use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::output::{self, Format, OutputArguments, clean};
 use crate::schema::encoded;
 
 /// Turn a saga made by hand with Catch into one with Compensate, and report on it.
@@ -124,7 +124,7 @@ pub(crate) struct Export {
 impl Import {
     /// Imports.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let source = file_text(&self.file)?;
+        let source = files::text(&self.file)?;
         let imported = Definition::import(&source);
         let states = wharf_saga::definition::report(&source, &imported);
         let (definition, remarks) = match &imported {
@@ -179,7 +179,7 @@ impl Export {
         }
         let exported = machine.export();
         for remark in &exported.remarks {
-            output::note(&text(&Value::from(remark.to_string())))?;
+            output::note(&clean(&remark.to_string()))?;
         }
         written.print(&exported.machine)?;
         Ok(Outcome::Done)

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use serde::Serialize;
 use serde_json::Value;
 use wharf_saga::definition::{Accepted, Beside, Definition, Problem, Problems, Severity, Sidecar};
 
 use super::act::user;
-use super::payload::file_text;
-use super::{clean, good, taken, text};
+use super::good;
 use crate::cli::{Outcome, Usage};
-use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::files::{self, Found};
+use crate::node_api::{NodeApi, taken};
+use crate::output::{self, Format, OutputArguments, cell, clean};
 use crate::schema::encoded;
 
 /// Check definitions, without a node.
@@ -71,38 +70,18 @@ pub(crate) struct Deploy {
     node: NodeApi,
 }
 
-#[derive(Debug, Serialize)]
-struct Found {
-    file: String,
-    #[serde(flatten)]
-    problem: Problem,
-}
-
 impl Validate {
     /// Checks.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let mut found = Vec::new();
-        for file in &self.files {
-            let problems = match load(file)? {
+        let found = files::look(&self.files, |file| {
+            Ok(match load(file)? {
                 Ok(accepted) => accepted.remarks,
                 Err(Problems(problems)) => problems,
-            };
-            let file = file.display().to_string();
-            found.extend(problems.into_iter().map(|problem| Found {
-                file: file.clone(),
-                problem,
-            }));
-        }
-        match self.output.format {
-            Format::Table => {
-                for Found { file, problem } in &found {
-                    output::text(&format!("{file}: {}\n", clean(&problem.to_string())))?;
-                }
-            }
-            format => output::rows(format, &[], &found, |_| Vec::new())?,
-        }
+            })
+        })?;
+        files::print(self.output.format, &found)?;
         let count = |severity| {
-            let of = |found: &&Found| found.problem.severity == severity;
+            let of = |found: &&Found<Problem>| found.problem.severity == severity;
             found.iter().filter(of).count()
         };
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -138,7 +117,7 @@ impl Deploy {
             .node
             .send(method, &place, Some(&definition), Duration::ZERO)?;
         for problem in taken(&mut answer.body["problems"]) {
-            let (place, message) = (text(&problem["path"]), text(&problem["message"]));
+            let (place, message) = (cell(&problem["path"]), cell(&problem["message"]));
             output::text(&format!("{}: {place}: {message}\n", self.file.display()))?;
         }
         let answer = good(answer)?;
@@ -152,7 +131,7 @@ impl Deploy {
         if self.output.format != Format::Table {
             output::one(self.output.format, &answer)?;
         }
-        let version = text(&answer["version"]);
+        let version = cell(&answer["version"]);
         output::note(&match (self.dry_run, answer["new"].as_bool()) {
             (true, _) => format!("{name} can be deployed; nothing was changed"),
             (false, Some(true)) => format!("{name} is deployed as version {version}"),
@@ -164,7 +143,7 @@ impl Deploy {
 
 /// A definition out of a file, with the machine of a sidecar read from beside it.
 pub(super) fn load(file: &Path) -> anyhow::Result<Result<Accepted, Problems>> {
-    let text = file_text(file)?;
+    let text = files::text(file)?;
     let Ok(sidecar) = Sidecar::read(&text) else {
         return Ok(Definition::read(&text));
     };
@@ -172,7 +151,7 @@ pub(super) fn load(file: &Path) -> anyhow::Result<Result<Accepted, Problems>> {
         return Ok(Definition::read(&text));
     };
     let beside = file.parent().unwrap_or(Path::new("")).join(name);
-    let machine = file_text(&beside)
+    let machine = files::text(&beside)
         .with_context(|| format!("{} says that its machine is there", file.display()))?;
     Ok(match Definition::read(&machine) {
         Ok(machine) => sidecar.apply(&machine.definition.machine.to_value()),

@@ -4,10 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::filter::Filter;
-use super::{get, path, taken, text};
+use super::{get, path};
 use crate::cli::Outcome;
-use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::node_api::{NodeApi, taken};
+use crate::output::{self, Format, OutputArguments, cell, clean};
 
 /// How many a page of the API has at most.
 const PAGE_MAX: usize = 1_000;
@@ -99,8 +99,8 @@ pub(super) fn print(format: Format, rows: &[Value]) -> anyhow::Result<()> {
     let header = ["ID", "TYPE", "STATUS", "AT", "WHY", "KEY", "STARTED"];
     output::rows(format, &header, rows, |row| {
         let status = match row["paused"].as_bool() {
-            Some(true) => format!("{}, paused", text(&row["status"])),
-            _ => text(&row["status"]),
+            Some(true) => format!("{}, paused", cell(&row["status"])),
+            _ => cell(&row["status"]),
         };
         let why = if row["parked"].is_null() {
             &row["error"]
@@ -108,13 +108,13 @@ pub(super) fn print(format: Format, rows: &[Value]) -> anyhow::Result<()> {
             &row["parked"]
         };
         vec![
-            text(&row["id"]),
-            text(&row["type"]),
+            cell(&row["id"]),
+            cell(&row["type"]),
             status,
-            text(&row["steps"]),
-            text(why),
-            text(&row["key"]),
-            text(&row["started"]),
+            cell(&row["steps"]),
+            cell(why),
+            cell(&row["key"]),
+            cell(&row["started"]),
         ]
     })
 }
@@ -122,12 +122,15 @@ pub(super) fn print(format: Format, rows: &[Value]) -> anyhow::Result<()> {
 fn counts(node: &NodeApi, format: Format) -> anyhow::Result<Outcome> {
     let mut answer = get(node, &path("/counts"))?;
     if let Some(trouble) = answer["trouble"].as_str() {
-        output::note(&format!("the node has trouble with its topics: {trouble}"))?;
+        output::note(&format!(
+            "the node has trouble with its topics: {}",
+            clean(trouble)
+        ))?;
     }
     let counts = taken(&mut answer["counts"]);
     output::rows(format, &["TYPE", "STATUS", "SAGAS"], &counts, |row| {
         ["type", "status", "count"]
-            .map(|key| text(&row[key]))
+            .map(|key| cell(&row[key]))
             .to_vec()
     })?;
     Ok(Outcome::Done)
@@ -145,19 +148,19 @@ fn definitions(node: &NodeApi, format: Format) -> anyhow::Result<Outcome> {
             .unwrap_or_else(|| json!({}));
         let aliases = row["aliases"].as_object().into_iter().flatten();
         let aliases: Vec<_> = aliases
-            .map(|(alias, version)| format!("{alias}={}", text(version)))
+            .map(|(alias, version)| format!("{alias}={}", cell(version)))
             .collect();
         vec![
-            text(&row["name"]),
-            text(&row["current"]),
+            cell(&row["name"]),
+            cell(&row["current"]),
             versions.map_or(0, Vec::len).to_string(),
             if aliases.is_empty() {
                 "-".to_owned()
             } else {
                 aliases.join(", ")
             },
-            text(&current["deployed"]),
-            text(&current["by"]),
+            cell(&current["deployed"]),
+            cell(&current["by"]),
         ]
     })?;
     Ok(Outcome::Done)

@@ -1,8 +1,7 @@
 //! `wharf saga`: sagas that a node orchestrates, what people do to them, and their definitions.
 //!
 //! Definitions are read, checked, drawn and converted here, with nothing but their files; everything
-//! else is asked of a node. What strangers wrote (errors, inputs) never reaches the terminal with
-//! characters that control it.
+//! else is asked of a node.
 
 mod act;
 mod bulk;
@@ -25,6 +24,7 @@ use wharf_server::Problem;
 
 use crate::cli::Outcome;
 use crate::node_api::{Answer, NodeApi};
+use crate::output::clean;
 
 /// Run, watch, repair and abort sagas; check, deploy, convert and draw their definitions.
 #[derive(Debug, Subcommand)]
@@ -139,45 +139,4 @@ fn good(answer: Answer) -> anyhow::Result<Value> {
         _ => "change what it says and try again",
     };
     Err(Problem::new(code, text("title"), text("detail"), fix).into())
-}
-
-fn taken(value: &mut Value) -> Vec<Value> {
-    match value.take() {
-        Value::Array(all) => all,
-        _ => Vec::new(),
-    }
-}
-
-/// A value as people read it in a cell.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => clean(text),
-        Value::Array(all) => all.iter().map(text).collect::<Vec<_>>().join(", "),
-        other => clean(&other.to_string()),
-    }
-}
-
-/// A text without characters that control a terminal.
-fn clean(text: &str) -> String {
-    let plain = |c: char| !c.is_control();
-    if text.chars().all(plain) {
-        return text.to_owned();
-    }
-    let escape = |c: char| match plain(c) {
-        true => c.to_string(),
-        false => c.escape_default().to_string(),
-    };
-    text.chars().map(escape).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_strangers_wrote_cannot_control_the_terminal() {
-        assert_eq!(clean("a\x1b[2Jb\n\u{9b}"), "a\\u{1b}[2Jb\\n\\u{9b}");
-        assert_eq!(clean("Köln · ✓"), "Köln · ✓");
-    }
 }

@@ -4,10 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::timeline::{clipped, steps};
-use super::{get, path, text};
+use super::{get, path};
 use crate::cli::Outcome;
 use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::output::{self, Format, OutputArguments, cell, clean};
 use crate::schema::encoded;
 
 /// Show a saga: where it stands, what happened, what would be undone.
@@ -86,14 +86,14 @@ fn line(shown: &mut String, name: &str, value: &str) {
 /// Where it stands.
 fn head(saga: &Value, width: usize) -> String {
     let mut shown = String::new();
-    line(&mut shown, "saga", &text(&saga["id"]));
+    line(&mut shown, "saga", &cell(&saga["id"]));
     let of = format!(
         "{} (definition {})",
-        text(&saga["type"]),
-        text(&saga["definition"])
+        cell(&saga["type"]),
+        cell(&saga["definition"])
     );
     line(&mut shown, "type", &of);
-    let mut status = text(&saga["status"]);
+    let mut status = cell(&saga["status"]);
     for (key, word) in [
         ("paused", ", paused"),
         ("overdue", ", its deadline passed"),
@@ -113,14 +113,14 @@ fn head(saga: &Value, width: usize) -> String {
         ("ended", "ended"),
     ] {
         if !saga[key].is_null() {
-            line(&mut shown, name, &text(&saga[key]));
+            line(&mut shown, name, &cell(&saga[key]));
         }
     }
     for (name, value) in saga["attributes"].as_object().into_iter().flatten() {
         line(
             &mut shown,
             "attribute",
-            &format!("{}={}", super::clean(name), text(value)),
+            &format!("{}={}", clean(name), cell(value)),
         );
     }
     line(&mut shown, "input", &clipped(&saga["input"], width));
@@ -128,7 +128,7 @@ fn head(saga: &Value, width: usize) -> String {
         line(&mut shown, "output", &clipped(&saga["output"], width));
     }
     if !saga["error"].is_null() {
-        let error = format!("{}: {}", text(&saga["error"]), text(&saga["cause"]));
+        let error = format!("{}: {}", cell(&saga["error"]), cell(&saga["cause"]));
         line(&mut shown, "error", &error);
     }
     waits(&mut shown, saga, width);
@@ -156,14 +156,14 @@ fn waits(shown: &mut String, saga: &Value, width: usize) {
             ""
         };
         let until = match step["until"].as_str() {
-            Some(until) => format!(", until {}", super::clean(until)),
+            Some(until) => format!(", until {}", clean(until)),
             None => String::new(),
         };
         let said = format!(
             "{undo}step {} {}, attempt {}, {doing}{until}",
-            text(&step["step"]),
-            text(&step["name"]),
-            text(&step["attempt"])
+            cell(&step["step"]),
+            cell(&step["name"]),
+            cell(&step["attempt"])
         );
         line(shown, "waits for", &said);
     }
@@ -175,11 +175,11 @@ fn waits(shown: &mut String, saga: &Value, width: usize) {
         };
         let said = format!(
             "a person: {undo}step {} {} ({}): {}: {}",
-            text(&step["step"]),
-            text(&step["name"]),
-            text(&step["reason"]),
-            text(&step["error"]),
-            text(&step["cause"]),
+            cell(&step["step"]),
+            cell(&step["name"]),
+            cell(&step["reason"]),
+            cell(&step["error"]),
+            cell(&step["cause"]),
         );
         line(shown, "waits for", &said);
         line(
@@ -209,9 +209,9 @@ fn undone(undo: &Value) -> String {
         shown.push_str(&format!(
             "  {}. step {} {}  {}{sure}\n",
             step["stage"].as_u64().unwrap_or_default() + 1,
-            text(&step["step"]),
-            text(&step["name"]),
-            text(&step["resource"]),
+            cell(&step["step"]),
+            cell(&step["name"]),
+            cell(&step["resource"]),
         ));
     }
     if shown.is_empty() {

@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::payload::{self, given};
-use super::{path, post, text};
+use super::{path, post};
 use crate::cli::Outcome;
 use crate::client::pair;
 use crate::node_api::NodeApi;
-use crate::output::{self, Format, OutputArguments};
+use crate::output::{self, Format, OutputArguments, cell};
 use crate::schema::encoded;
 
 /// Start a saga, once for each key.
@@ -89,11 +89,11 @@ impl Start {
         payload::put(&mut body, "correlation_id", self.correlation_id);
         let answer = post(&self.node, &path(""), &body)?;
         match self.output.format {
-            Format::Table => output::text(&(text(&answer["id"]) + "\n"))?,
+            Format::Table => output::text(&(cell(&answer["id"]) + "\n"))?,
             format => output::one(format, &answer)?,
         }
         if answer["new"] == false {
-            let status = text(&answer["status"]);
+            let status = cell(&answer["status"]);
             output::note(&format!("it was started before, and is {status}"))?;
         }
         Ok(Outcome::Done)

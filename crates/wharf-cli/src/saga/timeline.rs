@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{clean, text};
+use crate::output::{cell, clean};
 
 /// A value as JSON in one line, no longer than `width` characters.
 pub(super) fn clipped(value: &Value, width: usize) -> String {
@@ -25,7 +25,7 @@ pub(super) fn steps(timeline: &Value, width: usize) -> String {
     }
     for event in timeline["events"].as_array().into_iter().flatten() {
         let said = told(&event["what"], width);
-        line(&mut shown, 2, &format!("{}  {said}", text(&event["at"])));
+        line(&mut shown, 2, &format!("{}  {said}", cell(&event["at"])));
     }
     shown
 }
@@ -33,9 +33,9 @@ pub(super) fn steps(timeline: &Value, width: usize) -> String {
 fn visit(shown: &mut String, visit: &Value, width: usize) {
     let mut head = format!(
         "{}  step {} {}",
-        text(&visit["entered"]),
-        text(&visit["step"]),
-        text(&visit["name"])
+        cell(&visit["entered"]),
+        cell(&visit["step"]),
+        cell(&visit["name"])
     );
     if let Some(until) = visit["waits_until"].as_str() {
         head.push_str(&format!(", waits until {}", clean(until)));
@@ -49,7 +49,7 @@ fn visit(shown: &mut String, visit: &Value, width: usize) {
     }
     for note in visit["notes"].as_array().into_iter().flatten() {
         let said = told(&note["what"], width);
-        line(shown, 6, &format!("{}  {said}", text(&note["at"])));
+        line(shown, 6, &format!("{}  {said}", cell(&note["at"])));
     }
     if !visit["output"].is_null() {
         line(
@@ -68,10 +68,10 @@ fn attempt(shown: &mut String, attempt: &Value, width: usize) {
     };
     let mut head = format!(
         "{}  {undo}attempt {} to {}: {}",
-        text(&attempt["dispatched"]),
-        text(&attempt["attempt"]),
-        text(&attempt["resource"]),
-        text(&attempt["outcome"]),
+        cell(&attempt["dispatched"]),
+        cell(&attempt["attempt"]),
+        cell(&attempt["resource"]),
+        cell(&attempt["outcome"]),
     );
     if let Some(ended) = attempt["ended"].as_str() {
         head.push_str(&format!(" {}", clean(ended)));
@@ -105,9 +105,9 @@ fn attempt(shown: &mut String, attempt: &Value, width: usize) {
 /// A fact in a few words: its name, and what it says.
 fn told(what: &Value, width: usize) -> String {
     let Some((name, said)) = what.as_object().and_then(|all| all.iter().next()) else {
-        return text(what);
+        return cell(what);
     };
-    let field = |key: &str| text(&said[key]);
+    let field = |key: &str| cell(&said[key]);
     match name.as_str() {
         "acted" => {
             let action = match &said["action"] {
@@ -166,6 +166,6 @@ fn told(what: &Value, width: usize) -> String {
 fn moment(value: &Value) -> String {
     match value.as_i64() {
         Some(millis) => wharf_message::Timestamp::from_millis(millis).to_rfc3339(),
-        None => text(value),
+        None => cell(value),
     }
 }
