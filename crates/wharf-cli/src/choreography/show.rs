@@ -232,7 +232,10 @@ impl Show {
             }
             (None, Some(name), None) => {
                 let answer = ask(&self.node, &format!("/contracts/{}", encoded(name)))?;
-                output::text(answer["contract"].as_str().unwrap_or_default())?;
+                match self.output.format {
+                    Format::Table => output::text(answer["contract"].as_str().unwrap_or_default())?,
+                    format => output::one(format, &answer)?,
+                }
                 return Ok(Outcome::Done);
             }
             (None, None, _) => {

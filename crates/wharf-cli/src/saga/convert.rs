@@ -30,18 +30,17 @@ pub(crate) struct Import {
     /// The file with the machine; - for stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// How the definition is written
-    #[arg(long = "as", value_enum, default_value_t, value_name = "LANGUAGE")]
-    written: Written,
+    /// How the definition is written [default: yaml]
+    #[arg(long = "as", value_enum, value_name = "LANGUAGE")]
+    written: Option<Written>,
     #[command(flatten)]
     output: OutputArguments,
 }
 
 /// How a definition is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Written {
     /// YAML
-    #[default]
     Yaml,
     /// JSON
     Json,
@@ -124,6 +123,11 @@ pub(crate) struct Export {
 impl Import {
     /// Imports.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        if self.written.is_some() && self.output.format != Format::Table {
+            let message =
+                "--as is how the definition alone is written; -o writes the report with it";
+            return Err(Usage(message.to_owned()).into());
+        }
         let source = files::text(&self.file)?;
         let imported = Definition::import(&source);
         let states = wharf_saga::definition::report(&source, &imported);
@@ -137,7 +141,7 @@ impl Import {
         if self.output.format == Format::Table {
             note_all(&states, remarks)?;
             if let Some(definition) = &definition {
-                self.written.print(definition)?;
+                self.written.unwrap_or(Written::Yaml).print(definition)?;
             }
         } else {
             let all = json!({ "definition": definition, "states": states, "remarks": remarks });

@@ -67,6 +67,8 @@ fn a_contract_is_deployed_to_a_node_shown_and_removed() {
     run(&["list"], 0, &["CONTRACT", "shop", "SAGA SEEN"]);
     run(&["list", "-o", "json"], 0, &["\"lens\"", "\"trouble\""]);
     run(&["show", "shop"], 0, &[SHOP]);
+    let carried = serde_json::to_string(SHOP).unwrap();
+    run(&["show", "shop", "-o", "json"], 0, &[&carried]);
     run(&["show", "shop", "4711"], 3, &["there is no such instance"]);
     run(
         &["show", "--lens", "4711"],

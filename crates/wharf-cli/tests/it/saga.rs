@@ -414,6 +414,11 @@ fn files_are_checked_joined_drawn_exported_and_imported_without_a_node() {
     assert!(said.starts_with("exit: 1\n"), "{said}");
     assert!(said.contains("/States/A  Teleport  unsupported"), "{said}");
     assert!(said.contains("/States/B  Succeed  supported"), "{said}");
+    let said = in_it(&["import", "hand.asl.json", "--as", "json", "-o", "yaml"]);
+    assert!(
+        said.starts_with("exit: 2\n") && said.contains("--as"),
+        "{said}"
+    );
     // What was imported is a definition of its own.
     let imported = command(directory.path())
         .args(["saga", "import", "hand.asl.json"])
