@@ -1,6 +1,7 @@
 //! Rules that pair a document with the code: error pages, promises and the tests that show them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -10,7 +11,14 @@ use crate::workspace::Workspace;
 
 const TABLE: &str = "crates/wharf-message/src/code.rs";
 const PAGES: &str = "docs/errors/";
-const PROMISES: &[&str] = &["docs/specs/delivery.md", "docs/specs/schemas.md"];
+const PROMISES: &[&str] = &[
+    "docs/specs/delivery.md",
+    "docs/specs/schemas.md",
+    "docs/specs/saga.md",
+    "docs/specs/saga-expressions.md",
+    "docs/specs/choreography.md",
+];
+const INDEX: &str = "docs/README.md";
 const TRAPS: &str = "docs/specs/traps.md";
 
 fn named<'a>(sources: &'a [Source], path: &str) -> Result<&'a str> {
@@ -57,6 +65,61 @@ pub(super) fn pages(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
     if codes.is_empty() {
         found.push(format!("{TABLE}: no code was found"));
     }
+    Ok(found)
+}
+
+/// Where the links of a page lead to, as paths from the root. Links to elsewhere are left out.
+fn links(source: &Source) -> Vec<String> {
+    let text = source.text().unwrap_or_default();
+    let targets = text.split("](").skip(1);
+    let targets = targets.filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let targets = targets.filter(|target| !target.contains("://") && !target.contains(' '));
+    let folder = source.path.parent().unwrap_or(Path::new(""));
+    let path = |target: &str| {
+        let (path, _) = target.split_once('#').unwrap_or((target, ""));
+        let mut parts: Vec<&str> = folder.iter().filter_map(|part| part.to_str()).collect();
+        for part in path.split('/') {
+            match part {
+                ".." => _ = parts.pop(),
+                "." | "" => {}
+                name => parts.push(name),
+            }
+        }
+        (!path.is_empty()).then(|| parts.join("/"))
+    };
+    targets.filter_map(path).collect()
+}
+
+/// Every page is in the index of its folder of documents, and what a page links to is there.
+pub(super) fn index(_: &Workspace, sources: &[Source]) -> Result<Vec<String>> {
+    let paths: BTreeSet<&str> = sources
+        .iter()
+        .filter_map(|source| source.path.to_str())
+        .collect();
+    let is_there = |path: &str| {
+        let inside = format!("{path}/");
+        paths.contains(path) || paths.iter().any(|other| other.starts_with(&inside))
+    };
+    let pages = sources
+        .iter()
+        .filter(|source| source.path.extension().is_some_and(|end| end == "md"));
+    let (mut found, mut listed) = (Vec::new(), BTreeSet::new());
+    for page in pages.clone() {
+        let name = page.path.display();
+        for target in links(page) {
+            if !is_there(&target) {
+                found.push(format!("{name}: there is no {target}"));
+            }
+            if page.path == Path::new(INDEX) {
+                listed.insert(target);
+            }
+        }
+    }
+    let lacking = pages
+        .filter_map(|page| page.path.to_str())
+        .filter(|path| path.starts_with("docs/") && !path.starts_with(PAGES) && *path != INDEX);
+    let lacking = lacking.filter(|path| !listed.contains(*path));
+    found.extend(lacking.map(|path| format!("{INDEX}: {path} is missing")));
     Ok(found)
 }
 
@@ -230,6 +293,13 @@ mod tests {
         for other in ["| trap | what | shown by |", "|---|---|---|", "text", ""] {
             assert_eq!(shown_by(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn links_are_followed_from_where_they_are() {
+        let text = "[a](b.md#c), [d](../e/), [f](https://g), [h](#i) and `x[0](y z)`";
+        let found = links(&source("docs/specs/page.md", text));
+        assert_eq!(found, ["docs/specs/b.md", "docs/e"]);
     }
 
     #[test]

@@ -76,6 +76,10 @@ const RULES: &[Rule] = &[
         find: documents::pages,
     },
     Rule {
+        name: "every page is in the index, and every link leads somewhere",
+        find: documents::index,
+    },
+    Rule {
         name: "every documented promise names its test",
         find: documents::promises,
     },
