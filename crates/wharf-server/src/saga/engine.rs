@@ -28,6 +28,8 @@ use super::workers::handler::Handlers;
 
 /// How long a request may take; whether it happened is then not known.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many bytes of a history are read at once, as they are kept.
+const HISTORY_BYTES_MAX: usize = 16 << 20;
 /// How many attributes a saga may have, and how long what names it may be.
 const ATTRIBUTES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -396,15 +398,16 @@ impl Engine {
             .await
     }
 
-    /// Everything that happened to a saga, oldest first, as far as it is kept.
+    /// Everything that happened to a saga, oldest first, as far as it is kept; of a history that is larger
+    /// than 16 MiB the newest.
     pub async fn history(&self, id: SagaId) -> Result<Vec<Fact>, Refused> {
         let offsets = self.look_at(id, |looked| looked.offsets.clone()).await?;
         let partition = Partition {
             topic: self.0.names.sagas.clone(),
             index: i32::try_from(self.0.at(id)).unwrap_or(0),
         };
-        let mut facts = Vec::new();
-        for (_, offset) in offsets {
+        let (mut newest_first, mut bytes) = (Vec::new(), 0);
+        for (_, offset) in offsets.into_iter().rev() {
             let read = self.0.ledger.follow(partition.clone(), offset, 1);
             let read = timeout(PATIENCE, read).await;
             let entries = match read {
@@ -415,12 +418,16 @@ impl Engine {
             // Compaction may have taken it since.
             let entry = entries.into_iter().find(|entry| entry.offset == offset);
             if let Some(value) = entry.and_then(|entry| entry.record.value) {
-                let read: Vec<Fact> = serde_json::from_slice(&value)
+                bytes += value.len();
+                if bytes > HISTORY_BYTES_MAX {
+                    break;
+                }
+                let facts: Vec<Fact> = serde_json::from_slice(&value)
                     .map_err(|error| Refused::unavailable(format!("its history: {error}")))?;
-                facts.extend(read);
+                newest_first.push(facts);
             }
         }
-        Ok(facts)
+        Ok(newest_first.into_iter().rev().flatten().collect())
     }
 
     /// A saga at a glance.

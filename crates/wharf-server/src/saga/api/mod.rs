@@ -93,7 +93,7 @@ static ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/api/v1/sagas/{id}/facts",
-        about: "everything that happened, as it is kept",
+        about: "everything that happened, as it is kept; of more than 16 MiB the newest, here and in the timeline",
         takes: "",
         does: || get(timeline::facts),
     },

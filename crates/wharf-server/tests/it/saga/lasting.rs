@@ -121,6 +121,33 @@ async fn of_a_very_long_history_the_oldest_goes_and_the_saga_goes_on() {
 }
 
 #[tokio::test]
+async fn of_a_very_large_history_the_newest_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let (node, http, _) = node(config(data.path())).await;
+    let id = outside(move || {
+        deploy(http, "listener", &listener());
+        start(http, "listener", "1", &json!({}))
+    })
+    .await;
+    let (engine, saga) = (node.sagas().unwrap(), SagaId::parse(&id).unwrap());
+    let wide = "x".repeat(200 << 10);
+    for number in 0..100 {
+        let payload = json!({ "last": false, "number": number, "wide": wide });
+        engine.signal(saga, "Go", payload).await.unwrap();
+    }
+    let facts = engine.history(saga).await.unwrap();
+    let numbers = facts.iter().filter_map(|fact| match &fact.what {
+        What::Succeeded { output, .. } => output.get("number")?.as_u64(),
+        _ => None,
+    });
+    let numbers: Vec<_> = numbers.collect();
+    let first = numbers[0];
+    assert!((20..90).contains(&first), "from {first} on");
+    assert_eq!(numbers, Vec::from_iter(first..100));
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn more_requests_than_may_wait_are_refused_and_taken_when_sent_again() {
     let data = tempfile::tempdir().unwrap();
     let mut settings = config(data.path());
