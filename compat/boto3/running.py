@@ -26,7 +26,7 @@ def a_name_starts_one_execution(address):
             stateMachineArn=arn, name="order-7", input='{"a": 2}')
     refused("InvalidExecutionInput", client.start_execution, stateMachineArn=arn, input="{")
     refused("InvalidExecutionInput", client.start_execution, stateMachineArn=arn,
-            input=json.dumps("x" * 262_144))
+            input=json.dumps("x" * 9_000_000))
     found = client.describe_execution(executionArn=first["executionArn"])
     equal((found["status"], found["name"], json.loads(found["input"]), found["redriveCount"]),
           ("RUNNING", "order-7", {"a": 1}, 0))

@@ -92,6 +92,17 @@ struct Opened {
     wakeups: Wakeups,
 }
 
+/// What a node that has its log serves with.
+struct Opening<'a> {
+    config: &'a Config,
+    cluster: &'a str,
+    sockets: Sockets,
+    commits: Arc<Commits>,
+    registry: Registry,
+    stopping: watch::Receiver<bool>,
+    http_stop: watch::Receiver<bool>,
+}
+
 impl Node {
     /// Starts a node; when this returns it takes connections. Needs a tokio runtime.
     pub async fn start(config: Config) -> Result<Self, Problem> {
@@ -179,7 +190,7 @@ impl EmbeddedNode {
     ///
     /// # Errors
     /// As for a node of its own: the directory is in use or somebody else's, the log cannot be
-    /// opened, the address is taken.
+    /// opened, the address is taken. What was started by then is stopped before it returns.
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, Problem> {
         Self::start_on(config, listeners, real_disk).await
     }
@@ -219,56 +230,83 @@ impl EmbeddedNode {
         })?;
         let (stop, stopping) = watch::channel(false);
         let (stopped, http_stop) = watch::channel(false);
-        // Clients come after: what they write may have to be checked by a role.
-        let (roles, routes) = Roles::start(
-            &config,
-            &data.cluster_id,
-            &broker,
-            RoleSockets {
-                registry: sockets.registry,
-                http: sockets.http.as_ref().map(local).transpose()?,
-            },
-            &mut registry,
-        )
-        .await?;
-        let kafka = sockets.kafka.map(|socket| {
-            let metrics = KafkaMetrics::register(&mut registry);
-            serve_kafka(&config, socket, &broker, commits, metrics, stopping.clone())
-        });
-        let kafka = kafka.transpose()?;
-        registry.register_collector(Box::new(NodeCollector {
-            broker: broker.clone(),
-            node: config.node.name.clone(),
-            cluster_id: data.cluster_id.clone(),
-        }));
-        let http = sockets.http.map(|socket| {
-            let reader = broker.reader().clone();
-            let shared = http::Shared {
-                registry,
-                reader,
-                stop: stopping,
-                roles: routes,
-            };
-            let address = local(&socket)?;
-            let task = tokio::spawn(http::serve(socket, shared, http_stop));
-            Ok(Listening { address, task })
-        });
-        let node = Self {
-            kafka,
-            http: http.transpose()?,
+        let mut node = Self {
+            kafka: None,
+            http: None,
             broker,
             data: data.path,
             threads,
-            roles,
+            roles: Roles::default(),
             failed,
             stop,
             stopped,
         };
+        let opening = Opening {
+            config: &config,
+            cluster: &data.cluster_id,
+            sockets,
+            commits,
+            registry,
+            stopping,
+            http_stop,
+        };
+        if let Err(problem) = node.serve(opening).await {
+            // Nothing of it is left at work, and the directory is free, when it is told.
+            if let Err(other) = node.shutdown().await {
+                tracing::warn!(%other, "a node that could not be started did not stop as it should");
+            }
+            return Err(problem);
+        }
         let (kafka, http) = (node.kafka_address(), node.http_address());
         let (kafka, http) = (kafka.map(display), http.map(display));
         let schemas = node.registry_address().map(display);
         tracing::info!(kafka, http, registry = schemas, data = %node.data.display(), cluster = data.cluster_id, "ready");
         Ok(node)
+    }
+
+    /// Starts the roles and serves the sockets.
+    async fn serve(&mut self, opening: Opening<'_>) -> Result<(), Problem> {
+        let Opening {
+            config,
+            cluster,
+            sockets,
+            commits,
+            mut registry,
+            stopping,
+            http_stop,
+        } = opening;
+        let broker = self.broker.clone();
+        // Clients come after: what they write may have to be checked by a role.
+        let role_sockets = RoleSockets {
+            registry: sockets.registry,
+            http: sockets.http.as_ref().map(local).transpose()?,
+        };
+        let started = Roles::start(config, cluster, &broker, role_sockets, &mut registry).await;
+        let (roles, routes) = started?;
+        self.roles = roles;
+        if let Some(socket) = sockets.kafka {
+            let metrics = KafkaMetrics::register(&mut registry);
+            let stop = stopping.clone();
+            let serving = serve_kafka(config, socket, &broker, commits, metrics, stop)?;
+            self.kafka = Some(serving);
+        }
+        registry.register_collector(Box::new(NodeCollector {
+            broker: broker.clone(),
+            node: config.node.name.clone(),
+            cluster_id: cluster.to_owned(),
+        }));
+        if let Some(socket) = sockets.http {
+            let shared = http::Shared {
+                registry,
+                reader: broker.reader().clone(),
+                stop: stopping,
+                roles: routes,
+            };
+            let address = local(&socket)?;
+            let task = tokio::spawn(http::serve(socket, shared, http_stop));
+            self.http = Some(Listening { address, task });
+        }
+        Ok(())
     }
 
     /// Where the Kafka listener really listens, if there is one.

@@ -132,6 +132,7 @@ impl Roles {
                 ledger: std::sync::Arc::new(broker.ledger("sagas")),
                 make: make_topic(broker.clone()),
                 http: sockets.http,
+                claims: Some(config.node.data.join(crate::saga::claims::FOLDER)),
             };
             let running = crate::saga::start(place, metrics).await?;
             routes = routes.merge(crate::saga::routes(running.engine().clone()));

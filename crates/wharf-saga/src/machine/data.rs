@@ -58,7 +58,8 @@ pub struct TaskToken {
 }
 
 impl TaskToken {
-    /// Reads the text form; `None` for anything else.
+    /// Reads the text form; `None` for anything else. The seal of a [`TokenKey`](super::TokenKey) may
+    /// stand behind it and is not checked: what it names is certain only where it came by itself.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let token = Self {
@@ -66,6 +67,7 @@ impl TaskToken {
             step: parts.next()?.parse().ok()?,
             generation: parts.next()?.parse().ok()?,
         };
+        let _seal = parts.next();
         parts.next().is_none().then_some(token)
     }
 }

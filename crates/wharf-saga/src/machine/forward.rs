@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
                     step: number,
                     generation: saga.generation.saturating_add(1),
                 };
-                context.insert("Task".to_owned(), json!({ "Token": token.to_string() }));
+                context.insert("Task".to_owned(), json!({ "Token": self.sealed(token) }));
             }
             let around = || self.item_around(step.map(|step| step.scope));
             let item = item
@@ -239,6 +239,13 @@ impl<'a> Run<'a> {
             }
         }
         context
+    }
+
+    fn sealed(&self, token: TaskToken) -> String {
+        match self.env.tokens {
+            Some(key) => key.seal(token),
+            None => token.to_string(),
+        }
     }
 
     /// The item of the innermost Map around a flow.

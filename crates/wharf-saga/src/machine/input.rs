@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use wharf_message::Timestamp;
 
 use super::data::{Data, SagaId};
+use super::token::TokenKey;
 use crate::definition::Hash;
 
 /// What happened, for [`super::decide`].
@@ -208,6 +209,9 @@ pub struct Env<'a> {
     pub seed: u64,
     /// The largest value that may be passed on, in bytes of JSON.
     pub payload_max: usize,
+    /// What the tokens of tasks are sealed with where an expression asks for one; without it they
+    /// are plain.
+    pub tokens: Option<&'a TokenKey>,
     /// Whether tasks of this resource wait for [`Input::Admit`] before they are dispatched.
     pub held: Option<&'a dyn Fn(&str) -> bool>,
 }
@@ -219,6 +223,7 @@ impl Env<'static> {
             now,
             seed,
             payload_max: 256 * 1024,
+            tokens: None,
             held: None,
         }
     }

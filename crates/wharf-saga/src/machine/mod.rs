@@ -25,6 +25,7 @@ mod resource;
 mod saga;
 mod status;
 mod timeline;
+mod token;
 mod undo;
 mod values;
 
@@ -38,3 +39,4 @@ pub use refusal::Refusal;
 pub use saga::{CurrentStep, ParkedStep, Saga};
 pub use status::{ParkReason, Status};
 pub use timeline::{Row, timeline};
+pub use token::TokenKey;

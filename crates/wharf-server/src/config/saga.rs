@@ -11,6 +11,8 @@ const PARTITIONS_MAX: u32 = 256;
 /// The range of what one payload may have: records beyond it do not fit a commit.
 const PAYLOAD_BYTES_MIN: u64 = 1 << 10;
 const PAYLOAD_BYTES_MAX: u64 = 1 << 20;
+/// The range of what a payload may have: it is held in memory as it comes in and goes out.
+const CLAIM_BYTES_MAX: u64 = 32 << 20;
 /// What the resources of this house begin with.
 const NATIVE: [&str; 5] = [
     "wharf:topic:",
@@ -86,6 +88,14 @@ pub(super) fn check(saga: &Sagas) -> Result<(), (&'static str, String)> {
     if !(PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX).contains(&saga.payload_max.0) {
         let reason = format!("{} is outside 1KiB to 1MiB", saga.payload_max);
         return Err(("saga.payload-max", reason));
+    }
+    let large = saga.payload_max.0..=CLAIM_BYTES_MAX;
+    if saga.claim_max.0 != 0 && !large.contains(&saga.claim_max.0) {
+        let reason = format!(
+            "{} is neither 0B nor within saga.payload-max to 32MiB",
+            saga.claim_max
+        );
+        return Err(("saga.claim-max", reason));
     }
     if saga.http_timeout.0.is_zero() {
         let reason = "no worker could answer within 0s".to_owned();

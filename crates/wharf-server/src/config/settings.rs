@@ -304,11 +304,14 @@ settings! {
         keep: Limit<Period> = Limit::At(Period(DAY.saturating_mul(7)));
         /// How many sagas that ended are kept at most; those that ended first go first.
         keep_max: usize = 100_000;
-        /// The largest input, answer or signal of a saga, as JSON.
-        /// A worker's larger answer is the error `States.DataLimitExceeded`.
+        /// The largest value that a saga itself keeps, as JSON.
+        /// What comes in and is larger goes into the node's store of large payloads, and the saga keeps the reference.
         payload_max: ByteCount = ByteCount(256 << 10);
         /// How many sagas may be under way at once, about; further starts are refused with 429, and records that start sagas wait.
         open_max: usize = 1_000_000;
+        /// The largest input, answer or signal that goes into that store, the folder `claims` of the data directory; `0B` for no store.
+        /// A larger one is refused, and of a worker it is the error `States.DataLimitExceeded`.
+        claim_max: ByteCount = ByteCount(8 << 20);
         /// How many requests may wait in each partition to be decided; further ones are refused with 429.
         waiting_max: usize = 4_096;
         /// How long one HTTP worker may take to answer, when the step says nothing shorter.

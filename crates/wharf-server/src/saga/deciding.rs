@@ -23,6 +23,8 @@ use super::view::Row;
 use super::workers::topic;
 use crate::clock;
 
+/// How much follows at once from one input.
+const AT_ONCE_MAX: usize = 64;
 /// How many sagas are forgotten at once.
 const FORGET_MAX: usize = 100;
 
@@ -105,9 +107,11 @@ impl Shard {
             Input::Operator(order) => Some(order.clone()),
             _ => None,
         };
+        let tokens = shared.definitions.tokens();
         let env = Env {
             seed: clock::chance(),
             payload_max: shared.payload_max,
+            tokens: tokens.as_ref().map(|tokens| &tokens.key),
             ..Env::at(now, 0)
         };
         let input = shared.read(&held.stored.saga, input, now);
@@ -255,25 +259,39 @@ impl Shard {
                     let sent = topic::command(&command, &arguments, now);
                     let Some(count) = self.shared.topics.partitions(topic) else {
                         let cause = format!("the topic {topic} is not there; create it");
-                        group
-                            .after
-                            .push(failed(&command, "Wharf.TopicUnknown", cause));
+                        group.at_once(failed(&command, "Wharf.TopicUnknown", cause));
                         return;
                     };
                     let key = command.saga.to_string();
                     group.push(place(topic, &key, count), sent);
                     if resolved.form == Form::Publish {
                         let output = json!({ "MessageId": command.token().to_string() });
-                        group.after.push(succeeded(&command, output));
+                        group.at_once(succeeded(&command, output));
                     }
                     return;
                 }
                 group.after.push(After::Task(Box::new(command)));
             }
-            Err(cause) => group
-                .after
-                .push(failed(&command, "Wharf.ResourceUnmapped", cause)),
+            Err(cause) => group.at_once(failed(&command, "Wharf.ResourceUnmapped", cause)),
         }
+    }
+
+    /// What nobody outside has a part in is decided within the same commit: after a crash in between,
+    /// nobody could tell a task that went to its worker from one that never did.
+    pub(super) fn settle(&mut self, group: &mut Group) {
+        for _ in 0..AT_ONCE_MAX {
+            let Some((id, input)) = group.at_once.pop_front() else {
+                return;
+            };
+            if let Err(refused) = self.apply(id, input, group) {
+                tracing::debug!(%refused, "a follow-up was refused");
+            }
+        }
+        // A machine that fails in circles waits for its turn.
+        let rest = group.at_once.drain(..);
+        group
+            .after
+            .extend(rest.map(|(id, input)| After::Send(id, input)));
     }
 
     /// Who ordered what and why, in the same commit as what came of it.
@@ -404,6 +422,14 @@ impl Shard {
 }
 
 impl Group {
+    /// An answer that is known already.
+    fn at_once(&mut self, answer: After) {
+        match answer {
+            After::Send(saga, input) => self.at_once.push_back((saga, input)),
+            other => self.after.push(other),
+        }
+    }
+
     pub(super) fn push(&mut self, place: Partition, record: Record) {
         let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
         self.bytes += length(&record.key) + length(&record.value) + 100;

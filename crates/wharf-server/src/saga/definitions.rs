@@ -3,6 +3,7 @@
 //! `_wharf.saga-definitions` holds each definition under its hash, and under `name/<name>` which of
 //! them are the versions of a name. One writer, which owns the topic; a change is known to nobody
 //! before it is durable. A definition stays for as long as a saga that has not ended is pinned to it.
+//! Beside them is the key of the tasks' tokens, because every node that runs sagas reads this topic.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,6 +19,7 @@ use wharf_saga::definition::{Definition, Hash, NotAHash};
 
 use super::refusal::Refused;
 use super::store::record;
+use super::tokens::{self, Tokens};
 use crate::clock;
 
 /// The topic of all definitions.
@@ -80,6 +82,7 @@ impl Named {
 struct Known {
     names: BTreeMap<String, Named>,
     by_hash: HashMap<Hash, Arc<Definition>>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// The right to write, and how far the topic was read.
@@ -147,7 +150,28 @@ impl Definitions {
                 }
             }
         }
+        if self.tokens().is_none() {
+            let made = tokens::made(clock::now());
+            let offsets = self.commit(&owner, vec![made.clone()]).await;
+            let offsets = offsets.map_err(refused)?;
+            writer.next = offsets.last().map_or(writer.next, |last| last + 1);
+            self.take_tokens(made.value.as_deref())
+                .map_err(Refused::unavailable)?;
+        }
         writer.owner = Some(owner);
+        Ok(())
+    }
+
+    /// The key of the tasks' tokens; there once the topic was read.
+    pub(super) fn tokens(&self) -> Option<Arc<Tokens>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.tokens.clone()
+    }
+
+    fn take_tokens(&self, value: Option<&[u8]>) -> Result<(), String> {
+        let read = value.map(Tokens::read).transpose()?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.tokens = read.map(Arc::new);
         Ok(())
     }
 
@@ -155,10 +179,12 @@ impl Definitions {
     fn take(&self, entry: &Entry) -> Result<(), String> {
         let key = entry.record.key.as_deref().unwrap_or_default();
         let key = std::str::from_utf8(key).map_err(|_binary| "its key is no text".to_owned())?;
-        if key == MARK {
-            return Ok(());
-        }
         let value = entry.record.value.as_deref();
+        match key {
+            MARK => return Ok(()),
+            tokens::KEY => return self.take_tokens(value),
+            _ => {}
+        }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         match (key.strip_prefix("name/"), value) {
             (Some(name), None) => _ = known.names.remove(name),

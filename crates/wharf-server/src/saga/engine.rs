@@ -18,10 +18,11 @@ use wharf_saga::machine::{
     Command, Data, Fact, Input, Order, Outcome, Saga, SagaId, Start, TaskToken, UndoStep,
 };
 
+use super::claims::is_larger;
 use super::definitions::{Named, Version};
 use super::refusal::Refused;
 use super::resources::{Worker, tasks};
-use super::shard::{Answer, Looked, Work};
+use super::shard::{Answer, Look, Looked, Work};
 use super::shared::Shared;
 use super::view::{Cursor, Filter, Row};
 use super::workers::handler::Handlers;
@@ -176,6 +177,7 @@ impl Engine {
         name: &str,
         version: Option<&str>,
     ) -> Result<(Version, Arc<Definition>), Refused> {
+        self.check_begun()?;
         self.0.definitions.find(name, version)
     }
 
@@ -206,6 +208,7 @@ impl Engine {
 
     /// Starts a saga, once for each key. Refused at once when too many requests wait.
     pub async fn start(&self, new: NewSaga) -> Result<Started, Refused> {
+        let new = self.start_checked_in(new).await?;
         let (id, work, answer) = self.starting(new)?;
         self.request(id, work)?;
         let is_new = answered(answer).await?;
@@ -214,6 +217,7 @@ impl Engine {
 
     /// The same, waiting for its turn.
     pub(super) async fn start_in_turn(&self, new: NewSaga) -> Result<Started, Refused> {
+        let new = self.start_checked_in(new).await?;
         let (id, work, answer) = self.starting(new)?;
         self.in_turn(id, work).await?;
         let is_new = answered(answer).await?;
@@ -222,6 +226,7 @@ impl Engine {
 
     fn starting(&self, new: NewSaga) -> Result<Starting, Refused> {
         self.check_start(&new)?;
+        self.check_begun()?;
         let found = self
             .0
             .definitions
@@ -250,12 +255,10 @@ impl Engine {
     }
 
     fn check_start(&self, new: &NewSaga) -> Result<(), Refused> {
-        let size = new.input.to_string().len();
-        let max = self.0.payload_max;
-        if size > max {
+        if is_larger(&new.input, self.0.payload_max) {
+            let (max, what) = self.payload_limit();
             let message = format!(
-                "States.DataLimitExceeded: the input has {size} bytes and saga.payload-max allows \
-                 {max}; send a reference to it instead"
+                "States.DataLimitExceeded: the input has more than the {max} bytes allowed by {what}"
             );
             return Err(Refused::new(Code::SAGA_PAYLOAD_TOO_LARGE, message));
         }
@@ -279,13 +282,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses while there are sagas that are not read yet. Where nothing was ever deployed, it is
+    /// certain that nothing is there.
+    pub(super) fn check_begun(&self) -> Result<(), Refused> {
+        if self.0.begun.get().is_some() {
+            return Ok(());
+        }
+        if let Some(reason) = self.trouble() {
+            return Err(Refused::unavailable(reason));
+        }
+        match self.0.topics.partitions(&self.0.names.sagas) {
+            Some(_) => Err(Refused::unavailable("its sagas are being read")),
+            None => Ok(()),
+        }
+    }
+
     /// The queue of a saga's partition. Where nothing was ever deployed, there is none.
     fn queue(&self, id: SagaId) -> Result<&mpsc::Sender<Work>, Refused> {
+        self.check_begun()?;
         if self.0.begun.get().is_none() {
-            return Err(match self.trouble() {
-                Some(reason) => Refused::unavailable(reason),
-                None => Refused::unknown(id),
-            });
+            return Err(Refused::unknown(id));
         }
         let queue = self.0.requests.get(self.0.at(id));
         queue.ok_or_else(|| Refused::unavailable("it has no partitions"))
@@ -325,6 +341,7 @@ impl Engine {
 
     /// A worker's answer to one dispatch; waits for its turn.
     pub async fn reply(&self, token: TaskToken, outcome: Outcome) -> Result<(), Refused> {
+        let outcome = self.outcome_checked_in(outcome).await?;
         let (answer, receiver): (Answer<()>, _) = oneshot::channel();
         let input = Input::Reply {
             step: token.step,
@@ -350,16 +367,18 @@ impl Engine {
 
     /// A signal for a saga.
     pub async fn signal(&self, id: SagaId, name: &str, payload: Value) -> Result<(), Refused> {
-        let (name, payload) = (name.to_owned(), Data::from(payload));
+        let payload = self.data_checked_in(Data::from(payload)).await?;
+        let name = name.to_owned();
         self.input(id, Input::Signal { name, payload }).await
     }
 
     /// A person decides something about a saga. Who and why must be said.
-    pub async fn operate(&self, id: SagaId, order: Order) -> Result<(), Refused> {
+    pub async fn operate(&self, id: SagaId, mut order: Order) -> Result<(), Refused> {
         if order.by.trim().is_empty() || order.reason.trim().is_empty() {
             let message = "every action says who decided it (`by`) and why (`reason`)";
             return Err(Refused::new(Code::SAGA_REQUEST_INVALID, message));
         }
+        self.action_checked_in(&mut order.action).await?;
         self.input(id, Input::Operator(order)).await
     }
 
@@ -377,12 +396,19 @@ impl Engine {
         id: SagaId,
         look: impl FnOnce(Looked<'_>) -> T + Send + 'static,
     ) -> Result<T, Refused> {
-        let (answer, receiver) = oneshot::channel();
-        let look = move |looked: Result<Looked<'_>, Refused>| {
-            // Whoever asked may be gone.
-            drop(answer.send(looked.map(look)));
-        };
-        self.request(id, Work::Look(id, Box::new(look)))?;
+        let (look, receiver) = looking(look);
+        self.request(id, Work::Look(id, look))?;
+        answered(receiver).await
+    }
+
+    /// Looks at a saga, waiting for its turn.
+    pub(super) async fn look_in_turn<T: Send + 'static>(
+        &self,
+        id: SagaId,
+        look: impl FnOnce(&Saga) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let (look, receiver) = looking(|looked| look(looked.saga));
+        self.in_turn(id, Work::Look(id, look)).await?;
         answered(receiver).await
     }
 
@@ -457,9 +483,21 @@ impl Engine {
         loop {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
             let taken = self.0.activities.take(name, left).await?;
-            let token = taken.token()?;
+            let mut command = taken.command()?.clone();
+            let token = command.token();
+            if let Some(claims) = &self.0.claims {
+                command = match claims.filled(command).await {
+                    Ok(filled) => filled,
+                    Err(failure) => {
+                        drop(taken.keep());
+                        // It failed, or nobody waits for it any more.
+                        drop(self.reply(token, Outcome::Failure(failure)).await);
+                        continue;
+                    }
+                };
+            }
             match self.reply(token, Outcome::Accepted).await {
-                Ok(()) => return taken.keep(),
+                Ok(()) => return taken.keep().map(|_| command),
                 // It waits again, and when it did happen, it happens again.
                 Err(refused) if refused.is_unknown() => return None,
                 // Nobody waits for it any more.
@@ -467,6 +505,18 @@ impl Engine {
             }
         }
     }
+}
+
+/// What looks at a saga, and where what it saw comes.
+fn looking<T: Send + 'static>(
+    look: impl FnOnce(Looked<'_>) -> T + Send + 'static,
+) -> (Look, oneshot::Receiver<Result<T, Refused>>) {
+    let (answer, receiver) = oneshot::channel();
+    let look = move |looked: Result<Looked<'_>, Refused>| {
+        // Whoever asked may be gone.
+        drop(answer.send(looked.map(look)));
+    };
+    (Box::new(look), receiver)
 }
 
 async fn answered<T>(answer: oneshot::Receiver<Result<T, Refused>>) -> Result<T, Refused> {

@@ -6,7 +6,8 @@
 //!
 //! - `engine`: the handle that everybody else uses. `shared`: what its parts share. `view`: what is listed. `refusal`: why not.
 //! - `shard`: one partition at work. `deciding`: what it does with one input. `sending`: what goes out, `children`: to sub-sagas, `executions`: to other machines.
-//! - `store`, `topics`, `definitions`: what is kept, and where.
+//! - `store`, `topics`, `definitions`: what is kept, and where. `tokens`: what callbacks and task tokens are sealed with.
+//! - `claims`: payloads that are too large for a saga.
 //! - `resources`, `slots`, `workers`: who does the work, and how much at once.
 //! - `alarms`, `metrics`: who is told. `api`: `/api/v1/sagas` and `/api/v1/saga-definitions`.
 //! - `sfn`: the Step Functions API. `simulated`: the same role, for the simulator.
@@ -14,6 +15,7 @@
 mod alarms;
 mod api;
 mod children;
+pub(crate) mod claims;
 mod deciding;
 mod definitions;
 mod engine;
@@ -29,21 +31,25 @@ mod shared;
 pub(crate) mod simulated;
 mod slots;
 mod store;
+#[cfg(test)]
+mod tests;
+mod tokens;
 mod topics;
 mod view;
 mod workers;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry as Metrics;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use wharf_message::TopicName;
 use wharf_message::ledger::{Ledger, Partition};
-use wharf_saga::machine::{Outcome, TaskToken};
+use wharf_saga::machine::{Failure, Outcome, TaskToken};
 
 use crate::Problem;
 use crate::config::Sagas;
@@ -60,6 +66,7 @@ pub use view::{Cursor, Filter, Row};
 pub use workers::handler::Handlers;
 
 use alarms::Alarms;
+use claims::Claims;
 use definitions::Definitions;
 use metrics::{Counts, SagaMetrics};
 use resources::ResourceMap;
@@ -97,6 +104,8 @@ pub(crate) struct Place<'a> {
     pub(crate) make: MakeTopic,
     /// Where HTTP workers answer later.
     pub(crate) http: Option<SocketAddr>,
+    /// The folder of payloads that are too large for a saga.
+    pub(crate) claims: Option<PathBuf>,
 }
 
 /// Starts the role; when this returns, every saga was read and goes on. Where nothing was ever
@@ -111,8 +120,13 @@ pub(crate) async fn start(place: Place<'_>, metrics: &mut Metrics) -> Result<Run
     } = assemble(place, metrics)?;
     let shared = engine.shared();
     shared.handlers.report_to(reporting(&engine));
+    shared.handlers.claims_from(shared.claims.clone());
     connect(&engine, config, http)?;
     let mut tasks: Vec<_> = poster.into_iter().collect();
+    if let Some(claims) = shared.claims.clone() {
+        let sweeping = claims::sweeping(engine.clone(), claims, stop.subscribe());
+        tasks.push(tokio::spawn(sweeping));
+    }
     if is_known && let Err(refused) = engine.begin().await {
         shared.in_trouble(0, Some(&refused.message));
         let later = begin_later(engine.clone(), stop.subscribe());
@@ -142,7 +156,10 @@ fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Proble
         ledger,
         make,
         http: _,
+        claims,
     } = place;
+    let claims = claims.filter(|_| config.claim_max.0 > 0);
+    let claims = claims.map(|root| Claims::new(root, config.claim_max.as_usize()));
     let name = |text: &str| TopicName::new(text).expect("the name is a valid one");
     let names = Names {
         sagas: name(store::SAGAS),
@@ -177,6 +194,8 @@ fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Proble
         activities: workers::activity::Activities::default(),
         http: OnceLock::new(),
         callback: OnceLock::new(),
+        claims: claims.map(Arc::new),
+        bodies: Semaphore::new(api::LARGE_PERMITS),
         payload_max: config.payload_max.as_usize(),
         keep: config.keep.as_option().map(|keep| keep.0),
         keep_max: config.keep_max.div_ceil(requests.len().max(1)),
@@ -245,8 +264,20 @@ fn reporting(engine: &Engine) -> workers::handler::Report {
     Arc::new(move |token: TaskToken, outcome: Outcome| {
         let engine = engine.clone();
         tokio::spawn(async move {
-            // What is refused was counted; what is lost is done again after the next start.
-            drop(engine.reply(token, outcome).await);
+            let is_success = matches!(outcome, Outcome::Success(_));
+            // What is refused was counted; what is lost is done again when the sagas are read.
+            if let Err(refused) = engine.reply(token, outcome).await
+                && is_success
+                && refused.is_unknown()
+            {
+                // Or its payload was not stored, and then nobody would ask again.
+                let lost = Outcome::Failure(Failure {
+                    error: "Wharf.AnswerLost".to_owned(),
+                    cause: refused.message,
+                    declared: false,
+                });
+                drop(engine.reply(token, lost).await);
+            }
         });
     })
 }
@@ -258,7 +289,8 @@ fn connect(engine: &Engine, config: &Sagas, http: Option<SocketAddr>) -> Result<
         timeout: config.http_timeout.0,
         in_flight_max: config.http_in_flight_max,
         secret: config.http_secret.clone(),
-        answer_bytes_max: config.payload_max.as_usize() + ENVELOPE_BYTES,
+        answer_bytes_max: engine.payload_limit().0 + ENVELOPE_BYTES,
+        claims: shared.claims.clone(),
     };
     let workers =
         HttpWorkers::new(settings, reporting(engine)).map_err(|reason| unusable(&reason))?;

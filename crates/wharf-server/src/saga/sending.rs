@@ -111,7 +111,7 @@ impl Shared {
         let arguments = resolved.arguments(&command.arguments);
         match resolved.worker {
             Worker::Http(url) => {
-                let callback = self.callback.get().map_or("", String::as_str);
+                let callback = self.callback(command.token());
                 if let Some(http) = self.http.get() {
                     http.run(&url, command, arguments, callback);
                 }

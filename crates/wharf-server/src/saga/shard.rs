@@ -125,6 +125,8 @@ pub(super) struct Group {
     /// Where among the records facts stand: the saga and their number.
     pub(super) facts: Vec<(usize, SagaId, u64)>,
     pub(super) after: Vec<After>,
+    /// What follows from what was decided, and belongs into the same commit.
+    pub(super) at_once: VecDeque<(SagaId, Input)>,
     pub(super) changed: BTreeSet<SagaId>,
     pub(super) rows: Vec<Row>,
     pub(super) forgotten: Vec<SagaId>,
@@ -475,11 +477,17 @@ impl Shard {
                 // Not again before something else happens to it.
                 self.timers.remove(&(due, id));
             }
+            self.settle(group);
         }
     }
 
     /// Decides one thing; the answer waits for the commit.
     fn decide(&mut self, work: Work, group: &mut Group) {
+        self.decide_one(work, group);
+        self.settle(group);
+    }
+
+    fn decide_one(&mut self, work: Work, group: &mut Group) {
         match work {
             Work::Start {
                 start,

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use wharf_message::ledger::{Commit, Ledger, Owner, Partition, Progress};
 use wharf_message::{Code, TopicName};
 use wharf_saga::machine::{Input, SagaId};
 
 use super::alarms::Alarms;
+use super::claims::Claims;
 use super::definitions::Definitions;
 use super::metrics::SagaMetrics;
 use super::resources::ResourceMap;
@@ -101,6 +102,10 @@ pub(super) struct Shared {
     pub(super) http: OnceLock<Arc<HttpWorkers>>,
     /// Where HTTP workers answer later.
     pub(super) callback: OnceLock<String>,
+    /// Where payloads go that are larger; nowhere, where it is switched off.
+    pub(super) claims: Option<Arc<Claims>>,
+    /// How much of large requests may be in memory.
+    pub(super) bodies: Semaphore,
     pub(super) payload_max: usize,
     pub(super) keep: Option<Duration>,
     /// How many ended sagas a partition keeps.

@@ -55,6 +55,7 @@ impl Orchestrator {
                 })
             }),
             http: None,
+            claims: None,
         };
         let Assembled { engine, stop, .. } = assemble(place, &mut Metrics::default())?;
         engine.shared().handlers.report_to(reporting(&engine));

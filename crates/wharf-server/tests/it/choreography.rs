@@ -17,8 +17,8 @@ use wharf_server::{Config, Node};
 use crate::client::{PATIENCE, get, request};
 use crate::node::{config, outside};
 
-const ROOT: &str = "/api/v1/choreographies";
-const HAPPY: [&str; 6] = [
+pub(crate) const ROOT: &str = "/api/v1/choreographies";
+pub(crate) const HAPPY: [&str; 6] = [
     "checkout.submitted",
     "order.placed",
     "stock.reserved",
@@ -28,12 +28,12 @@ const HAPPY: [&str; 6] = [
 ];
 
 /// The shop's contract, in more of a hurry.
-fn contract() -> String {
+pub(crate) fn contract() -> String {
     let shop = include_str!("../../../../examples/shop/choreography.yaml");
     shop.replace("within: 30s", "within: 1s")
 }
 
-fn watched(data: &Path) -> Config {
+pub(crate) fn watched(data: &Path) -> Config {
     let mut config = config(data);
     config.choreography.enabled = true;
     config
@@ -70,7 +70,7 @@ fn record(order: &str, event: &str) -> Record {
 }
 
 /// The one partition of an event's topic, which is made when it is not there.
-async fn place(node: &Node, event: &str) -> Partition {
+pub(crate) async fn place(node: &Node, event: &str) -> Partition {
     let name = TopicName::new(topic_of(event)).unwrap();
     let spec = TopicSpec {
         name: name.clone(),
@@ -86,7 +86,7 @@ async fn place(node: &Node, event: &str) -> Partition {
 }
 
 /// Writes events of an order.
-async fn happens(node: &Node, order: &str, events: &[&str]) {
+pub(crate) async fn happens(node: &Node, order: &str, events: &[&str]) {
     let ledger = node.broker().ledger("test");
     for event in events {
         let place = place(node, event).await;
@@ -160,7 +160,7 @@ async fn ask(address: SocketAddr, path: String) -> (u16, Value) {
     )
 }
 
-async fn send(
+pub(crate) async fn send(
     address: SocketAddr,
     method: &'static str,
     path: String,
@@ -174,7 +174,11 @@ async fn send(
 }
 
 /// The answer to a question, once it is as wanted.
-async fn until(address: SocketAddr, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn until(
+    address: SocketAddr,
+    path: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
     let begun = Instant::now();
     loop {
         let (_, answer) = ask(address, path.to_owned()).await;
@@ -186,12 +190,12 @@ async fn until(address: SocketAddr, path: &str, wanted: impl Fn(&Value) -> bool)
     }
 }
 
-fn verdict(order: &str) -> String {
+pub(crate) fn verdict(order: &str) -> String {
     format!("{ROOT}/contracts/shop/instances/{order}")
 }
 
 /// Takes what is sent to a webhook; the first time it is not well.
-fn webhook() -> (SocketAddr, Receiver<Value>) {
+pub(crate) fn webhook() -> (SocketAddr, Receiver<Value>) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let (sender, received) = channel();
@@ -230,7 +234,7 @@ fn webhook() -> (SocketAddr, Receiver<Value>) {
 }
 
 /// Everything in a topic of one partition.
-async fn all_of(node: &Node, topic: &str) -> Vec<(String, Option<Value>)> {
+pub(crate) async fn all_of(node: &Node, topic: &str) -> Vec<(String, Option<Value>)> {
     let ledger = node.broker().ledger("test");
     let place = Partition {
         topic: TopicName::new(topic).unwrap(),
@@ -426,6 +430,21 @@ async fn when_a_role_cannot_start_those_that_run_are_stopped() {
     );
     // The registry was there first, and gave its socket back.
     TcpListener::bind(("127.0.0.1", port)).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_start_that_failed_had_begun_is_stopped_when_it_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    for _ in 0..10 {
+        let mut wrong = watched(data.path());
+        wrong.choreography.webhook = Some(SecretUrl::from("ftp://somewhere"));
+        Node::start(wrong).await.unwrap_err();
+        let lock = std::fs::File::open(data.path().join("LOCK")).unwrap();
+        lock.try_lock().expect("the directory is free at once");
+        drop(lock);
+    }
+    let node = Node::start(watched(data.path())).await.unwrap();
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test]

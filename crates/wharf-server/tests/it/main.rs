@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test binary")]
 
 mod choreography;
+mod choreography_groups;
 mod client;
 mod config;
 mod hostile;

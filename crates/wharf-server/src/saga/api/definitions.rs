@@ -38,12 +38,12 @@ fn named_of(name: &str, named: &Named) -> Value {
 }
 
 pub(super) async fn list(State(engine): State<Engine>) -> Response {
-    let names = engine.definitions();
-    let names: Vec<_> = names
-        .iter()
-        .map(|(name, named)| named_of(name, named))
-        .collect();
-    ok(Ok(json!({ "definitions": names })))
+    let listed = engine.check_begun().map(|()| {
+        let names = engine.definitions();
+        let names = names.iter().map(|(name, named)| named_of(name, named));
+        json!({ "definitions": names.collect::<Vec<_>>() })
+    });
+    ok(listed)
 }
 
 pub(super) async fn deploy(

@@ -5,6 +5,7 @@
 
 mod actions;
 mod definitions;
+mod large;
 mod read;
 mod sagas;
 mod timeline;
@@ -18,6 +19,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+pub(super) use large::PERMITS as LARGE_PERMITS;
 
 use super::engine::Engine;
 use super::refusal::Refused;
@@ -75,6 +78,13 @@ static ROUTES: &[Route] = &[
         about: "the later answer of a worker that said 202",
         takes: "`output`; or `error`, `cause` and `declared`; or `heartbeat: true`",
         does: || post(sagas::callback),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/sagas/claims/{sha256}",
+        about: "a payload that was too large for its saga, as JSON; `ce_dataref` of the reference ends in its SHA-256",
+        takes: "",
+        does: || get(sagas::claim),
     },
     Route {
         method: "GET",

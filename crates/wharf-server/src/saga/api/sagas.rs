@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wharf_saga::machine::{Data, Outcome, Saga, TaskToken};
+use wharf_saga::machine::{Data, Outcome, Saga};
 
+use super::large::Large;
 use super::{answer, ok, read};
 use crate::saga::engine::{Engine, NewSaga};
 use crate::saga::refusal::Refused;
 use crate::saga::view::Row;
 use crate::saga::workers::topic::failed;
-use wharf_message::Code;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +33,7 @@ struct New {
 pub(super) async fn start(
     State(engine): State<Engine>,
     headers: HeaderMap,
-    body: Bytes,
+    Large(body): Large,
 ) -> Response {
     let started = async {
         let new: New = read::body(&body)?;
@@ -69,7 +68,9 @@ pub(super) async fn start(
 }
 
 pub(super) async fn list(State(engine): State<Engine>, RawQuery(query): RawQuery) -> Response {
-    let listed = read::page(read::query(query)).map(|page| {
+    let page = engine.check_begun();
+    let page = page.and_then(|()| read::page(read::query(query)));
+    let listed = page.map(|page| {
         let (rows, next) = engine.list(&page.filter, page.after, page.limit);
         let rows: Vec<_> = rows.iter().map(|row| json!(**row)).collect();
         json!({ "sagas": rows, "next": next.map(|next| next.to_string()) })
@@ -157,7 +158,7 @@ struct Signal {
 pub(super) async fn signal(
     State(engine): State<Engine>,
     Path(id): Path<String>,
-    body: Bytes,
+    Large(body): Large,
 ) -> Response {
     let sent = async {
         let id = read::id(&id)?;
@@ -184,13 +185,10 @@ struct Callback {
 pub(super) async fn callback(
     State(engine): State<Engine>,
     Path(token): Path<String>,
-    body: Bytes,
+    Large(body): Large,
 ) -> Response {
     let told = async {
-        let token = TaskToken::parse(&token).ok_or_else(|| {
-            let message = format!("{token:?} is no token of a task");
-            Refused::new(Code::SAGA_TOKEN_UNKNOWN, message)
-        })?;
+        let token = engine.task(&token).await?;
         let Callback {
             output,
             error,
@@ -210,4 +208,14 @@ pub(super) async fn callback(
         Ok::<_, Refused>(json!({ "saga": token.saga.to_string() }))
     };
     ok(told.await)
+}
+
+pub(super) async fn claim(State(engine): State<Engine>, Path(digest): Path<String>) -> Response {
+    match engine.claim(&digest).await {
+        Ok(content) => {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            (kind, content).into_response()
+        }
+        Err(refused) => super::refusal(&refused),
+    }
 }

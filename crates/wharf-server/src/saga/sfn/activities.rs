@@ -126,19 +126,22 @@ pub(super) async fn task(api: Arc<Api>, call: Call) -> Answer {
     Ok(match command {
         None => json!({}),
         Some(command) => json!({
-            "taskToken": command.token().to_string(),
+            "taskToken": api.engine.token(command.token()),
             "input": command.arguments.to_string(),
         }),
     })
 }
 
-fn token(fields: &Fields) -> Result<TaskToken, Fault> {
-    let token = TaskToken::parse(fields.needed("taskToken")?);
-    token.ok_or_else(|| {
-        Fault::new(
-            "InvalidToken",
-            "Invalid Token: the task token is none of ours",
-        )
+async fn token(api: &Api, fields: &Fields) -> Result<TaskToken, Fault> {
+    let text = fields.needed("taskToken")?;
+    if TaskToken::parse(text).is_none() {
+        let why = "Invalid Token: the task token is none of ours";
+        return Err(Fault::new("InvalidToken", why));
+    }
+    let task = api.engine.task(text).await;
+    task.map_err(|refused| match refused.code {
+        Code::SAGA_TOKEN_UNKNOWN => Fault::new("TaskDoesNotExist", refused.message),
+        _ => Fault::of(&refused),
     })
 }
 
@@ -173,15 +176,17 @@ async fn reply(api: &Api, token: TaskToken, outcome: Outcome) -> Answer {
 }
 
 pub(super) async fn success(api: Arc<Api>, call: Call) -> Answer {
-    let token = token(&call.fields)?;
-    let output = call.fields.json("output", "InvalidOutput")?;
+    let token = token(&api, &call.fields).await?;
+    let output = call
+        .fields
+        .json_within(api.data_bytes_max(), "output", "InvalidOutput")?;
     let output =
         output.ok_or_else(|| Fault::validation("Value at 'output' must not be missing"))?;
     reply(&api, token, Outcome::Success(Data::from(output))).await
 }
 
 pub(super) async fn failure(api: Arc<Api>, call: Call) -> Answer {
-    let token = token(&call.fields)?;
+    let token = token(&api, &call.fields).await?;
     let error = call.fields.short("error", ERROR_CHARS_MAX)?;
     let cause = call.fields.short("cause", CAUSE_CHARS_MAX)?;
     let error = error
@@ -197,6 +202,6 @@ pub(super) async fn failure(api: Arc<Api>, call: Call) -> Answer {
 }
 
 pub(super) async fn heartbeat(api: Arc<Api>, call: Call) -> Answer {
-    let token = token(&call.fields)?;
+    let token = token(&api, &call.fields).await?;
     reply(&api, token, Outcome::Heartbeat).await
 }

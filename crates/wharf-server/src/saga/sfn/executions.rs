@@ -173,7 +173,7 @@ impl Api {
         let name = fields.text("name")?.map(wire::name).transpose()?;
         let name = name.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let input = fields
-            .json("input", "InvalidExecutionInput")?
+            .json_within(self.data_bytes_max(), "input", "InvalidExecutionInput")?
             .unwrap_or_else(|| json!({}));
         let trace = fields.short("traceHeader", TRACE_CHARS_MAX)?;
         let (saga_type, version, mut attributes) = self.resolve(text).await?;

@@ -79,6 +79,18 @@ struct Api {
     stop: watch::Receiver<bool>,
 }
 
+impl Api {
+    /// How large an input or an output may be: what Amazon allows, or what goes into the node's store.
+    fn data_bytes_max(&self) -> usize {
+        self.engine.payload_limit().0.max(wire::DATA_BYTES_MAX)
+    }
+
+    /// How large a request may be; JSON within JSON has many escapes.
+    fn body_bytes_max(&self) -> usize {
+        BODY_BYTES_MAX.max(2 * self.data_bytes_max())
+    }
+}
+
 /// The routes. `users` are access keys and their secrets; without any, nobody has to sign.
 pub(super) fn routes(
     engine: Engine,
@@ -115,19 +127,20 @@ async fn answered(api: Arc<Api>, head: &Parts, body: Body) -> Answer {
         return Err(Fault::new("UnknownOperationException", why));
     }
     let length = text(header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
-    let length: usize = length.unwrap_or(BODY_BYTES_MAX);
+    let most = api.body_bytes_max();
+    let length: usize = length.unwrap_or(most);
     let too_large = || {
-        let why = format!("the request has more than the {BODY_BYTES_MAX} bytes that are allowed");
+        let why = format!("the request has more than the {most} bytes that are allowed");
         Fault::server("RequestEntityTooLarge", StatusCode::PAYLOAD_TOO_LARGE, why)
     };
-    if length > BODY_BYTES_MAX {
+    if length > most {
         return Err(too_large());
     }
     let permits = u32::try_from(length.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
     let holder = Arc::clone(&api);
     let reading = async {
         let room = holder.bodies.acquire_many(permits).await;
-        (to_bytes(body, BODY_BYTES_MAX).await, room)
+        (to_bytes(body, most).await, room)
     };
     let (body, _room) = match timeout(BODY_TIMEOUT, reading).await {
         Ok((Ok(body), room)) => (body, room),
@@ -151,6 +164,8 @@ async fn answered(api: Arc<Api>, head: &Parts, body: Body) -> Answer {
         operation.ok_or_else(|| unknown(format!("there is no operation {name:.80}")))?;
     match operation.status {
         Status::Done(does) => {
+            let is_read = api.engine.check_begun();
+            is_read.map_err(|refused| Fault::of(&refused))?;
             let fields = Fields::read(&body)?;
             drop(body);
             let by = by.unwrap_or_else(|| NOBODY.to_owned());

@@ -144,14 +144,21 @@ impl Fields {
 
     /// JSON within a text, such as an input; `fault` is what it is called when it is none.
     pub(super) fn json(&self, name: &str, fault: &'static str) -> Result<Option<Value>, Fault> {
+        self.json_within(DATA_BYTES_MAX, name, fault)
+    }
+
+    /// The same of at most so many bytes.
+    pub(super) fn json_within(
+        &self,
+        max: usize,
+        name: &str,
+        fault: &'static str,
+    ) -> Result<Option<Value>, Fault> {
         let Some(text) = self.text(name)? else {
             return Ok(None);
         };
-        if text.len() > DATA_BYTES_MAX {
-            let why = format!(
-                "'{name}' has {} bytes; {DATA_BYTES_MAX} are allowed",
-                text.len()
-            );
+        if text.len() > max {
+            let why = format!("'{name}' has {} bytes; {max} are allowed", text.len());
             return Err(Fault::new(fault, why));
         }
         let value = serde_json::from_str(text);

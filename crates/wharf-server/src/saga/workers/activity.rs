@@ -29,9 +29,9 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    /// The dispatch.
-    pub(crate) fn token(&self) -> Option<TaskToken> {
-        self.command.as_ref().map(Command::token)
+    /// The task.
+    pub(crate) fn command(&self) -> Option<&Command> {
+        self.command.as_ref()
     }
 
     /// The task, which does not wait again.
@@ -99,7 +99,7 @@ mod tests {
         assert!(activities.take("pay", Duration::ZERO).await.is_none());
         drop(taken);
         let taken = activities.take("pay", Duration::ZERO).await.unwrap();
-        assert_eq!(taken.token(), Some(command("1").token()));
+        assert_eq!(taken.command(), Some(&command("1")));
         assert_eq!(taken.keep(), Some(command("1")));
         assert!(activities.take("pay", Duration::ZERO).await.is_none());
     }

@@ -57,6 +57,14 @@ pub(super) fn headers(arguments: &Value) -> Option<[(&'static str, String); 3]> 
     ])
 }
 
+/// The digest of a reference that is all there is, to this store.
+pub(crate) fn digest_in<'a>(arguments: &'a Value, store: &str) -> Option<&'a str> {
+    let fields = arguments.as_object().filter(|fields| fields.len() == 2)?;
+    fields.get(CLAIM_SIZE)?.as_u64()?;
+    let (known, digest) = parts(fields.get(CE_DATAREF)?.as_str()?)?;
+    (known == store).then_some(digest)
+}
+
 /// The value of a command: none where its headers say where it is.
 pub(super) fn value(arguments: &Value, is_claim: bool) -> Bytes {
     match is_claim {

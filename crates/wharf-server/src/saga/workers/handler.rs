@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use wharf_saga::machine::{Command, Failure, Outcome, TaskToken};
 
 use super::waiting::Waiting;
+use crate::saga::claims::Claims;
 
 type Handle = Arc<dyn Fn(Command) -> BoxFuture<'static, Outcome> + Send + Sync>;
 /// Takes the answers.
@@ -29,6 +30,7 @@ struct Inner {
     waiting: Waiting,
     running: HashMap<TaskToken, AbortHandle>,
     report: Option<Report>,
+    claims: Option<Arc<Claims>>,
 }
 
 impl fmt::Debug for Handlers {
@@ -64,6 +66,11 @@ impl Handlers {
         self.lock().report = Some(report);
     }
 
+    /// Where large arguments are.
+    pub(crate) fn claims_from(&self, claims: Option<Arc<Claims>>) {
+        self.lock().claims = claims;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         // Every change is complete before the lock is released.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -81,7 +88,17 @@ impl Handlers {
             inner.waiting.add(name, command);
             return;
         };
-        let work = tokio::spawn(async move { handle(command).await });
+        let claims = inner.claims.clone();
+        let work = tokio::spawn(async move {
+            let command = match claims {
+                Some(claims) => claims.filled(command).await,
+                None => Ok(command),
+            };
+            match command {
+                Ok(command) => handle(command).await,
+                Err(failure) => Outcome::Failure(failure),
+            }
+        });
         inner.running.insert(token, work.abort_handle());
         drop(inner);
         let handlers = self.clone();

@@ -21,6 +21,7 @@ use super::handler::Report;
 use super::topic::{failed, names};
 use crate::clock;
 use crate::config::Secret;
+use crate::saga::claims::Claims;
 
 /// How much of an answer that is no result is kept as its cause.
 const CAUSE_BYTES_MAX: usize = 2_000;
@@ -34,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) in_flight_max: usize,
     pub(crate) secret: Option<Secret>,
     pub(crate) answer_bytes_max: usize,
+    pub(crate) claims: Option<Arc<Claims>>,
 }
 
 /// The workers behind addresses.
@@ -67,7 +69,7 @@ impl HttpWorkers {
         url: &str,
         command: Command,
         arguments: Value,
-        callback: &str,
+        callback: String,
     ) {
         let token = command.token();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +77,6 @@ impl HttpWorkers {
             return;
         }
         let (workers, url) = (Arc::clone(self), url.to_owned());
-        let callback = format!("{callback}/api/v1/sagas/callbacks/{token}");
         let work = tokio::spawn(async move {
             let outcome = workers.ask(&url, &command, &arguments, &callback).await;
             let mut running = workers
@@ -124,7 +125,10 @@ impl HttpWorkers {
             Arc::clone(seats)
         };
         let _seat = seats.acquire().await;
-        let body = arguments.to_string();
+        let body = match self.body(arguments).await {
+            Ok(body) => body,
+            Err(failure) => return Outcome::Failure(failure),
+        };
         let mut request = self.client.post(url).timeout(self.patience(command));
         for (name, value) in names(command) {
             request = request.header(name, header(&value));
@@ -140,6 +144,16 @@ impl HttpWorkers {
             Ok(response) => self.answer(response, command.undo).await,
             Err(error) => unreachable(&error),
         }
+    }
+
+    /// What is sent: the arguments, or what they stand for in the node's store.
+    async fn body(&self, arguments: &Value) -> Result<String, Failure> {
+        let content = match &self.settings.claims {
+            Some(claims) => claims.content(arguments).await?,
+            None => None,
+        };
+        let text = content.and_then(|content| String::from_utf8(content).ok());
+        Ok(text.unwrap_or_else(|| arguments.to_string()))
     }
 
     fn patience(&self, command: &Command) -> Duration {

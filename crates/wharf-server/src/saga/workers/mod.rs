@@ -4,7 +4,7 @@
 //! answer is trusted further than that.
 
 pub(crate) mod activity;
-mod claim;
+pub(crate) mod claim;
 mod follow;
 pub(crate) mod handler;
 pub(crate) mod http;

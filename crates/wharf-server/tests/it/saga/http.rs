@@ -24,7 +24,7 @@ pub(crate) async fn server(
             let (mut stream, _) = socket.accept().await.unwrap();
             let mut request = Vec::new();
             loop {
-                let mut part = [0; 4096];
+                let mut part = vec![0; 256 << 10];
                 let read = stream.read(&mut part).await.unwrap();
                 request.extend_from_slice(&part[..read]);
                 let text = String::from_utf8_lossy(&request).to_lowercase();
@@ -49,7 +49,7 @@ pub(crate) async fn server(
 }
 
 /// One step.
-fn one(resource: &str) -> Value {
+pub(crate) fn one(resource: &str) -> Value {
     json!({
         "StartAt": "Work",
         "States": { "Work": { "Type": "Task", "Resource": resource, "TimeoutSeconds": 60, "End": true } }

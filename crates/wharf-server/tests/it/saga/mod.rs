@@ -3,10 +3,13 @@
 
 mod http;
 mod kafka;
+mod large;
 mod lasting;
 mod nested;
 mod operators;
+mod protocol;
 mod restarts;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -139,7 +139,7 @@ async fn definitions_are_refused_with_every_problem_and_kept_while_sagas_need_th
         let id = start(http, "checkout", "1", &json!({}));
         let (status, told) = ask(http, "DELETE", path, &Value::Null);
         assert_eq!((status, &told["code"]), (409, &json!("WHARF-7007")), "{told}");
-        let large = json!({ "type": "checkout", "input": "x".repeat(300 << 10) });
+        let large = json!({ "type": "checkout", "input": "x".repeat(9 << 20) });
         let (status, told) = ask(http, "POST", "/api/v1/sagas", &large);
         assert_eq!((status, &told["code"]), (413, &json!("WHARF-7009")), "{told}");
         assert_eq!(act(http, &id, "resume", &json!({})).0, 409);
