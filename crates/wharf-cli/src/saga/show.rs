@@ -147,6 +147,7 @@ fn waits(shown: &mut String, saga: &Value, width: usize) {
             Some("waiting") => "waits for its time",
             Some("listening") => "waits for a signal",
             Some("inside") => "waits for its branches",
+            Some("aborting") => "waits for its sub-saga to be undone",
             Some("answered") => "has its answer, and goes on when the saga does",
             _ => "is about to go on",
         };
@@ -166,6 +167,27 @@ fn waits(shown: &mut String, saga: &Value, width: usize) {
             cell(&step["attempt"])
         );
         line(shown, "waits for", &said);
+    }
+    let sub_sagas = saga["sub_sagas"]["sagas"].as_array();
+    for sub_saga in sub_sagas.into_iter().flatten() {
+        let why = sub_saga["parked"].as_array().into_iter().flatten();
+        let why: Vec<_> = why.map(text).collect();
+        let why = match why.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", why.join("; ")),
+        };
+        let said = format!(
+            "sub-saga {} of {}, which is {}{why}",
+            text(&sub_saga["id"]),
+            text(&sub_saga["type"]),
+            text(&sub_saga["status"]),
+        );
+        line(shown, "waits for", &said);
+    }
+    let open = saga["sub_sagas"]["open"].as_u64().unwrap_or_default();
+    let named = sub_sagas.map_or(0, Vec::len) as u64;
+    if open > named {
+        line(shown, "", &format!("and for {} more", open - named));
     }
     for step in saga["parked_steps"].as_array().into_iter().flatten() {
         let undo = if step["undo"] == true {

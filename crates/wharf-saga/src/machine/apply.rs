@@ -52,7 +52,11 @@ impl Saga {
             }
             What::Stopped { step, how, .. } => self.stopped(*step, *how),
             What::Undone { step, how, .. } => self.undone(*step, *how),
-            What::Late { step, outcome, .. } => self.late(*step, outcome),
+            What::Late {
+                step,
+                generation,
+                outcome,
+            } => self.late(*step, *generation, outcome),
             What::Held { .. }
             | What::Admitted { .. }
             | What::Beat { .. }
@@ -281,6 +285,7 @@ impl Saga {
             result: None,
             generation: 0,
             child: 0,
+            child_undo: false,
             child_attempt: 0,
             completion: 0,
             fork: None,
@@ -298,10 +303,11 @@ impl Saga {
                 if step.outcome == Known::Nothing {
                     step.outcome = Known::Unknown;
                 }
-                if is_child(&dispatched.resource) {
-                    step.child = dispatched.generation;
-                    step.child_attempt = dispatched.attempt;
-                }
+            }
+            if is_child(&dispatched.resource) {
+                step.child = dispatched.generation;
+                step.child_attempt = dispatched.attempt;
+                step.child_undo = dispatched.undo;
             }
             step.attempt = dispatched.attempt;
             step.generation = dispatched.generation;
@@ -326,7 +332,8 @@ impl Saga {
 
     fn failed(&mut self, failed: &Failed) {
         self.change(failed.step, |step| {
-            if failed.given_up.is_empty() && failed.generation != 0 && !failed.undo {
+            let is_child = failed.generation != 0 && failed.undo == step.child_undo;
+            if failed.given_up.is_empty() && is_child {
                 step.child = 0;
             }
             if !failed.undo && failed.declared && step.outcome == Known::Unknown {
@@ -482,10 +489,15 @@ impl Saga {
         }
     }
 
-    fn late(&mut self, number: u32, outcome: &Outcome) {
+    fn late(&mut self, number: u32, generation: u32, outcome: &Outcome) {
         let mut again = None;
         self.change(number, |step| {
+            let is_of_undo = step.child_undo && step.child == generation;
             step.child = 0;
+            if is_of_undo {
+                // It says nothing about the step itself.
+                return;
+            }
             if step.undo && matches!(step.phase, Phase::Answered) {
                 step.phase = Phase::Node;
             }

@@ -231,10 +231,22 @@ impl Run<'_> {
             let outcome = end.into_outcome();
             return self.reply(number, generation, outcome);
         };
-        let (child, open) = (
-            step.child,
-            matches!(step.phase, Phase::Open(_)) && !step.undo,
-        );
+        let child = step.child;
+        let is_answer = match step.phase {
+            Phase::Open(_) => step.undo == step.child_undo,
+            // It was given up, and is what it would have been in time.
+            Phase::Ready | Phase::Backoff { .. } | Phase::Parked { .. } => {
+                step.undo == step.child_undo && matches!(end, ChildEnd::Completed(_))
+            }
+            _ => false,
+        };
+        let is_ready = matches!(step.phase, Phase::Ready);
+        let in_doubt = match &step.phase {
+            Phase::Parked { error, cause, .. } if self.pivot_in_doubt() == Some(number) => {
+                Some((error.clone(), cause.clone()))
+            }
+            _ => None,
+        };
         if self.saga.is_halted() {
             return self.keep(Kept {
                 step: number,
@@ -244,12 +256,16 @@ impl Run<'_> {
             });
         }
         let outcome = end.into_outcome();
-        let forward =
-            !step.undo && matches!(step.phase, Phase::Backoff { .. } | Phase::Parked { .. });
-        if open || (forward && matches!(outcome, Outcome::Success(_))) {
+        if is_answer {
             self.answered(number, child, outcome);
-        } else {
-            self.late(number, child, outcome);
+            return Ok(());
+        }
+        self.late(number, child, outcome);
+        if is_ready {
+            self.todo.push_back(Todo::Step(number));
+        }
+        if let Some((error, cause)) = in_doubt {
+            self.pivot_was_not_done(&error, &cause);
         }
         Ok(())
     }
@@ -305,9 +321,13 @@ impl Run<'_> {
     fn late(&mut self, number: u32, generation: u32, outcome: Outcome) {
         let undo = self.saga.step(number).is_some_and(|step| step.undo);
         let parked = undo && self.saga.state.parked.contains(&number);
+        let is_of_undo = self
+            .saga
+            .step(number)
+            .is_some_and(|step| step.child_undo && step.child == generation);
         let told = match &outcome {
             Outcome::Success(_) => true,
-            Outcome::Failure(failure) => failure.declared,
+            Outcome::Failure(failure) => failure.declared && !is_of_undo,
             _ => false,
         };
         self.emit(What::Late {
@@ -418,12 +438,17 @@ impl Run<'_> {
             cause,
             declared: false,
         };
+        let pivot = self.pivot_in_doubt();
         let park = state.pivoted
-            || self.pivot_in_doubt().is_some()
             || (timeout && !self.undoes_on(&failure))
             || (!timeout && policy.on_deadline == OnDeadline::Park);
+        // The end of a sub-saga says what became of it, without a person.
+        let is_child = |number: &u32| self.saga.step(*number).is_some_and(|step| step.child != 0);
+        let awaited = pivot.filter(|number| !park && is_child(number));
         self.emit(What::DeadlinePassed);
-        if park {
+        if let Some(number) = awaited {
+            self.park_pivot(number, failure);
+        } else if park || pivot.is_some() {
             self.emit(What::Parked {
                 step: None,
                 reason: ParkReason::Deadline,

@@ -117,6 +117,15 @@ pub struct OpenTask {
     pub since: Timestamp,
 }
 
+/// A sub-saga that has not told its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubSaga {
+    /// What it was asked for with, but for its resource and arguments.
+    pub command: Command,
+    /// Whether its step wants it to abort, and goes on once it has ended.
+    pub is_given_up: bool,
+}
+
 /// One undo that would happen, for "what would be undone now".
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct UndoStep {

@@ -1,7 +1,7 @@
 //! From facts to effects. The same fact always has the same effects: nothing is decided here.
 
 use super::data::{Data, SagaId};
-use super::effect::{Cancel, Command, Effect, OpenTask};
+use super::effect::{Cancel, Command, Effect, OpenTask, SubSaga};
 use super::fact::{Dispatched, Fact, What};
 use super::resource::{is_child, signal};
 use super::saga::{Open, Phase, Saga, Step};
@@ -139,31 +139,33 @@ impl Saga {
         self.state.ended.is_none() && self.state.steps.values().any(|step| step.child != 0)
     }
 
-    /// The sub-saga of a dispatch that has not told its end, as it was asked for but for its
-    /// resource and arguments.
-    pub fn sub_saga(&self, number: u32, generation: u32) -> Option<Command> {
-        let step = self.state.steps.get(&number)?;
-        if step.child == 0 || step.child != generation {
+    /// The sub-saga of a dispatch that has not told its end.
+    pub fn sub_saga(&self, number: u32, generation: u32) -> Option<SubSaga> {
+        let step = self.step(number)?;
+        if step.child == 0 || step.child != generation || self.state.ended.is_some() {
             return None;
         }
-        self.command(&Dispatched {
+        let command = self.command(&Dispatched {
             step: number,
             attempt: step.child_attempt,
             generation,
-            undo: false,
+            undo: step.child_undo,
             state: step.state.clone(),
             resource: String::new(),
             arguments: Data::null(),
             timeout: None,
             heartbeat: None,
+        })?;
+        Some(SubSaga {
+            command,
+            is_given_up: step.gave_up_its_child(),
         })
     }
 
-    /// The sub-sagas that were asked to abort and whose ends the undo waits for.
-    pub fn aborting(&self) -> Vec<Command> {
+    /// The sub-sagas that have not told their ends.
+    pub fn sub_sagas(&self) -> Vec<SubSaga> {
         let steps = self.state.steps.iter();
-        let waiting = steps.filter(|(_, step)| step.undo && matches!(step.phase, Phase::Answered));
-        waiting
+        steps
             .filter_map(|(number, step)| self.sub_saga(*number, step.child))
             .collect()
     }

@@ -4,6 +4,7 @@ use super::data::Data;
 use super::decide::{Run, Todo, plus};
 use super::fact::{Failed, Stop, Trigger, Undone, What};
 use super::input::{Failure, Outcome};
+use super::operator::ABORTED;
 use super::saga::{Cursor, Known, Phase};
 use super::status::ParkReason;
 use super::values::mix;
@@ -273,6 +274,17 @@ impl<'a> Run<'a> {
         self.park(number, failure, IN_DOUBT);
     }
 
+    /// The sub-saga that is the pivot was undone: what its error or an operator wanted happens now.
+    pub(super) fn pivot_was_not_done(&mut self, error: &str, cause: &str) {
+        let trigger = match error {
+            ABORTED => Trigger::Operator,
+            _ => Trigger::Error,
+        };
+        let doubt = format!(" ({IN_DOUBT})");
+        let cause = cause.strip_suffix(&doubt).unwrap_or(cause);
+        self.turn_back(trigger, Failure::new(error, cause));
+    }
+
     fn park(&mut self, number: u32, failure: Failure, why: &str) {
         let cause = if failure.cause.is_empty() {
             why.to_owned()
@@ -310,8 +322,7 @@ impl<'a> Run<'a> {
         let step = self.saga.step(number)?;
         let is_in_doubt = step.state == *pivot
             && matches!(step.outcome, Known::Unknown | Known::Done)
-            && !step.undoable
-            && step.child == 0;
+            && !step.undoable;
         is_in_doubt.then_some(number)
     }
 

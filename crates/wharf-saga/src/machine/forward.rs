@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
             Phase::Backoff { until, .. } | Phase::Waiting { until } => *until <= self.now(),
             _ => false,
         };
-        if !may {
+        if !may || step.gave_up_its_child() {
             return;
         }
         if step.undo {

@@ -31,7 +31,7 @@ mod values;
 
 pub use data::{Data, SagaId, TaskToken};
 pub use decide::{decide, step};
-pub use effect::{Cancel, Command, Effect, OpenTask, UndoStep};
+pub use effect::{Cancel, Command, Effect, OpenTask, SubSaga, UndoStep};
 pub use effects::Decision;
 pub use fact::{Dispatched, Fact, Failed, Kept, Left, Stop, Trigger, Undone, What};
 pub use input::{Action, ChildEnd, Env, Failure, Input, Mark, Order, Outcome, Parent, Start};

@@ -17,7 +17,7 @@ use super::values::Leaving;
 use crate::definition::Kind;
 
 /// The error of a saga that an operator aborted.
-const ABORTED: &str = "Saga.Aborted";
+pub(super) const ABORTED: &str = "Saga.Aborted";
 
 impl Run<'_> {
     pub(super) fn operator(&mut self, order: Order) -> Result<(), Refusal> {

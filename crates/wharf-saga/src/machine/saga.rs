@@ -180,6 +180,9 @@ pub(super) struct Step {
     /// The dispatch of a sub-saga that has not told its end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) child: u32,
+    /// Whether that sub-saga is the undo of the step.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) child_undo: bool,
     /// Which attempt started it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) child_attempt: u32,
@@ -302,6 +305,13 @@ pub(super) struct Fork {
 }
 
 impl Step {
+    /// Whether the sub-saga that has not told its end is not what the step waits for as its answer:
+    /// it took too long, or the step was stopped.
+    pub(super) fn gave_up_its_child(&self) -> bool {
+        let waits = matches!(self.phase, Phase::Open(_)) && self.undo == self.child_undo;
+        self.child != 0 && !waits
+    }
+
     /// When something is due, if nothing happens before.
     pub(super) fn due(&self) -> Option<Timestamp> {
         match &self.phase {
@@ -309,6 +319,8 @@ impl Step {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             },
+            // Nothing follows a sub-saga that was given up before it has ended.
+            Phase::Backoff { .. } if self.child != 0 => None,
             Phase::Backoff { until, .. } | Phase::Waiting { until } => Some(*until),
             Phase::Listening { until, .. } => *until,
             _ => None,
@@ -452,7 +464,10 @@ impl Saga {
                 attempt: step.attempt,
                 undo: step.undo,
                 since: step.entered,
-                doing: step.phase.word(),
+                doing: match step.phase {
+                    Phase::Answered if step.child != 0 => "aborting",
+                    _ => step.phase.word(),
+                },
                 until: step.due(),
             })
             .collect()
@@ -509,7 +524,7 @@ pub struct CurrentStep {
     /// When the state was entered.
     pub since: Timestamp,
     /// What it does, in one word: `ready`, `held`, `open`, `backoff`, `waiting`, `listening`,
-    /// `inside`, `answered`, `parked`.
+    /// `inside`, `answered`, `parked`, `aborting`.
     pub doing: &'static str,
     /// When that ends, if nothing happens before.
     pub until: Option<Timestamp>,

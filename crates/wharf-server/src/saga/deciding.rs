@@ -71,6 +71,7 @@ impl Shard {
         if let Some(visit) = visit {
             self.shared.children.note(visit, id);
         }
+        let parent = start.parent.clone();
         let saga_type = start.saga_type.clone();
         let held = Held::new(Stored::default(), Some(definition));
         self.sagas.insert(id, Box::new(held));
@@ -82,6 +83,10 @@ impl Shard {
             }
         } else {
             self.shared.metrics.started(&saga_type);
+            // It may have been given up while it was on its way.
+            group
+                .after
+                .extend(parent.map(|parent| After::Ask(id, parent)));
         }
         begun.map(|()| true)
     }

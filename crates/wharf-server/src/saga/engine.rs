@@ -144,7 +144,7 @@ impl Engine {
         for (_, task) in tasks(&definition.machine) {
             self.prepare(&task.resource).await?;
         }
-        for resource in super::resources::undos(&definition.machine) {
+        for (_, resource) in super::resources::undos(&definition.machine) {
             self.prepare(resource).await?;
         }
         let (version, is_new) = self.0.definitions.deploy(name, definition, by).await?;
@@ -459,6 +459,12 @@ impl Engine {
     /// A saga at a glance.
     pub fn row(&self, id: SagaId) -> Option<Arc<Row>> {
         self.0.index.get(id)
+    }
+
+    /// The sub-sagas of a saga that have not ended, those that wait for a person first, so many of
+    /// them; and how many there are in all.
+    pub fn sub_sagas(&self, id: SagaId, limit: usize) -> (Vec<Arc<Row>>, usize) {
+        self.0.index.sub_sagas(id, limit)
     }
 
     /// The sagas that are meant, newest first.

@@ -1,8 +1,9 @@
 //! Sagas that a task starts by Amazon's call, `states:startExecution` in its four forms.
 //!
 //! The name of the execution is its idempotency key, as everywhere, so what is sent again after a
-//! restart starts nothing twice. Other than a sub-saga it is a saga of its own: an undo or an abort of
-//! the saga that started it does not reach it.
+//! restart starts nothing twice. One that is waited for (`.sync`) is aborted when nobody waits for it
+//! any more; all others are sagas of their own, which an undo or an abort of the saga that started
+//! them does not reach.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ use super::shared::Shared;
 use crate::clock;
 
 /// The name of the execution that a command starts.
-fn key(command: &Command) -> String {
+pub(super) fn key(command: &Command) -> String {
     let named = command.arguments.get("Name").and_then(Value::as_str);
     match (named, command.attempt) {
         (Some(name), _) if !name.is_empty() => name.to_owned(),

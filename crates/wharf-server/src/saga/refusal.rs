@@ -128,7 +128,11 @@ pub(super) async fn refuse_for_a_while(
                 ..
             } => drop(answer.send(Err(refused.clone()))),
             Work::Look(_, look) => look(Err(refused.clone())),
-            Work::Start { .. } | Work::Input { .. } | Work::Abort { .. } | Work::AskAgain(_) => {}
+            Work::Start { .. }
+            | Work::Input { .. }
+            | Work::Abort { .. }
+            | Work::Wanted { .. }
+            | Work::AskAgain(_) => {}
         }
     }
 }

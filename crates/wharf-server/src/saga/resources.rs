@@ -220,11 +220,12 @@ pub(crate) fn tasks(machine: &Machine) -> Vec<(&str, &Task)> {
     found
 }
 
-/// The resource of every undo of a machine.
-pub(crate) fn undos(machine: &Machine) -> Vec<&str> {
-    fn of<'a>(flow: &'a Flow, found: &mut Vec<&'a str>) {
+/// The resource of every undo of a machine with the name of its state.
+pub(crate) fn undos(machine: &Machine) -> Vec<(&str, &str)> {
+    fn of<'a>(flow: &'a Flow, found: &mut Vec<(&'a str, &'a str)>) {
         for state in &flow.states {
-            found.extend(state.compensate.iter().map(|undo| undo.resource.as_str()));
+            let undo = state.compensate.iter();
+            found.extend(undo.map(|undo| (state.name.as_str(), undo.resource.as_str())));
             for flow in flows(&state.kind) {
                 of(flow, found);
             }

@@ -85,7 +85,15 @@ impl Shared {
                 After::Abort(child, parent) => {
                     self.follow_up_with(child, Work::Abort { child, parent });
                 }
+                After::Ask(child, parent) => {
+                    self.follow_up_with(parent.saga, Work::Wanted { child, parent });
+                }
                 After::Cancel(token) => {
+                    self.stop_started(Parent {
+                        saga: token.saga,
+                        step: token.step,
+                        generation: token.generation,
+                    });
                     self.handlers.cancel(token);
                     self.activities.cancel(token);
                     if let Some(http) = self.http.get() {

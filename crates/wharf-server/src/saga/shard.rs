@@ -18,6 +18,7 @@ use wharf_message::ledger::{Commit, Committed, Error, Owner, Partition, Record};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{Command, Input, Parent, Saga, SagaId, Start};
 
+use super::children;
 use super::deciding::is_limited;
 use super::refusal::{Refused, refuse_for_a_while};
 use super::shared::Shared;
@@ -67,6 +68,8 @@ pub(super) enum Work {
     },
     /// A saga that turned back does not want its sub-saga any more, and waits for its end.
     Abort { child: SagaId, parent: Parent },
+    /// A sub-saga asks whether it is still waited for.
+    Wanted { child: SagaId, parent: Parent },
     /// A partition was read again: what was asked of its sagas may be lost.
     AskAgain(usize),
     /// Somebody wants to look at a saga, as of what is durable.
@@ -109,6 +112,8 @@ pub(super) enum After {
     Child(Box<Command>),
     /// A sub-saga is to be aborted.
     Abort(SagaId, Parent),
+    /// A sub-saga asks its parent whether it is still waited for.
+    Ask(SagaId, Parent),
     /// Something for another saga, or for a worker.
     Send(SagaId, Input),
     /// Nobody waits for a dispatch any more.
@@ -338,6 +343,10 @@ impl Shard {
                     .note((parent.saga, parent.step, parent.generation), *id);
             }
             self.aborts(held, &mut group.after);
+            let parent = children::asks(held);
+            group
+                .after
+                .extend(parent.map(|parent| After::Ask(*id, parent)));
         }
         let sagas = self.sagas.iter();
         let mut ids: Vec<_> = sagas
@@ -509,6 +518,7 @@ impl Shard {
                 group.answer(answer, decided, |()| ());
             }
             Work::Abort { child, parent } => self.abort_child(child, &parent, group),
+            Work::Wanted { child, parent } => self.wanted(child, parent, group),
             Work::AskAgain(index) => self.ask_again(index, &mut group.after),
             Work::Look(id, look) => {
                 // As it is now: what is decided until the commit is there may not become durable.

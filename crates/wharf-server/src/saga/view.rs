@@ -2,7 +2,7 @@
 //!
 //! A row is published after the commit that it tells of, never before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Serialize;
@@ -78,6 +78,10 @@ pub(super) fn optional_time<S: serde::Serializer>(
 }
 
 impl Row {
+    fn parent_id(&self) -> Option<SagaId> {
+        SagaId::parse(self.parent.as_deref()?)
+    }
+
     /// The row of a saga that began.
     pub(super) fn of(saga: &Saga) -> Option<Self> {
         let start = saga.start()?;
@@ -172,6 +176,8 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct Rows {
     by_time: BTreeMap<Key, Arc<Row>>,
+    /// The sub-sagas that have not ended, of each saga that has some.
+    sub_sagas: BTreeMap<SagaId, BTreeSet<SagaId>>,
     at: HashMap<SagaId, Key>,
     counts: BTreeMap<(String, &'static str), usize>,
 }
@@ -189,6 +195,15 @@ impl Rows {
         if let Some(count) = self.counts.get_mut(&counted) {
             *count -= 1;
         }
+        let parent = row.parent_id();
+        if let Some(parent) = parent
+            && let Some(all) = self.sub_sagas.get_mut(&parent)
+        {
+            all.remove(&id);
+            if all.is_empty() {
+                self.sub_sagas.remove(&parent);
+            }
+        }
     }
 }
 
@@ -201,6 +216,9 @@ impl Index {
             let key = (std::cmp::Reverse(row.started.as_millis()), row.id);
             let counted = (row.saga_type.clone(), row.status.as_str());
             *all.counts.entry(counted).or_default() += 1;
+            if let Some(parent) = row.parent_id().filter(|_| row.ended.is_none()) {
+                all.sub_sagas.entry(parent).or_default().insert(row.id);
+            }
             all.at.insert(row.id, key);
             all.by_time.insert(key, Arc::new(row));
         }
@@ -220,6 +238,21 @@ impl Index {
             .get(&id)
             .and_then(|key| all.by_time.get(key))
             .cloned()
+    }
+
+    /// The sub-sagas of a saga that have not ended, those that wait for a person first, so many of
+    /// them; and how many there are in all.
+    pub(super) fn sub_sagas(&self, of: SagaId, limit: usize) -> (Vec<Arc<Row>>, usize) {
+        let all = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(ids) = all.sub_sagas.get(&of) else {
+            return (Vec::new(), 0);
+        };
+        let rows = ids.iter().filter_map(|id| all.by_time.get(all.at.get(id)?));
+        let (mut parked, others): (Vec<_>, Vec<_>) =
+            rows.partition(|row| row.status == Status::Parked);
+        parked.extend(others);
+        let rows = parked.into_iter().take(limit).cloned().collect();
+        (rows, ids.len())
     }
 
     /// How many there are of each type and status.

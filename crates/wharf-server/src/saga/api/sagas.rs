@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wharf_saga::machine::{Data, Outcome, Saga};
+use wharf_saga::machine::{Data, Outcome, Saga, SagaId};
 
 use super::large::Large;
 use super::{answer, ok, read};
@@ -72,7 +72,12 @@ pub(super) async fn list(State(engine): State<Engine>, RawQuery(query): RawQuery
     let page = page.and_then(|()| read::page(read::query(query)));
     let listed = page.map(|page| {
         let (rows, next) = engine.list(&page.filter, page.after, page.limit);
-        let rows: Vec<_> = rows.iter().map(|row| json!(**row)).collect();
+        let rows = rows.iter().map(|row| {
+            let mut told = json!(**row);
+            waits_for(&engine, row.id, &mut told);
+            told
+        });
+        let rows: Vec<_> = rows.collect();
         json!({ "sagas": rows, "next": next.map(|next| next.to_string()) })
     });
     ok(listed)
@@ -90,9 +95,31 @@ pub(super) async fn counts(State(engine): State<Engine>) -> Response {
 pub(super) async fn show(State(engine): State<Engine>, Path(id): Path<String>) -> Response {
     let shown = async {
         let id = read::id(&id)?;
-        engine.look(id, described).await
+        let mut told = engine.look(id, described).await?;
+        waits_for(&engine, id, &mut told);
+        Ok::<_, Refused>(told)
     };
     ok(shown.await)
+}
+
+/// How many sub-sagas are named.
+const SUB_SAGAS_MAX: usize = 10;
+
+/// Adds the sub-sagas whose ends it may wait for, where there are any.
+pub(super) fn waits_for(engine: &Engine, id: SagaId, told: &mut Value) {
+    let (rows, count) = engine.sub_sagas(id, SUB_SAGAS_MAX);
+    if count == 0 {
+        return;
+    }
+    let named = rows.iter().map(|row| {
+        json!({
+            "id": row.id.to_string(),
+            "type": row.saga_type,
+            "status": row.status,
+            "parked": row.parked,
+        })
+    });
+    told["sub_sagas"] = json!({ "open": count, "sagas": named.collect::<Vec<_>>() });
 }
 
 /// A saga with everything that is known of it now.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use wharf_saga::machine::{Data, Fact, What};
 
+use super::sagas::waits_for;
 use super::{ok, read};
 use crate::saga::engine::Engine;
 use crate::saga::refusal::Refused;
@@ -198,8 +199,10 @@ pub(super) async fn show(State(engine): State<Engine>, Path(id): Path<String>) -
             timeline.take(&fact);
         }
         let steps: Vec<_> = timeline.visits.into_values().collect();
-        let id = id.to_string();
-        Ok::<_, Refused>(json!({ "id": id, "steps": steps, "events": timeline.events }))
+        let (id_text, events) = (id.to_string(), timeline.events);
+        let mut told = json!({ "id": id_text, "steps": steps, "events": events });
+        waits_for(&engine, id, &mut told);
+        Ok::<_, Refused>(told)
     };
     ok(told.await)
 }

@@ -1,6 +1,7 @@
 //! Sagas on a whole node: deployed and started over HTTP, worked on over Kafka's protocol and HTTP,
 //! killed in the middle, parked, repaired and forgotten.
 
+mod given_up;
 mod http;
 mod kafka;
 mod large;

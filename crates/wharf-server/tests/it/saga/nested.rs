@@ -8,7 +8,7 @@ use crate::client::{Kafka, get};
 use crate::node::outside;
 
 /// A saga of one sub-saga and a payment.
-fn parent() -> Value {
+pub(super) fn parent() -> Value {
     json!({
         "StartAt": "Delivery",
         "States": {
@@ -26,7 +26,7 @@ fn parent() -> Value {
 }
 
 /// The sub-saga: a step with an undo, and one that decides.
-fn delivery() -> Value {
+pub(super) fn delivery() -> Value {
     json!({
         "StartAt": "Book",
         "States": {
@@ -44,7 +44,7 @@ fn delivery() -> Value {
 }
 
 /// The sub-saga that runs for the parent.
-fn child_of(http: std::net::SocketAddr, parent: &str) -> Value {
+pub(super) fn child_of(http: std::net::SocketAddr, parent: &str) -> Value {
     let listed = read(http, "/api/v1/sagas?type=delivery");
     let mut sagas = listed["sagas"].as_array().unwrap().iter();
     let child = sagas.find(|saga| saga["parent"] == parent);
