@@ -171,16 +171,16 @@ fn waits(shown: &mut String, saga: &Value, width: usize) {
     let sub_sagas = saga["sub_sagas"]["sagas"].as_array();
     for sub_saga in sub_sagas.into_iter().flatten() {
         let why = sub_saga["parked"].as_array().into_iter().flatten();
-        let why: Vec<_> = why.map(text).collect();
+        let why: Vec<_> = why.map(cell).collect();
         let why = match why.is_empty() {
             true => String::new(),
             false => format!(" ({})", why.join("; ")),
         };
         let said = format!(
             "sub-saga {} of {}, which is {}{why}",
-            text(&sub_saga["id"]),
-            text(&sub_saga["type"]),
-            text(&sub_saga["status"]),
+            cell(&sub_saga["id"]),
+            cell(&sub_saga["type"]),
+            cell(&sub_saga["status"]),
         );
         line(shown, "waits for", &said);
     }
