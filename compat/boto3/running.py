@@ -27,6 +27,10 @@ def a_name_starts_one_execution(address):
     refused("InvalidExecutionInput", client.start_execution, stateMachineArn=arn, input="{")
     refused("InvalidExecutionInput", client.start_execution, stateMachineArn=arn,
             input=json.dumps("x" * 9_000_000))
+    large = client.start_execution(stateMachineArn=arn, input=json.dumps("x" * 2_000_000))
+    found = client.describe_execution(executionArn=large["executionArn"])
+    assert json.loads(found["input"])["ce_dataref"].startswith("claim://"), found
+    client.stop_execution(executionArn=large["executionArn"])
     found = client.describe_execution(executionArn=first["executionArn"])
     equal((found["status"], found["name"], json.loads(found["input"]), found["redriveCount"]),
           ("RUNNING", "order-7", {"a": 1}, 0))

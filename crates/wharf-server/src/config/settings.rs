@@ -307,11 +307,11 @@ settings! {
         /// The largest value that a saga itself keeps, as JSON.
         /// What comes in and is larger goes into the node's store of large payloads, and the saga keeps the reference.
         payload_max: ByteCount = ByteCount(256 << 10);
-        /// How many sagas may be under way at once, about; further starts are refused with 429, and records that start sagas wait.
-        open_max: usize = 1_000_000;
-        /// The largest input, answer or signal that goes into that store, the folder `claims` of the data directory; `0B` for no store.
+        /// The largest input, answer or signal that goes into that store, the folder `claims` of the data directory; `0B` for none.
         /// A larger one is refused, and of a worker it is the error `States.DataLimitExceeded`.
         claim_max: ByteCount = ByteCount(8 << 20);
+        /// How many sagas may be under way at once, about; further starts are refused with 429, and records that start sagas wait.
+        open_max: usize = 1_000_000;
         /// How many requests may wait in each partition to be decided; further ones are refused with 429.
         waiting_max: usize = 4_096;
         /// How long one HTTP worker may take to answer, when the step says nothing shorter.

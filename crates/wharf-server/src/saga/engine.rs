@@ -140,7 +140,13 @@ impl Engine {
     /// Deploys a definition under a name; from now on it is what is started by that name.
     pub async fn deploy(&self, name: &str, text: &str, by: &str) -> Result<Deployed, Refused> {
         let (definition, remarks) = self.check(text)?;
-        self.begin().await?;
+        if let Err(refused) = self.begin().await {
+            if self.0.topics.partitions(&self.0.names.sagas).is_some() {
+                // Known now, and not read: told to everybody until it is deployed again.
+                self.0.in_trouble(0, Some(&refused.message));
+            }
+            return Err(refused);
+        }
         for (_, task) in tasks(&definition.machine) {
             self.prepare(&task.resource).await?;
         }

@@ -158,7 +158,6 @@ fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Proble
         http: _,
         claims,
     } = place;
-    let claims = claims.filter(|_| config.claim_max.0 > 0);
     let claims = claims.map(|root| Claims::new(root, config.claim_max.as_usize()));
     let name = |text: &str| TopicName::new(text).expect("the name is a valid one");
     let names = Names {

@@ -413,21 +413,24 @@ async fn what_is_in_an_open_transaction_or_behind_it_has_not_happened_yet() {
     node.shutdown().await.unwrap();
 }
 
+/// A configuration that is in order and of which a role cannot be started: its address is none.
+fn failing_late(data: &Path) -> Config {
+    let mut wrong = watched(data);
+    wrong.saga.alarm_webhook = Some(SecretUrl::from("http://["));
+    wrong
+}
+
 #[tokio::test]
 async fn when_a_role_cannot_start_those_that_run_are_stopped() {
     let data = tempfile::tempdir().unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let mut wrong = watched(data.path());
+    let mut wrong = failing_late(data.path());
     wrong.registry.enabled = true;
     wrong.registry.listen = Address::new("127.0.0.1", port);
-    wrong.choreography.webhook = Some(SecretUrl::from("ftp://somewhere"));
     let refused = Node::start(wrong).await.unwrap_err();
-    assert!(
-        refused.to_string().contains("choreography.webhook"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("WHARF-7001"), "{refused}");
     // The registry was there first, and gave its socket back.
     TcpListener::bind(("127.0.0.1", port)).unwrap();
 }
@@ -436,12 +439,13 @@ async fn when_a_role_cannot_start_those_that_run_are_stopped() {
 async fn what_a_start_that_failed_had_begun_is_stopped_when_it_is_told() {
     let data = tempfile::tempdir().unwrap();
     for _ in 0..10 {
-        let mut wrong = watched(data.path());
-        wrong.choreography.webhook = Some(SecretUrl::from("ftp://somewhere"));
-        Node::start(wrong).await.unwrap_err();
+        Node::start(failing_late(data.path())).await.unwrap_err();
         let lock = std::fs::File::open(data.path().join("LOCK")).unwrap();
         lock.try_lock().expect("the directory is free at once");
-        drop(lock);
+        assert!(
+            data.path().join("stopped").exists(),
+            "it was closed in good order"
+        );
     }
     let node = Node::start(watched(data.path())).await.unwrap();
     node.shutdown().await.unwrap();

@@ -100,7 +100,7 @@ impl Folder {
         open.take(most.saturating_add(1))
             .read_to_end(&mut content)?;
         if content.len() > bytes_max || Digest::of(&content) != *digest {
-            let reason = "what is stored is not what its name says; the disk is damaged";
+            let reason = "what is stored is not what its name says, or larger than any payload; the disk is damaged";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         Ok(Some(content))

@@ -30,6 +30,8 @@ pub(super) use sweep::sweeping;
 
 /// The name of the node's store in references.
 pub(super) const STORE: &str = "wharf-sagas";
+/// The largest payload that is read; the setting allows no larger one.
+const READ_MAX: usize = 32 << 20;
 /// The store's folder in the data directory.
 pub(crate) const FOLDER: &str = "claims";
 
@@ -37,8 +39,8 @@ pub(crate) const FOLDER: &str = "claims";
 #[derive(Debug)]
 pub(crate) struct Claims {
     folder: Arc<Folder>,
-    /// The largest payload.
-    pub(super) max: usize,
+    /// The largest payload that is stored; none for nothing. What is there is read all the same.
+    max: usize,
 }
 
 impl Claims {
@@ -51,8 +53,8 @@ impl Claims {
 
     /// A payload as it was stored; nothing when it is not there.
     pub(super) async fn get(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
-        let (folder, max) = (Arc::clone(&self.folder), self.max);
-        let got = spawn_blocking(move || folder.get(&digest, max)).await;
+        let folder = Arc::clone(&self.folder);
+        let got = spawn_blocking(move || folder.get(&digest, READ_MAX)).await;
         got.map_err(io::Error::other)?
     }
 
@@ -168,11 +170,11 @@ impl Engine {
     /// The largest payload of a request, and what to do about a larger one.
     pub(super) fn payload_limit(&self) -> (usize, &'static str) {
         match &self.shared().claims {
-            Some(claims) => (
+            Some(claims) if claims.max > 0 => (
                 claims.max,
                 "saga.claim-max; store it elsewhere and send a reference, or raise the setting",
             ),
-            None => (
+            _ => (
                 self.shared().payload_max,
                 "saga.payload-max; check it into a store and send its reference, \
                  {\"ce_dataref\": \"claim://STORE/SHA256\", \"wharf-claim-size\": BYTES}, or let the \
