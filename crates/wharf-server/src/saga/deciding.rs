@@ -59,6 +59,14 @@ impl Shard {
             }
             return Ok(false);
         }
+        let is_kept = self.shared.definitions.by_hash(&start.definition).is_some();
+        if start.parent.is_none() && !is_kept {
+            let message = format!(
+                "the definition of {} was removed meanwhile",
+                start.saga_type
+            );
+            return Err(Refused::new(Code::SAGA_DEFINITION_UNKNOWN, message));
+        }
         let open = self.sagas.len().saturating_sub(self.ended.len());
         // What a saga under way waits for has to begin, or it would never end.
         if start.parent.is_none() && open >= self.shared.open_max {

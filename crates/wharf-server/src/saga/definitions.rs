@@ -242,9 +242,7 @@ impl Definitions {
         let gone_records = gone.iter().map(|hash| record(hash.to_string(), None, now));
         records.extend(gone_records);
         let Some(owner) = writer.owner.clone() else {
-            return Err(Refused::unavailable(
-                "its definitions are owned by another node",
-            ));
+            return Err(elsewhere());
         };
         let offsets = match self.commit(&owner, records).await {
             Ok(offsets) => offsets,
@@ -389,6 +387,29 @@ impl Definitions {
         removed.await
     }
 
+    /// Keeps a definition that has no name any more, for the sagas that are pinned to it.
+    pub(super) async fn keep(&self, definition: Arc<Definition>) -> Result<(), Refused> {
+        let mut writer = self.writer.lock().await;
+        if writer.owner.is_none() {
+            self.load_as(&mut writer).await?;
+        }
+        let Some(owner) = writer.owner.clone() else {
+            return Err(elsewhere());
+        };
+        let (hash, text) = (definition.hash, definition.canonical.clone());
+        let kept = record(hash.to_string(), Some(text.into_bytes()), clock::now());
+        match self.commit(&owner, vec![kept]).await {
+            Ok(offsets) => writer.next = offsets.last().map_or(writer.next, |last| last + 1),
+            Err(error) => {
+                writer.owner = None;
+                return Err(Refused::from(&error));
+            }
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.by_hash.insert(hash, definition);
+        Ok(())
+    }
+
     pub(super) fn named(&self, name: &str) -> Option<Named> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.names.get(name).cloned()
@@ -442,6 +463,10 @@ struct Change<T> {
     /// Hashes that nobody needs any more.
     gone: Vec<Hash>,
     answer: T,
+}
+
+fn elsewhere() -> Refused {
+    Refused::unavailable("its definitions are owned by another node")
 }
 
 fn unknown(name: &str) -> Refused {

@@ -3,7 +3,7 @@
 //! Nothing is decided here. A request goes to the partition of its saga and is answered when what came
 //! of it is durable; what is listed comes from the published rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -204,12 +204,46 @@ impl Engine {
 
     /// Removes a name. Refused while a saga that has not ended is of one of its versions.
     pub async fn remove(&self, name: &str) -> Result<Named, Refused> {
-        let index = &self.0.index;
-        let in_use = |hashes: &[Hash]| {
-            let needs = |row: &Row| row.ended.is_none() && hashes.contains(&row.definition);
-            index.page(&needs, None, usize::MAX).0.len()
-        };
-        self.0.definitions.remove(name, in_use).await
+        let definitions = &self.0.definitions;
+        let versions = definitions.named(name).unwrap_or_default().versions;
+        let of_name = versions
+            .iter()
+            .map(|known| definitions.by_hash(&known.hash));
+        let of_name: Vec<_> = of_name.flatten().collect();
+        let in_use = |hashes: &[Hash]| hashes.iter().map(|hash| self.users(hash)).sum();
+        let removed = definitions.remove(name, in_use).await?;
+        // A saga may have begun in between; its definition stays, without a name.
+        self.settled().await?;
+        for definition in of_name {
+            if self.users(&definition.hash) > 0 {
+                definitions.keep(definition).await?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// How many sagas that have not ended are pinned to a definition, as far as they are listed.
+    fn users(&self, hash: &Hash) -> usize {
+        let needs = |row: &Row| row.ended.is_none() && row.definition == *hash;
+        self.0.index.page(&needs, None, usize::MAX).0.len()
+    }
+
+    /// Returns when what was sent to every partition before is decided, durable and listed.
+    async fn settled(&self) -> Result<(), Refused> {
+        let mut left: BTreeSet<usize> = (0..self.0.requests.len()).collect();
+        for number in 0_u32.. {
+            let id = SagaId::of("", &number.to_string());
+            if left.remove(&self.0.at(id))
+                && let Err(refused) = self.look(id, |_| ()).await
+                && refused.code != Code::SAGA_UNKNOWN
+            {
+                return Err(refused);
+            }
+            if left.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Starts a saga, once for each key. Refused at once when too many requests wait.

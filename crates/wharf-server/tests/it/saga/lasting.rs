@@ -121,6 +121,33 @@ async fn of_a_very_long_history_the_oldest_goes_and_the_saga_goes_on() {
 }
 
 #[tokio::test]
+async fn a_saga_that_begins_while_its_definition_is_removed_keeps_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (first, http, _) = node(config(data.path())).await;
+    outside(move || deploy(http, "brief", &listener())).await;
+    let engine = first.sagas().unwrap();
+    let new = NewSaga {
+        saga_type: "brief".to_owned(),
+        key: Some("1".to_owned()),
+        ..NewSaga::default()
+    };
+    let (started, removed) = tokio::join!(engine.start(new), engine.remove("brief"));
+    let id = started.unwrap().id;
+    removed.unwrap();
+    first.shutdown().await.unwrap();
+    let (second, http, _) = node(config(data.path())).await;
+    let last = json!({ "last": true });
+    second
+        .sagas()
+        .unwrap()
+        .signal(id, "Go", last)
+        .await
+        .unwrap();
+    outside(move || until(http, &id.to_string(), "COMPLETED")).await;
+    second.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn of_a_very_large_history_the_newest_is_told() {
     let data = tempfile::tempdir().unwrap();
     let (node, http, _) = node(config(data.path())).await;
