@@ -5,7 +5,7 @@ use serde_json::Value;
 use wharf_saga::definition::{Definition, Drawing, Mark, Marks};
 
 use super::convert::Which;
-use super::{get, path};
+use super::{get, path, timeline_of};
 use crate::cli::Outcome;
 use crate::output;
 use crate::schema::encoded;
@@ -72,7 +72,7 @@ impl Draw {
         let node = &self.which.node;
         let id = encoded(id);
         let saga = get(node, &path(&format!("/{id}")))?;
-        let timeline = get(node, &path(&format!("/{id}/timeline")))?;
+        let timeline = timeline_of(node, &id)?;
         let name = encoded(saga["type"].as_str().unwrap_or_default());
         let place = format!("/api/v1/saga-definitions/{name}");
         let named = get(node, &place)?;

@@ -25,6 +25,7 @@ use wharf_server::Problem;
 use crate::cli::Outcome;
 use crate::node_api::{Answer, NodeApi};
 use crate::output::clean;
+use crate::schema::encoded;
 
 /// Run, watch, repair and abort sagas; check, deploy, convert and draw their definitions.
 #[derive(Debug, Subcommand)]
@@ -111,6 +112,26 @@ fn path(tail: &str) -> String {
 
 fn get(node: &NodeApi, path: &str) -> anyhow::Result<Value> {
     good(node.ask("GET", path, Duration::ZERO)?)
+}
+
+/// The whole timeline of a saga, page by page.
+fn timeline_of(node: &NodeApi, id: &str) -> anyhow::Result<Value> {
+    let place = path(&format!("/{id}/timeline"));
+    let mut whole = get(node, &place)?;
+    while let Some(next) = whole.as_object_mut().and_then(|whole| whole.remove("next")) {
+        let next = encoded(next.as_str().unwrap_or_default());
+        let mut page = get(node, &format!("{place}?after={next}"))?;
+        for part in ["steps", "events"] {
+            if let (Some(all), Some(more)) = (whole[part].as_array_mut(), page[part].as_array_mut())
+            {
+                all.append(more);
+            }
+        }
+        if let Some(next) = page.get("next") {
+            whole["next"] = next.clone();
+        }
+    }
+    Ok(whole)
 }
 
 fn post(node: &NodeApi, path: &str, body: &Value) -> anyhow::Result<Value> {

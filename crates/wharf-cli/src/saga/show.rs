@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::timeline::{clipped, steps};
-use super::{get, path};
+use super::{get, path, timeline_of};
 use crate::cli::Outcome;
 use crate::node_api::NodeApi;
 use crate::output::{self, Format, OutputArguments, cell, clean};
@@ -54,7 +54,7 @@ impl Show {
             }
             return Ok(Outcome::Done);
         }
-        let timeline = ask("/timeline")?;
+        let timeline = timeline_of(&self.node, &id)?;
         let width = if self.full { usize::MAX } else { 160 };
         match self.output.format {
             Format::Table => {

@@ -12,9 +12,10 @@ use wharf_saga::machine::{
 
 use super::deciding::child_end;
 use super::executions;
+use super::held::Held;
 use super::resources::{Form, Worker, tasks, undos};
 use super::sending::{child_key, named};
-use super::shard::{After, Group, Held, Shard, Work};
+use super::shard::{After, Group, Shard, Work};
 use super::shared::Shared;
 
 impl Shared {
@@ -48,7 +49,7 @@ impl Shard {
     /// The sub-saga that a dispatch asked for, whether or not it ever began.
     pub(super) fn child(&self, id: SagaId, step: u32, generation: u32) -> Option<SagaId> {
         let held = self.sagas.get(&id)?;
-        let sub_saga = held.stored.saga.sub_saga(step, generation)?;
+        let sub_saga = held.look().ok()?.sub_saga(step, generation)?;
         self.child_of(held, sub_saga)
     }
 
@@ -71,10 +72,12 @@ impl Shard {
     /// they are waited for there.
     pub(super) fn ask_again(&self, partition: usize, after: &mut Vec<After>) {
         for id in self.ids() {
-            let Some(held) = self.sagas.get(&id) else {
+            let held = self.sagas.get(&id).filter(|held| held.is_linked());
+            // One that cannot be read says so to whoever asks for it.
+            let Some((held, saga)) = held.and_then(|held| Some((held, held.look().ok()?))) else {
                 continue;
             };
-            for task in held.stored.saga.open() {
+            for task in saga.open() {
                 let child = match task.held {
                     true => None,
                     false => self.shared.started_by(&task.command),
@@ -86,19 +89,19 @@ impl Shard {
                     });
                 }
             }
-            self.aborts(held, after);
-            let parent = asks(held);
+            self.aborts(held, &saga, after);
+            let parent = asks(&saga);
             let parent = parent.filter(|parent| self.shared.at(parent.saga) == partition);
             after.extend(parent.map(|parent| After::Ask(id, parent)));
         }
     }
 
     /// Asks again for the ends of the sub-sagas that were given up.
-    pub(super) fn aborts(&self, held: &Held, after: &mut Vec<After>) {
-        if !held.stored.saga.has_sub_sagas() {
+    pub(super) fn aborts(&self, held: &Held, saga: &Saga, after: &mut Vec<After>) {
+        if !saga.has_sub_sagas() {
             return;
         }
-        let sub_sagas = held.stored.saga.sub_sagas().into_iter();
+        let sub_sagas = saga.sub_sagas().into_iter();
         for sub_saga in sub_sagas.filter(|sub_saga| sub_saga.is_given_up) {
             let token = sub_saga.command.token();
             if let Some(child) = self.child_of(held, sub_saga) {
@@ -118,7 +121,8 @@ impl Shard {
         let Some(held) = self.sagas.get(&parent.saga) else {
             return;
         };
-        if !waits_for(&held.stored.saga, &parent) {
+        let is_waited_for = held.look().map(|saga| waits_for(&saga, &parent));
+        if matches!(is_waited_for, Ok(false)) {
             group.after.push(After::Abort(child, parent));
         }
     }
@@ -127,9 +131,12 @@ impl Shard {
     /// any more: its parent, which turned back, does not ask for it again.
     pub(super) fn abort_child(&mut self, child: SagaId, parent: &Parent, group: &mut Group) {
         let end = match self.sagas.get(&child) {
-            // Somebody else's, under the name that was to be its.
-            Some(held) if !is_child_of(&held.stored.saga, parent) => return,
-            Some(held) => child_end(&held.stored.saga),
+            Some(held) => match held.look() {
+                // Somebody else's, under the name that was to be its.
+                Ok(saga) if !is_child_of(&saga, parent) => return,
+                Ok(saga) => child_end(&saga),
+                Err(_unreadable) => None,
+            },
             None => Some(ChildEnd::Aborted(Failure {
                 error: "Saga.Aborted".to_owned(),
                 cause: "it was never started".to_owned(),
@@ -158,8 +165,7 @@ impl Shard {
 }
 
 /// The parent of a saga that has not ended.
-pub(super) fn asks(held: &Held) -> Option<Parent> {
-    let saga = &held.stored.saga;
+pub(super) fn asks(saga: &Saga) -> Option<Parent> {
     let start = saga.start().filter(|_| saga.ended().is_none())?;
     start.parent.clone()
 }

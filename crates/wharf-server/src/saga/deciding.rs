@@ -9,15 +9,16 @@ use wharf_message::ledger::{Partition, Record};
 use wharf_message::{Code, TopicName, partitioner};
 use wharf_saga::definition::Definition;
 use wharf_saga::machine::{
-    Cancel, ChildEnd, Command, Data, Effect, Env, Failure, Input, Order, Outcome, Parent, SagaId,
-    Start, Status, TaskToken, What, step,
+    Cancel, ChildEnd, Command, Data, Effect, Env, Failure, Input, Order, Outcome, Parent, Saga,
+    SagaId, Start, Status, TaskToken, What, step,
 };
 
 use std::sync::Arc;
 
+use super::held::Held;
 use super::refusal::Refused;
 use super::resources::{Form, Worker};
-use super::shard::{After, GROUP_BYTES, Group, Held, Shard};
+use super::shard::{After, GROUP_BYTES, Group, Shard};
 use super::store::{self, SNAPSHOT_EVERY, Stored};
 use super::view::Row;
 use super::workers::topic;
@@ -38,7 +39,8 @@ impl Shard {
     ) -> Result<bool, Refused> {
         let id = start.id;
         if let Some(held) = self.sagas.get(&id) {
-            let known = held.stored.saga.start();
+            let saga = held.look()?;
+            let known = saga.start();
             let is_same = known.is_some_and(|known| known.input == start.input);
             if !is_same {
                 let message = format!(
@@ -49,7 +51,7 @@ impl Shard {
                 return Err(Refused::new(Code::SAGA_KEY_TAKEN, message));
             }
             // A parent that asks again may have missed the end.
-            if let (Some(parent), Some(end)) = (&start.parent, child_end(&held.stored.saga)) {
+            if let (Some(parent), Some(end)) = (&start.parent, child_end(&saga)) {
                 let input = Input::ChildEnded {
                     step: parent.step,
                     generation: parent.generation,
@@ -83,6 +85,7 @@ impl Shard {
         let saga_type = start.saga_type.clone();
         let held = Held::new(Stored::default(), Some(definition));
         self.sagas.insert(id, Box::new(held));
+        self.awake.add(id);
         let begun = self.apply(id, Input::Start(start), group);
         if begun.is_err() {
             self.sagas.remove(&id);
@@ -108,10 +111,7 @@ impl Shard {
     ) -> Result<(), Refused> {
         let now = clock::now();
         let shared = Arc::clone(&self.shared);
-        let held = self
-            .sagas
-            .get_mut(&id)
-            .ok_or_else(|| Refused::unknown(id))?;
+        let held = self.sagas.get(&id).ok_or_else(|| Refused::unknown(id))?;
         let Some(definition) = held.definition.clone() else {
             let message = format!("the definition of saga {id} is not kept any more");
             return Err(Refused::new(Code::SAGA_DEFINITION_UNKNOWN, message));
@@ -127,9 +127,10 @@ impl Shard {
             tokens: tokens.as_ref().map(|tokens| &tokens.key),
             ..Env::at(now, 0)
         };
-        let input = shared.read(&held.stored.saga, input, now);
-        let before = held.stored.saga.status();
-        let decision = step(&definition, &mut held.stored.saga, input, &env)?;
+        let (saga, records) = self.wake(id)?;
+        let input = shared.read(saga, input, now);
+        let before = saga.status();
+        let decision = step(&definition, saga, input, &env)?;
         if decision.facts.is_empty() {
             return Ok(());
         }
@@ -137,16 +138,16 @@ impl Shard {
             [fact] => matches!(fact.what, What::StaleReply { .. }),
             _ => false,
         };
-        let effects = decision.effects(&held.stored.saga);
-        held.stored.seq += 1;
-        held.stored.since_snapshot += 1;
-        let facts = store::facts(id, held.stored.seq, &decision.facts, now);
+        let effects = decision.effects(saga);
+        let after = saga.status();
+        records.seq += 1;
+        records.since_snapshot += 1;
+        let facts = store::facts(id, records.seq, &decision.facts, now);
         let facts = facts.map_err(|error| Refused::unavailable(&error))?;
-        group.facts.push((group.records.len(), id, held.stored.seq));
+        group.facts.push((group.records.len(), id, records.seq));
         group.push(self.place.clone(), facts);
         shared.metrics.decided(decision.facts.len());
         group.changed.insert(id);
-        let after = held.stored.saga.status();
         if let Some(order) = order {
             self.audit(id, &order, before, after, group);
         }
@@ -167,24 +168,25 @@ impl Shard {
     pub(super) fn close(&mut self, group: &mut Group) {
         let now = clock::now();
         for id in std::mem::take(&mut group.changed) {
-            let Some(held) = self.sagas.get_mut(&id) else {
+            let held = self.sagas.get_mut(&id);
+            let Some((saga, records)) = held.and_then(|held| held.awake_with_records()) else {
                 continue;
             };
-            let status = held.stored.saga.status();
+            let status = saga.status();
             let rests = status.is_end() || status == Status::Parked;
-            if rests || held.stored.since_snapshot >= SNAPSHOT_EVERY {
-                match store::snapshot(id, &held.stored, now) {
+            if rests || records.since_snapshot >= SNAPSHOT_EVERY {
+                match store::snapshot(id, records.seq, saga, now) {
                     Ok(snapshot) => {
                         group.push(self.place.clone(), snapshot);
-                        held.stored.since_snapshot = 0;
-                        for gone in store::shorten(id, &mut held.stored, now) {
+                        records.since_snapshot = 0;
+                        for gone in store::shorten(id, records, now) {
                             group.push(self.place.clone(), gone);
                         }
                     }
                     Err(error) => tracing::error!(saga = %id, error, "a saga has no snapshot"),
                 }
             }
-            group.rows.extend(Row::of(&held.stored.saga));
+            group.rows.extend(Row::of(saga, &mut self.names));
         }
     }
 
@@ -228,14 +230,14 @@ impl Shard {
                 self.alarm(id, &reason.to_string(), step, &error, &cause, group);
             }
             Effect::Ended { status, .. } => {
-                let Some(held) = self.sagas.get(&id) else {
+                let Some(saga) = self.sagas.get(&id).and_then(|held| held.awake()) else {
                     return;
                 };
-                let Some(start) = held.stored.saga.start() else {
+                let Some(start) = saga.start() else {
                     return;
                 };
                 self.shared.metrics.ended(&start.saga_type, status);
-                if let (Some(parent), Some(end)) = (&start.parent, child_end(&held.stored.saga)) {
+                if let (Some(parent), Some(end)) = (&start.parent, child_end(saga)) {
                     let input = Input::ChildEnded {
                         step: parent.step,
                         generation: parent.generation,
@@ -250,10 +252,8 @@ impl Shard {
     }
 
     fn step_name(&self, id: SagaId, step: u32) -> String {
-        let held = self.sagas.get(&id);
-        let steps = held
-            .map(|held| held.stored.saga.current())
-            .unwrap_or_default();
+        let saga = self.sagas.get(&id).and_then(|held| held.awake());
+        let steps = saga.map(Saga::current).unwrap_or_default();
         let found = steps.into_iter().find(|current| current.step == step);
         found.map(|step| step.name).unwrap_or_default()
     }
@@ -309,8 +309,8 @@ impl Shard {
 
     /// Who ordered what and why, in the same commit as what came of it.
     fn audit(&self, id: SagaId, order: &Order, before: Status, after: Status, group: &mut Group) {
-        let held = self.sagas.get(&id);
-        let start = held.and_then(|held| held.stored.saga.start());
+        let saga = self.sagas.get(&id).and_then(|held| held.awake());
+        let start = saga.and_then(Saga::start);
         let entry = json!({
             "at": clock::now().to_rfc3339(),
             "by": order.by,
@@ -342,8 +342,8 @@ impl Shard {
         cause: &str,
         group: &mut Group,
     ) {
-        let held = self.sagas.get(&id);
-        let start = held.and_then(|held| held.stored.saga.start());
+        let saga = self.sagas.get(&id).and_then(|held| held.awake());
+        let start = saga.and_then(Saga::start);
         let (number, name) = step.unzip();
         let alarm = json!({
             "at": clock::now().to_rfc3339(),
@@ -372,14 +372,17 @@ impl Shard {
         let Some(held) = self.sagas.get(&id) else {
             return;
         };
-        let (Some(start), Some(definition)) = (held.stored.saga.start(), &held.definition) else {
-            return;
-        };
         if !held.is_limited {
             return;
         }
+        let (Some(saga), Some(definition)) = (held.awake(), &held.definition) else {
+            return;
+        };
+        let Some(start) = saga.start() else {
+            return;
+        };
         let limits = definition_limits(definition);
-        let current = held.stored.saga.current();
+        let current = saga.current();
         for (state, limit) in limits {
             let of = |is_held: bool| -> Vec<u32> {
                 let here = current
@@ -408,7 +411,7 @@ impl Shard {
                 return false;
             };
             let held = self.sagas.get(&id);
-            if held.is_none_or(|held| held.stored.saga.ended().is_none()) {
+            if held.is_none_or(|held| !held.is_ended) {
                 // It was taken up again.
                 self.ended.remove(&(ended, id));
                 continue;
@@ -422,7 +425,7 @@ impl Shard {
             let Some(held) = self.sagas.remove(&id) else {
                 continue;
             };
-            for gone in store::tombstones(id, &held.stored, now) {
+            for gone in store::tombstones(id, &held.records, now) {
                 group.push(self.place.clone(), gone);
             }
             group.forgotten.push(id);
@@ -467,7 +470,7 @@ fn definition_limits(definition: &Definition) -> Vec<(&str, usize)> {
 }
 
 /// How a sub-saga ended, if it did.
-pub(super) fn child_end(saga: &wharf_saga::machine::Saga) -> Option<ChildEnd> {
+pub(super) fn child_end(saga: &Saga) -> Option<ChildEnd> {
     let failure = || {
         let (error, cause) = saga.error().unwrap_or(("States.TaskFailed", ""));
         Failure {

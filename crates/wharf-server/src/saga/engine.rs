@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,9 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use wharf_message::Code;
-use wharf_message::ledger::Partition;
 use wharf_saga::definition::{Definition, Hash, Problem};
 use wharf_saga::machine::{
-    Command, Data, Fact, Input, Order, Outcome, Saga, SagaId, Start, TaskToken, UndoStep,
+    Command, Data, Input, Order, Outcome, Saga, SagaId, Start, TaskToken, UndoStep,
 };
 
 use super::claims::is_larger;
@@ -29,8 +29,6 @@ use super::workers::handler::Handlers;
 
 /// How long a request may take; whether it happened is then not known.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many bytes of a history are read at once, as they are kept.
-const HISTORY_BYTES_MAX: usize = 16 << 20;
 /// How many attributes a saga may have, and how long what names it may be.
 const ATTRIBUTES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -431,7 +429,7 @@ impl Engine {
         self.look_at(id, |looked| look(looked.saga)).await
     }
 
-    async fn look_at<T: Send + 'static>(
+    pub(super) async fn look_at<T: Send + 'static>(
         &self,
         id: SagaId,
         look: impl FnOnce(Looked<'_>) -> T + Send + 'static,
@@ -464,38 +462,6 @@ impl Engine {
             .await
     }
 
-    /// Everything that happened to a saga, oldest first, as far as it is kept; of a history that is larger
-    /// than 16 MiB the newest.
-    pub async fn history(&self, id: SagaId) -> Result<Vec<Fact>, Refused> {
-        let offsets = self.look_at(id, |looked| looked.offsets.clone()).await?;
-        let partition = Partition {
-            topic: self.0.names.sagas.clone(),
-            index: i32::try_from(self.0.at(id)).unwrap_or(0),
-        };
-        let (mut newest_first, mut bytes) = (Vec::new(), 0);
-        for (_, offset) in offsets.into_iter().rev() {
-            let read = self.0.ledger.follow(partition.clone(), offset, 1);
-            let read = timeout(PATIENCE, read).await;
-            let entries = match read {
-                Ok(Ok(entries)) => entries,
-                Ok(Err(error)) => return Err(Refused::from(&error)),
-                Err(_late) => return Err(Refused::unavailable("its history cannot be read")),
-            };
-            // Compaction may have taken it since.
-            let entry = entries.into_iter().find(|entry| entry.offset == offset);
-            if let Some(value) = entry.and_then(|entry| entry.record.value) {
-                bytes += value.len();
-                if bytes > HISTORY_BYTES_MAX {
-                    break;
-                }
-                let facts: Vec<Fact> = serde_json::from_slice(&value)
-                    .map_err(|error| Refused::unavailable(format!("its history: {error}")))?;
-                newest_first.push(facts);
-            }
-        }
-        Ok(newest_first.into_iter().rev().flatten().collect())
-    }
-
     /// A saga at a glance.
     pub fn row(&self, id: SagaId) -> Option<Arc<Row>> {
         self.0.index.get(id)
@@ -520,6 +486,12 @@ impl Engine {
     /// How many sagas there are of each type and status.
     pub fn counts(&self) -> Vec<(String, &'static str, usize)> {
         self.0.index.counts()
+    }
+
+    /// How many sagas sleep: nothing happened to them for a while, and they take little memory.
+    pub fn asleep(&self) -> usize {
+        let all = self.0.asleep.iter();
+        all.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// The next task of an activity, waiting for one as long as it may. That somebody has it is

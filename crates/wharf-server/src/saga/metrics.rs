@@ -127,6 +127,9 @@ impl Collector for Counts {
             let labels = [("type", saga_type.as_str()), ("status", *status)];
             number(*count).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Sagas to which nothing happened for a while, kept in little memory";
+        let family = encoder.encode_descriptor("asleep", help, None, kind)?;
+        number(self.0.asleep()).encode(family)?;
         let help = "Sagas that wait for a person";
         let mut family = encoder.encode_descriptor("parked", help, None, kind)?;
         let parked = counts

@@ -6,6 +6,7 @@
 //!
 //! - `engine`: the handle that everybody else uses. `shared`: what its parts share. `view`: what is listed. `refusal`: why not.
 //! - `shard`: one partition at work. `deciding`: what it does with one input. `sending`: what goes out, `children`: to sub-sagas, `executions`: to other machines.
+//! - `held`: a saga in memory, awake or asleep. `history`: what happened to one.
 //! - `store`, `topics`, `definitions`: what is kept, and where. `tokens`: what callbacks and task tokens are sealed with.
 //! - `claims`: payloads that are too large for a saga.
 //! - `resources`, `slots`, `workers`: who does the work, and how much at once.
@@ -20,6 +21,8 @@ mod deciding;
 mod definitions;
 mod engine;
 mod executions;
+mod held;
+mod history;
 mod metrics;
 mod refusal;
 mod resources;
@@ -40,6 +43,7 @@ mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -203,6 +207,7 @@ fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Proble
         requests,
         follow_ups,
         trouble: Mutex::default(),
+        asleep: (0..count).map(|_| AtomicUsize::default()).collect(),
         noise: Mutex::default(),
         begun: OnceLock::new(),
         dormant: tokio::sync::Mutex::new(Some(Dormant {

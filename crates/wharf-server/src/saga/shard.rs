@@ -5,6 +5,7 @@
 //! reader of the list. A commit that fails, or whose end is unknown, ends the ownership: everything
 //! in memory is thrown away and read again from the log, which is the only truth.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +20,11 @@ use wharf_saga::definition::Definition;
 use wharf_saga::machine::{Command, Input, Parent, Saga, SagaId, Start};
 
 use super::children;
-use super::deciding::is_limited;
+use super::held::{Awake, Held, Patterns};
 use super::refusal::{Refused, refuse_for_a_while};
 use super::shared::Shared;
-use super::store::{Fold, MARK, Stored, record};
-use super::view::Row;
+use super::store::{Fold, MARK, record};
+use super::view::{Names, Row};
 use crate::clock;
 use crate::flag::raised;
 
@@ -82,28 +83,6 @@ pub(super) struct Looked<'a> {
     pub(super) offsets: &'a VecDeque<(u64, i64)>,
 }
 
-/// A saga in memory.
-pub(super) struct Held {
-    pub(super) stored: Stored,
-    pub(super) definition: Option<Arc<Definition>>,
-    /// Whether some step of it has a concurrency limit.
-    pub(super) is_limited: bool,
-    /// When something is due, as it stands among the timers.
-    pub(super) due: Option<i64>,
-}
-
-impl Held {
-    pub(super) fn new(stored: Stored, definition: Option<Arc<Definition>>) -> Self {
-        let is_limited = definition.as_deref().is_some_and(is_limited);
-        Self {
-            stored,
-            definition,
-            is_limited,
-            due: None,
-        }
-    }
-}
-
 /// What goes out once a commit is durable.
 pub(super) enum After {
     /// A task for a worker that is not told by the commit itself.
@@ -144,9 +123,14 @@ pub(super) struct Shard {
     pub(super) shared: Arc<Shared>,
     /// In boxes: the table has much room that is not taken.
     pub(super) sagas: HashMap<SagaId, Box<Held>>,
+    /// Those that do not sleep.
+    pub(super) awake: Awake,
+    pub(super) patterns: Patterns,
     pub(super) timers: BTreeSet<(i64, SagaId)>,
     /// Those that ended, by when.
     pub(super) ended: BTreeSet<(i64, SagaId)>,
+    /// What rows of sagas have in common.
+    pub(super) names: Names,
 }
 
 /// What waits for a partition: requests, of which there are so many, and what follows from tasks
@@ -162,8 +146,11 @@ impl Shard {
             place,
             shared,
             sagas: HashMap::new(),
+            awake: Awake::default(),
+            patterns: Patterns::default(),
             timers: BTreeSet::new(),
             ended: BTreeSet::new(),
+            names: Names::default(),
         }
     }
 
@@ -275,14 +262,13 @@ impl Shard {
             (id, Box::new(Held::new(stored, definition)))
         });
         self.sagas = held.collect();
+        self.awake.clear();
         let mut rows = Vec::new();
         for id in self.ids() {
+            self.awake.add(id);
             self.note(id);
-            let row = self
-                .sagas
-                .get(&id)
-                .and_then(|held| Row::of(&held.stored.saga));
-            rows.extend(row);
+            let saga = self.sagas.get(&id).and_then(|held| held.awake());
+            rows.extend(saga.and_then(|saga| Row::of(saga, &mut self.names)));
         }
         self.shared.index.publish(rows);
     }
@@ -299,11 +285,12 @@ impl Shard {
         let Some(held) = self.sagas.get_mut(&id) else {
             return;
         };
-        let due = held
-            .stored
-            .saga
-            .due()
-            .map(wharf_message::Timestamp::as_millis);
+        let Some(saga) = held.awake() else {
+            return;
+        };
+        let due = saga.due().map(wharf_message::Timestamp::as_millis);
+        let ended = saga.ended();
+        held.is_ended = ended.is_some();
         if held.due != due {
             if let Some(old) = held.due {
                 self.timers.remove(&(old, id));
@@ -313,7 +300,7 @@ impl Shard {
             }
             held.due = due;
         }
-        if let Some(ended) = held.stored.saga.ended() {
+        if let Some(ended) = ended {
             self.ended.insert((ended.as_millis(), id));
         }
     }
@@ -323,10 +310,11 @@ impl Shard {
         let mut group = Group::default();
         let ids = self.ids();
         for id in &ids {
-            let Some(held) = self.sagas.get(id) else {
+            let held = self.sagas.get(id);
+            let Some((held, saga)) = held.and_then(|held| Some((held, held.awake()?))) else {
                 continue;
             };
-            for task in held.stored.saga.open() {
+            for task in saga.open() {
                 match (task.held, task.child) {
                     (true, _) => {}
                     (false, true) => group.after.push(After::Child(Box::new(task.command))),
@@ -334,23 +322,23 @@ impl Shard {
                     (false, false) => self.shared.again(task.command, &mut group.after),
                 }
             }
-            if held.stored.saga.ended().is_none()
-                && let Some(start) = held.stored.saga.start()
+            if saga.ended().is_none()
+                && let Some(start) = saga.start()
                 && let Some(parent) = &start.parent
             {
                 self.shared
                     .children
                     .note((parent.saga, parent.step, parent.generation), *id);
             }
-            self.aborts(held, &mut group.after);
-            let parent = children::asks(held);
+            self.aborts(held, saga, &mut group.after);
+            let parent = children::asks(saga);
             group
                 .after
                 .extend(parent.map(|parent| After::Ask(*id, parent)));
         }
         let sagas = self.sagas.iter();
         let mut ids: Vec<_> = sagas
-            .map(|(id, held)| (held.stored.saga.started().as_millis(), *id))
+            .filter_map(|(id, held)| Some((held.awake()?.started().as_millis(), *id)))
             .collect();
         ids.sort_unstable();
         for (_, id) in ids {
@@ -381,7 +369,7 @@ impl Shard {
                 self.shared.keep_progress(owner).await;
                 return true;
             }
-            let next_timer = self.next_timer().map_or(sweep, |timer| timer.min(sweep));
+            let next_timer = self.next_timer(sweep);
             let mut group = Group::default();
             let first = tokio::select! {
                 biased;
@@ -410,15 +398,11 @@ impl Shard {
             self.fire(&mut group);
             let is_due = Instant::now() >= sweep;
             if is_due {
-                // What waits is forgotten with the next groups, however fast sagas end.
-                let rest = match self.sweep(&mut group) {
-                    true => Duration::ZERO,
-                    false => SWEEP,
-                };
-                sweep = Instant::now() + rest;
+                sweep = Instant::now() + self.tidy(&mut group);
             }
             self.decide_waiting(queues, &mut group);
             self.close(&mut group);
+            self.doze();
             // How far others' topics were read is kept now and then also where nothing else is.
             let is_kept = is_due || !group.records.is_empty();
             let progress = is_kept.then(|| self.shared.progress.take());
@@ -465,10 +449,27 @@ impl Shard {
         }
     }
 
-    fn next_timer(&self) -> Option<Instant> {
-        let (due, _) = self.timers.first()?;
+    /// When there is something to do, if nobody asks for anything.
+    fn next_timer(&self, sweep: Instant) -> Instant {
+        let now = Instant::now();
+        if self.awake.is_due() {
+            return now;
+        }
+        let Some((due, _)) = self.timers.first() else {
+            return sweep;
+        };
         let wait = u64::try_from(due - clock::now().as_millis()).unwrap_or(0);
-        Some(Instant::now() + Duration::from_millis(wait))
+        sweep.min(now + Duration::from_millis(wait))
+    }
+
+    /// Forgets what ended long ago; how long until it is looked for again.
+    fn tidy(&mut self, group: &mut Group) -> Duration {
+        // What waits is forgotten with the next groups, however fast sagas end.
+        if self.sweep(group) {
+            return Duration::ZERO;
+        }
+        self.swept();
+        SWEEP
     }
 
     /// What is due happens.
@@ -523,14 +524,15 @@ impl Shard {
             Work::Look(id, look) => {
                 // As it is now: what is decided until the commit is there may not become durable.
                 let held = self.sagas.get(&id);
-                let saga = held.map(|held| held.stored.saga.clone());
+                let saga = held.map(|held| held.look().map(Cow::into_owned));
                 group.answers.push(Box::new(move |shard, durable| {
                     let held = shard.sagas.get(&id);
                     let looked = match (durable, &saga, held) {
                         (Err(refused), ..) => Err(refused),
-                        (Ok(()), Some(saga), Some(held)) => Ok(Looked {
+                        (Ok(()), Some(Err(refused)), _) => Err(refused.clone()),
+                        (Ok(()), Some(Ok(saga)), Some(held)) => Ok(Looked {
                             saga,
-                            offsets: &held.stored.offsets,
+                            offsets: &held.records.offsets,
                         }),
                         (Ok(()), ..) => Err(Refused::unknown(id)),
                     };
@@ -545,7 +547,7 @@ impl Shard {
         for (at, id, seq) in &group.facts {
             if let (Some(held), Some(offset)) = (self.sagas.get_mut(id), committed.offsets.get(*at))
             {
-                held.stored.offsets.push_back((*seq, *offset));
+                held.records.offsets.push_back((*seq, *offset));
             }
         }
         self.shared.index.publish(group.rows);

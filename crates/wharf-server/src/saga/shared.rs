@@ -3,6 +3,7 @@
 //! Nothing here is the truth; all of it is made again from the topics.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -117,6 +118,8 @@ pub(super) struct Shared {
     pub(super) requests: Vec<mpsc::Sender<Work>>,
     pub(super) follow_ups: Vec<mpsc::UnboundedSender<Work>>,
     pub(super) trouble: Mutex<BTreeMap<i32, String>>,
+    /// How many sagas of each partition sleep.
+    pub(super) asleep: Vec<AtomicUsize>,
     pub(super) noise: Mutex<(i64, u32)>,
     /// What works, once the topics are there.
     pub(super) begun: OnceLock<Mutex<Vec<JoinHandle<()>>>>,
@@ -177,6 +180,14 @@ impl Shared {
         if let Some(queue) = self.follow_ups.get(self.at(saga)) {
             // Closed means that the node is stopping: it is found again at the next start.
             drop(queue.send(work));
+        }
+    }
+
+    /// Keeps how many sagas of a partition sleep.
+    pub(super) fn note_asleep(&self, partition: i32, count: usize) {
+        let known = usize::try_from(partition).ok();
+        if let Some(known) = known.and_then(|index| self.asleep.get(index)) {
+            known.store(count, Ordering::Relaxed);
         }
     }
 

@@ -92,5 +92,5 @@ impl Drop for Orchestrator {
 
 /// What is listed of a saga.
 pub fn row(saga: &Saga) -> Option<Row> {
-    Row::of(saga)
+    Row::of(saga, &mut super::view::Names::default())
 }

@@ -40,6 +40,12 @@ struct SnapshotIn {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stored {
     pub(super) saga: Saga,
+    pub(super) records: Records,
+}
+
+/// Where the records of a saga are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Records {
     /// The number of the last record of facts.
     pub(super) seq: u64,
     /// Number and offset of the records of facts that are kept and durable.
@@ -90,15 +96,19 @@ impl Fold {
         };
         let folding = self.sagas.entry(id).or_default();
         folding.seen = folding.seen.max(seq);
-        folding.stored.offsets.push_back((seq, entry.offset));
-        if seq == folding.stored.seq + 1 {
+        folding
+            .stored
+            .records
+            .offsets
+            .push_back((seq, entry.offset));
+        if seq == folding.stored.records.seq + 1 {
             let facts: Vec<Fact> =
                 serde_json::from_slice(value).map_err(|error| error.to_string())?;
             for fact in &facts {
                 folding.stored.saga.apply(fact);
             }
-            folding.stored.seq = seq;
-            folding.stored.since_snapshot += 1;
+            folding.stored.records.seq = seq;
+            folding.stored.records.since_snapshot += 1;
         }
         Ok(())
     }
@@ -112,11 +122,11 @@ impl Fold {
         let snapshot: SnapshotIn =
             serde_json::from_slice(value).map_err(|error| error.to_string())?;
         folding.seen = folding.seen.max(snapshot.seq);
-        if snapshot.seq > folding.stored.seq {
+        if snapshot.seq > folding.stored.records.seq {
             folding.stored.saga = snapshot.state;
-            folding.stored.seq = snapshot.seq;
+            folding.stored.records.seq = snapshot.seq;
         }
-        folding.stored.since_snapshot = 0;
+        folding.stored.records.since_snapshot = 0;
         Ok(())
     }
 
@@ -124,7 +134,7 @@ impl Fold {
     pub(super) fn finish(self) -> (HashMap<SagaId, Stored>, Vec<SagaId>) {
         let (mut whole, mut broken) = (HashMap::new(), Vec::new());
         for (id, folding) in self.sagas {
-            if folding.stored.seq < folding.seen || folding.stored.saga.id() != Some(id) {
+            if folding.stored.records.seq < folding.seen || folding.stored.saga.id() != Some(id) {
                 broken.push(id);
             } else {
                 whole.insert(id, folding.stored);
@@ -146,34 +156,36 @@ pub(super) fn facts(
 }
 
 /// The snapshot of a saga.
-pub(super) fn snapshot(id: SagaId, stored: &Stored, now: Timestamp) -> Result<Record, String> {
-    let snapshot = SnapshotOut {
-        seq: stored.seq,
-        state: &stored.saga,
-    };
+pub(super) fn snapshot(
+    id: SagaId,
+    seq: u64,
+    saga: &Saga,
+    now: Timestamp,
+) -> Result<Record, String> {
+    let snapshot = SnapshotOut { seq, state: saga };
     let value = serde_json::to_vec(&snapshot).map_err(|error| error.to_string())?;
     Ok(record(id.to_string(), Some(value), now))
 }
 
 /// What forgets a saga: every record of it.
-pub(super) fn tombstones(id: SagaId, stored: &Stored, now: Timestamp) -> Vec<Record> {
-    let first = stored.offsets.front().map_or(1, |(seq, _)| *seq);
-    let mut records: Vec<_> = (first..=stored.seq)
+pub(super) fn tombstones(id: SagaId, records: &Records, now: Timestamp) -> Vec<Record> {
+    let first = records.offsets.front().map_or(1, |(seq, _)| *seq);
+    let mut gone: Vec<_> = (first..=records.seq)
         .map(|seq| record(format!("{id}/{seq}"), None, now))
         .collect();
-    records.push(record(id.to_string(), None, now));
-    records
+    gone.push(record(id.to_string(), None, now));
+    gone
 }
 
 /// What forgets the oldest facts of a long history, for which a snapshot stands.
-pub(super) fn shorten(id: SagaId, stored: &mut Stored, now: Timestamp) -> Vec<Record> {
-    let mut records = Vec::new();
-    while stored.offsets.len() > HISTORY_MAX
-        && let Some((seq, _)) = stored.offsets.pop_front()
+pub(super) fn shorten(id: SagaId, records: &mut Records, now: Timestamp) -> Vec<Record> {
+    let mut gone = Vec::new();
+    while records.offsets.len() > HISTORY_MAX
+        && let Some((seq, _)) = records.offsets.pop_front()
     {
-        records.push(record(format!("{id}/{seq}"), None, now));
+        gone.push(record(format!("{id}/{seq}"), None, now));
     }
-    records
+    gone
 }
 
 pub(super) fn record(key: String, value: Option<Vec<u8>>, now: Timestamp) -> Record {

@@ -1,8 +1,9 @@
 //! What is known of every saga at a glance: the rows that are listed, searched and counted.
 //!
-//! A row is published after the commit that it tells of, never before.
+//! A row is published after the commit that it tells of, never before. There is one for each saga,
+//! so rows share what many have in common, and what few have is apart.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Serialize;
@@ -18,33 +19,22 @@ pub struct Row {
     #[serde(serialize_with = "text")]
     pub id: SagaId,
     /// Its type: the name of its definition.
-    #[serde(rename = "type")]
-    pub saga_type: String,
+    #[serde(rename = "type", serialize_with = "text")]
+    pub saga_type: Arc<str>,
     /// The hash of the definition to which it is pinned.
     pub definition: Hash,
     /// Its idempotency key.
-    pub key: String,
+    pub key: Box<str>,
     /// Where it stands.
     pub status: Status,
     /// Whether an operator paused it.
     pub paused: bool,
     /// The states it is in.
-    pub steps: Vec<String>,
-    /// Why it is parked.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub parked: Vec<String>,
-    /// The error it ended with, or is undone for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The business case.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
-    /// What people search by.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<String, String>,
-    /// The saga that waits for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent: Option<String>,
+    #[serde(serialize_with = "texts")]
+    pub steps: Box<[Arc<str>]>,
+    /// What most sagas have nothing of.
+    #[serde(flatten)]
+    more: Option<Box<More>>,
     /// When it began.
     #[serde(serialize_with = "time")]
     pub started: Timestamp,
@@ -59,8 +49,47 @@ pub struct Row {
     pub ended: Option<Timestamp>,
 }
 
-fn text<S: serde::Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&value.to_string())
+/// What is known of a saga besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct More {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parked: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<Box<str>>,
+    #[serde(
+        serialize_with = "pairs",
+        skip_serializing_if = "<[(Arc<str>, Box<str>)]>::is_empty"
+    )]
+    attributes: Box<[(Arc<str>, Box<str>)]>,
+    #[serde(
+        serialize_with = "optional_text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    parent: Option<SagaId>,
+}
+
+fn optional_text<S: serde::Serializer>(value: &Option<SagaId>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.serialize_some(&value.to_string()),
+        None => to.serialize_none(),
+    }
+}
+
+fn texts<S: serde::Serializer>(all: &[Arc<str>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(all.iter().map(AsRef::as_ref))
+}
+
+fn pairs<S: serde::Serializer>(all: &[(Arc<str>, Box<str>)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(
+        all.iter()
+            .map(|(name, value)| (name.as_ref(), value.as_ref())),
+    )
+}
+
+fn text<S: serde::Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
 pub(super) fn time<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
@@ -79,16 +108,14 @@ pub(super) fn optional_time<S: serde::Serializer>(
 
 impl Row {
     fn parent_id(&self) -> Option<SagaId> {
-        SagaId::parse(self.parent.as_deref()?)
+        self.more.as_ref()?.parent
     }
 
     /// The row of a saga that began.
-    pub(super) fn of(saga: &Saga) -> Option<Self> {
+    pub(super) fn of(saga: &Saga, names: &mut Names) -> Option<Self> {
         let start = saga.start()?;
         let mut steps: Vec<_> = saga.current().into_iter().map(|step| step.name).collect();
         steps.dedup();
-        // What it was collected from had more room.
-        steps.shrink_to_fit();
         let parked = saga.parked().into_iter();
         let mut parked: Vec<_> = parked
             .map(|step| format!("{}: {}", step.reason, step.error))
@@ -96,23 +123,72 @@ impl Row {
         if saga.is_overdue() {
             parked.push("deadline".to_owned());
         }
+        let attributes = start.attributes.iter();
+        let more = More {
+            parked,
+            error: saga.error().map(|(error, _)| error.into()),
+            correlation_id: start.correlation.as_deref().map(Box::from),
+            attributes: attributes
+                .map(|(name, value)| (names.one(name), value.as_str().into()))
+                .collect(),
+            parent: start.parent.as_ref().map(|parent| parent.saga),
+        };
         Some(Self {
             id: start.id,
-            saga_type: start.saga_type.clone(),
+            saga_type: names.one(&start.saga_type),
             definition: start.definition,
-            key: start.key.clone(),
+            key: start.key.as_str().into(),
             status: saga.status(),
             paused: saga.is_paused(),
-            steps,
-            parked,
-            error: saga.error().map(|(error, _)| error.to_owned()),
-            correlation_id: start.correlation.clone(),
-            attributes: start.attributes.clone(),
-            parent: start.parent.as_ref().map(|parent| parent.saga.to_string()),
+            steps: steps.iter().map(|step| names.one(step)).collect(),
+            more: (more != More::default()).then(|| Box::new(more)),
             started: saga.started(),
             updated: saga.updated(),
             ended: saga.ended(),
         })
+    }
+
+    /// Why it is parked.
+    pub fn parked(&self) -> &[String] {
+        self.more.as_ref().map_or(&[], |more| &more.parked)
+    }
+
+    /// The error it ended with, or is undone for.
+    pub fn error(&self) -> Option<&str> {
+        self.more.as_ref()?.error.as_deref()
+    }
+
+    /// The business case.
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.more.as_ref()?.correlation_id.as_deref()
+    }
+
+    /// What people search by, of this name.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        let mut all = self.more.as_ref()?.attributes.iter();
+        let found = all.find(|(known, _)| **known == *name);
+        found.map(|(_, value)| &**value)
+    }
+}
+
+/// Names that many sagas have in common: of types, states, attributes. Each is kept once.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<Arc<str>>);
+
+/// How many names are known at most; beyond that they are learned anew.
+const NAMES_MAX: usize = 4_096;
+
+impl Names {
+    fn one(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return Arc::clone(known);
+        }
+        if self.0.len() >= NAMES_MAX {
+            self.0.clear();
+        }
+        let name: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&name));
+        name
     }
 }
 
@@ -148,16 +224,17 @@ impl Filter {
             wanted.is_none_or(|wanted| wanted == value)
         }
         let mut attributes = self.attributes.iter();
-        is(self.saga_type.as_ref(), &row.saga_type)
+        let is_in = |step: &String| row.steps.iter().any(|known| **known == **step);
+        let correlation_id = self.correlation_id.as_deref();
+        self.saga_type
+            .as_ref()
+            .is_none_or(|wanted| *wanted == *row.saga_type)
             && is(self.status.as_ref(), &row.status)
             && is(self.paused.as_ref(), &row.paused)
             && is(self.definition.as_ref(), &row.definition)
-            && self
-                .step
-                .as_ref()
-                .is_none_or(|step| row.steps.contains(step))
-            && (self.correlation_id.is_none() || self.correlation_id == row.correlation_id)
-            && attributes.all(|(name, value)| row.attributes.get(name) == Some(value))
+            && self.step.as_ref().is_none_or(is_in)
+            && (correlation_id.is_none() || correlation_id == row.correlation_id())
+            && attributes.all(|(name, value)| row.attribute(name) == Some(value))
             && self.started_before.is_none_or(|time| row.started < time)
             && self.started_after.is_none_or(|time| row.started >= time)
             && self.updated_before.is_none_or(|time| row.updated < time)
@@ -178,20 +255,47 @@ struct Rows {
     by_time: BTreeMap<Key, Arc<Row>>,
     /// The sub-sagas that have not ended, of each saga that has some.
     sub_sagas: BTreeMap<SagaId, BTreeSet<SagaId>>,
-    at: HashMap<SagaId, Key>,
-    counts: BTreeMap<(String, &'static str), usize>,
+    /// When they began, which is their place above.
+    started: HashMap<SagaId, i64>,
+    counts: BTreeMap<(Arc<str>, &'static str), usize>,
 }
 
 impl Rows {
+    fn get(&self, id: SagaId) -> Option<&Arc<Row>> {
+        let started = self.started.get(&id)?;
+        self.by_time.get(&(std::cmp::Reverse(*started), id))
+    }
+
+    fn insert(&mut self, row: Row) {
+        let (id, started) = (row.id, row.started.as_millis());
+        let known = self.started.get(&id);
+        if known.is_some_and(|known| *known != started) {
+            self.remove(id);
+        }
+        let counted = (Arc::clone(&row.saga_type), row.status.as_str());
+        *self.counts.entry(counted).or_default() += 1;
+        let parent = row.parent_id().filter(|_| row.ended.is_none());
+        let key = (std::cmp::Reverse(started), id);
+        match self.by_time.insert(key, Arc::new(row)) {
+            Some(before) => self.uncount(&before),
+            None => _ = self.started.insert(id, started),
+        }
+        if let Some(parent) = parent {
+            self.sub_sagas.entry(parent).or_default().insert(id);
+        }
+    }
+
     fn remove(&mut self, id: SagaId) {
-        let Some(row) = self
-            .at
-            .remove(&id)
-            .and_then(|key| self.by_time.remove(&key))
-        else {
+        let Some(started) = self.started.remove(&id) else {
             return;
         };
-        let counted = (row.saga_type.clone(), row.status.as_str());
+        if let Some(row) = self.by_time.remove(&(std::cmp::Reverse(started), id)) {
+            self.uncount(&row);
+        }
+    }
+
+    fn uncount(&mut self, row: &Row) {
+        let counted = (Arc::clone(&row.saga_type), row.status.as_str());
         if let Some(count) = self.counts.get_mut(&counted) {
             *count -= 1;
         }
@@ -199,7 +303,7 @@ impl Rows {
         if let Some(parent) = parent
             && let Some(all) = self.sub_sagas.get_mut(&parent)
         {
-            all.remove(&id);
+            all.remove(&row.id);
             if all.is_empty() {
                 self.sub_sagas.remove(&parent);
             }
@@ -212,15 +316,7 @@ impl Index {
     pub(super) fn publish(&self, rows: Vec<Row>) {
         let mut all = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            all.remove(row.id);
-            let key = (std::cmp::Reverse(row.started.as_millis()), row.id);
-            let counted = (row.saga_type.clone(), row.status.as_str());
-            *all.counts.entry(counted).or_default() += 1;
-            if let Some(parent) = row.parent_id().filter(|_| row.ended.is_none()) {
-                all.sub_sagas.entry(parent).or_default().insert(row.id);
-            }
-            all.at.insert(row.id, key);
-            all.by_time.insert(key, Arc::new(row));
+            all.insert(row);
         }
     }
 
@@ -234,10 +330,7 @@ impl Index {
 
     pub(super) fn get(&self, id: SagaId) -> Option<Arc<Row>> {
         let all = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        all.at
-            .get(&id)
-            .and_then(|key| all.by_time.get(key))
-            .cloned()
+        all.get(id).cloned()
     }
 
     /// The sub-sagas of a saga that have not ended, those that wait for a person first, so many of
@@ -247,7 +340,7 @@ impl Index {
         let Some(ids) = all.sub_sagas.get(&of) else {
             return (Vec::new(), 0);
         };
-        let rows = ids.iter().filter_map(|id| all.by_time.get(all.at.get(id)?));
+        let rows = ids.iter().filter_map(|id| all.get(*id));
         let (mut parked, others): (Vec<_>, Vec<_>) =
             rows.partition(|row| row.status == Status::Parked);
         parked.extend(others);
@@ -260,7 +353,7 @@ impl Index {
         let all = self.rows.read().unwrap_or_else(PoisonError::into_inner);
         let counts = all.counts.iter();
         counts
-            .map(|((saga_type, status), count)| (saga_type.clone(), *status, *count))
+            .map(|((saga_type, status), count)| (saga_type.to_string(), *status, *count))
             .collect()
     }
 

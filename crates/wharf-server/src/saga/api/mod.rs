@@ -97,14 +97,14 @@ static ROUTES: &[Route] = &[
         method: "GET",
         path: "/api/v1/sagas/{id}/timeline",
         about: "every visit of a state with its attempts, inputs, outputs and errors, and what people did",
-        takes: "",
+        takes: "query: `limit` (visits), `after` (the `next` of the page before, which is there while there is more)",
         does: || get(timeline::show),
     },
     Route {
         method: "GET",
         path: "/api/v1/sagas/{id}/facts",
-        about: "everything that happened, as it is kept; of more than 16 MiB the newest, here and in the timeline",
-        takes: "",
+        about: "everything that happened, as it is kept",
+        takes: "query: `limit` (facts), `after` (the `next` of the page before, which is there while there is more)",
         does: || get(timeline::facts),
     },
     Route {

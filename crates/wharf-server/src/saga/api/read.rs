@@ -66,6 +66,34 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Which part of something long is meant: where it begins, and how much it has at most.
+pub(super) fn part<T>(
+    query: Option<String>,
+    most: usize,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<(Option<T>, usize), Refused> {
+    let mut parameters = self::query(query);
+    let after = parameters.remove("after").map(|text| {
+        let begin = parse(&text);
+        begin.ok_or_else(|| wrong(format!("`after` is {text:?} and no `next` of a page")))
+    });
+    let limit = limit(&mut parameters, most)?.unwrap_or(most);
+    if let Some(name) = parameters.keys().next() {
+        return Err(wrong(format!(
+            "there is no parameter {name:?}; there are `limit` and `after`"
+        )));
+    }
+    Ok((after.transpose()?, limit))
+}
+
+fn limit(parameters: &mut BTreeMap<String, String>, most: usize) -> Result<Option<usize>, Refused> {
+    let limit = parameters.remove("limit").map(|text| {
+        let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
+        limit.ok_or_else(|| wrong(format!("`limit` is {text:?} and not within 1 to {most}")))
+    });
+    limit.transpose()
+}
+
 /// A page of a list.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -79,20 +107,9 @@ pub(super) fn page(mut parameters: BTreeMap<String, String>) -> Result<Page, Ref
         let cursor = Cursor::parse(&text);
         cursor.ok_or_else(|| wrong(format!("`after` is {text:?} and no `next` of a page")))
     });
-    let limit = parameters.remove("limit").map(|text| {
-        let limit = text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        limit.ok_or_else(|| {
-            wrong(format!(
-                "`limit` is {text:?} and not within 1 to {LIMIT_MAX}"
-            ))
-        })
-    });
     Ok(Page {
         after: after.transpose()?,
-        limit: limit.transpose()?.unwrap_or(LIMIT),
+        limit: limit(&mut parameters, LIMIT_MAX)?.unwrap_or(LIMIT),
         filter: filter(parameters)?,
     })
 }

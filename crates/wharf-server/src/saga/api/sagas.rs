@@ -13,7 +13,7 @@ use super::large::Large;
 use super::{answer, ok, read};
 use crate::saga::engine::{Engine, NewSaga};
 use crate::saga::refusal::Refused;
-use crate::saga::view::Row;
+use crate::saga::view::{Names, Row};
 use crate::saga::workers::topic::failed;
 
 #[derive(Deserialize)]
@@ -114,9 +114,9 @@ pub(super) fn waits_for(engine: &Engine, id: SagaId, told: &mut Value) {
     let named = rows.iter().map(|row| {
         json!({
             "id": row.id.to_string(),
-            "type": row.saga_type,
+            "type": *row.saga_type,
             "status": row.status,
-            "parked": row.parked,
+            "parked": row.parked(),
         })
     });
     told["sub_sagas"] = json!({ "open": count, "sagas": named.collect::<Vec<_>>() });
@@ -124,7 +124,7 @@ pub(super) fn waits_for(engine: &Engine, id: SagaId, told: &mut Value) {
 
 /// A saga with everything that is known of it now.
 fn described(saga: &Saga) -> Value {
-    let mut told = Row::of(saga).map_or(json!({}), |row| json!(row));
+    let mut told = Row::of(saga, &mut Names::default()).map_or(json!({}), |row| json!(row));
     let Value::Object(fields) = &mut told else {
         return told;
     };

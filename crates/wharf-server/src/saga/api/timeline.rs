@@ -1,10 +1,12 @@
 //! The timeline of a saga: its facts as visits of states, each with every attempt.
 //!
-//! It is a fold of what is kept, and of nothing else.
+//! It is a fold of what is kept, and of nothing else. It comes in pages: a history has no bound, so
+//! never is all of one in memory.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +15,15 @@ use wharf_saga::machine::{Data, Fact, What};
 use super::sagas::waits_for;
 use super::{ok, read};
 use crate::saga::engine::Engine;
+use crate::saga::history::{Piece, Position};
 use crate::saga::refusal::Refused;
+
+/// How many visits, or facts, a page has at most, and when nobody says.
+const PAGE_MAX: usize = 10_000;
+/// A page takes nothing more in once it has this many bytes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// With all that happened later in its visits, a page has at most this many.
+const WHOLE_BYTES_MAX: usize = 64 << 20;
 
 /// A visit of a state.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -64,13 +74,135 @@ struct Note {
     what: Value,
 }
 
-#[derive(Default)]
+/// A page: the visits behind those of the page before, and what else happened until the next page
+/// begins. Of a visit it has everything, also what happened much later.
 struct Timeline {
+    /// The last visit of the pages before.
+    after: u32,
+    limit: usize,
     visits: BTreeMap<u32, Visit>,
     events: Vec<Note>,
+    /// How many bytes the facts have that are told.
+    bytes: usize,
+    /// The last visit of the page and where the next page begins, once that is known.
+    next: Option<Cursor>,
+}
+
+/// Where a page of a timeline begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    /// Behind this visit.
+    after: u32,
+    /// Nothing before this place begins a visit of the page.
+    from: Position,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        let (after, from) = text.split_once('.')?;
+        Some(Self {
+            after: after.parse().ok()?,
+            from: Position::parse(from)?,
+        })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.after, self.from)
+    }
+}
+
+/// What a fact is about: a visit, the saga, or nothing that is told.
+fn about(what: &What) -> Option<Option<u32>> {
+    match what {
+        What::Entered { step, .. }
+        | What::Succeeded { step, .. }
+        | What::Undone { step, .. }
+        | What::Waiting { step, .. }
+        | What::Held { step, .. }
+        | What::Admitted { step }
+        | What::Retrying { step, .. }
+        | What::Listening { step, .. }
+        | What::Forked { step, .. }
+        | What::Stopped { step, .. }
+        | What::Undoing { step }
+        | What::Aborting { step, .. }
+        | What::Late { step, .. }
+        | What::StaleReply { step, .. }
+        | What::Retried { step }
+        | What::Edited { step, .. }
+        | What::Marked { step, .. }
+        | What::Parked {
+            step: Some(step), ..
+        } => Some(Some(*step)),
+        What::Dispatched(sent) => Some(Some(sent.step)),
+        What::Failed(failed) => Some(Some(failed.step)),
+        What::Left(left) => Some(Some(left.step)),
+        What::Beat { .. } | What::Yielded => None,
+        _ => Some(None),
+    }
 }
 
 impl Timeline {
+    fn new(begin: Cursor, limit: usize) -> Self {
+        Self {
+            after: begin.after,
+            limit,
+            visits: BTreeMap::new(),
+            events: Vec::new(),
+            bytes: 0,
+            next: None,
+        }
+    }
+
+    /// Takes the next facts, those that the page tells.
+    fn take_all(&mut self, piece: &Piece) -> Result<(), Refused> {
+        let each = piece.bytes / piece.facts.len().max(1);
+        for (number, fact) in (piece.at.facts..).zip(&piece.facts) {
+            let at = Position {
+                seq: piece.at.seq,
+                facts: number,
+            };
+            if self.is_told(&fact.what, at) {
+                self.bytes += each;
+                self.take(fact);
+            }
+        }
+        if self.bytes > WHOLE_BYTES_MAX {
+            return Err(read::wrong(format!(
+                "what happened in these {} visits has more than {WHOLE_BYTES_MAX} bytes; ask for \
+                 fewer with `limit`, or read the facts, which come in smaller pages",
+                self.visits.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the page tells a fact; one that has no place in it any more begins the next page.
+    fn is_told(&mut self, what: &What, at: Position) -> bool {
+        let Some(about) = about(what) else {
+            return false;
+        };
+        if let (Some(step), Some(next)) = (about, self.next) {
+            return self.after < step && step <= next.after;
+        }
+        let is_new = match about {
+            Some(step) if step <= self.after => return false,
+            Some(step) => !self.visits.contains_key(&step),
+            None => true,
+        };
+        let most = self.visits.len().max(self.events.len());
+        let is_full = most >= self.limit || (most > 0 && self.bytes >= PAGE_BYTES_MAX);
+        if is_new && is_full && self.next.is_none() {
+            let last = self.visits.keys().next_back().copied();
+            let after = last.unwrap_or(self.after).max(self.after);
+            self.next = Some(Cursor { after, from: at });
+            return about.is_some_and(|step| step <= after);
+        }
+        about.is_some() || self.next.is_none()
+    }
+
     fn take(&mut self, fact: &Fact) {
         let at = fact.at.to_rfc3339();
         match &fact.what {
@@ -191,27 +323,66 @@ impl Timeline {
     }
 }
 
-pub(super) async fn show(State(engine): State<Engine>, Path(id): Path<String>) -> Response {
+pub(super) async fn show(
+    State(engine): State<Engine>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let told = async {
         let id = read::id(&id)?;
-        let mut timeline = Timeline::default();
-        for fact in engine.history(id).await? {
-            timeline.take(&fact);
+        let (begin, limit) = read::part(query, PAGE_MAX, Cursor::parse)?;
+        let begin = begin.unwrap_or_default();
+        let mut timeline = Timeline::new(begin, limit);
+        let mut history = engine.history_from(id, begin.from).await?;
+        while let Some(piece) = history.next().await? {
+            timeline.take_all(&piece)?;
         }
         let steps: Vec<_> = timeline.visits.into_values().collect();
         let (id_text, events) = (id.to_string(), timeline.events);
         let mut told = json!({ "id": id_text, "steps": steps, "events": events });
         waits_for(&engine, id, &mut told);
-        Ok::<_, Refused>(told)
+        Ok::<_, Refused>(with_next(told, timeline.next))
     };
     ok(told.await)
 }
 
-pub(super) async fn facts(State(engine): State<Engine>, Path(id): Path<String>) -> Response {
+pub(super) async fn facts(
+    State(engine): State<Engine>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let told = async {
         let id = read::id(&id)?;
-        let facts = engine.history(id).await?;
-        Ok::<_, Refused>(json!({ "id": id.to_string(), "facts": facts }))
+        let (begin, limit) = read::part(query, PAGE_MAX, Position::parse)?;
+        let mut history = engine.history_from(id, begin.unwrap_or_default()).await?;
+        let (mut facts, mut bytes, mut next) = (Vec::new(), 0, None);
+        while next.is_none()
+            && let Some(piece) = history.next().await?
+        {
+            let wanted = match bytes >= PAGE_BYTES_MAX {
+                true => 0,
+                false => piece.facts.len().min(limit - facts.len()),
+            };
+            bytes += piece.bytes;
+            if wanted < piece.facts.len() {
+                let seq = piece.at.seq;
+                let known = piece.at.facts + wanted;
+                next = Some(Position { seq, facts: known });
+            }
+            facts.extend(piece.facts.into_iter().take(wanted));
+        }
+        Ok::<_, Refused>(with_next(
+            json!({ "id": id.to_string(), "facts": facts }),
+            next,
+        ))
     };
     ok(told.await)
+}
+
+/// Where the next page begins is said only where there is one.
+fn with_next(mut told: Value, next: Option<impl fmt::Display>) -> Value {
+    if let (Some(next), Value::Object(fields)) = (next, &mut told) {
+        fields.insert("next".to_owned(), next.to_string().into());
+    }
+    told
 }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use wharf_message::{Code, Timestamp};
-use wharf_saga::machine::{Action, Data, Order, Saga, SagaId, Start, Status, What};
+use wharf_saga::machine::{Action, Data, Fact, Order, Saga, SagaId, Start, Status, What};
 
 use super::super::engine::NewSaga;
+use super::super::history::Position;
 use super::super::view::{Cursor, Row};
 use super::Api;
 use super::arn::Arn;
 use super::fault::Fault;
-use super::history::{self, About, shown};
+use super::history::{About, Events, Window, shown};
 use super::machines::{included, none, paged};
 use super::operations::{Answer, Call};
 use super::wire::{self, Fields};
@@ -89,18 +90,20 @@ impl Execution {
     }
 }
 
+fn attribute_of<'a>(start: &'a Start, name: &str) -> Option<&'a str> {
+    start.attributes.get(name).map(String::as_str)
+}
+
 /// The ARNs of the version and the alias that started a saga.
-fn origins(
+fn origins<'a>(
     machine: &str,
-    attributes: &BTreeMap<String, String>,
+    attribute: impl Fn(&str) -> Option<&'a str>,
 ) -> (Option<String>, Option<String>) {
     let name = || machine.to_owned();
-    let version = attributes
-        .get(VERSION)
-        .and_then(|version| version.parse().ok());
+    let version = attribute(VERSION).and_then(|version| version.parse().ok());
     let version = version.map(|version| Arn::Version(name(), version).to_string());
-    let alias = attributes.get(ALIAS);
-    let alias = alias.map(|alias| Arn::Alias(name(), alias.clone()).to_string());
+    let alias = attribute(ALIAS);
+    let alias = alias.map(|alias| Arn::Alias(name(), alias.to_owned()).to_string());
     (version, alias)
 }
 
@@ -269,7 +272,7 @@ pub(super) async fn describe(api: Arc<Api>, call: Call) -> Answer {
     let metadata_only = included(&call.fields)?;
     let (id, execution) = api.execution(arn).await?;
     let start = &execution.start;
-    let (version, alias) = origins(&start.saga_type, &start.attributes);
+    let (version, alias) = origins(&start.saga_type, |name| attribute_of(start, name));
     let mut answer = json!({
         "executionArn": execution.arn(),
         "stateMachineArn": Arn::Machine(start.saga_type.clone()).to_string(),
@@ -298,10 +301,9 @@ pub(super) async fn describe(api: Arc<Api>, call: Call) -> Answer {
         answer["redriveStatus"] = json!("REDRIVABLE");
     }
     if execution.redrives > 0 {
-        let facts = api.engine.history(id).await;
-        let facts = facts.map_err(|refused| Fault::of(&refused))?;
-        let mut redriven = facts.iter().rev();
-        if let Some(fact) = redriven.find(|fact| matches!(fact.what, What::Redriven { .. })) {
+        let is = |fact: &Fact| matches!(fact.what, What::Redriven { .. });
+        let found = api.engine.find_fact(id, true, is).await;
+        if let Some(fact) = found.map_err(|refused| Fault::of(&refused))? {
             answer["redriveDate"] = wire::time(fact.at);
         }
     }
@@ -333,7 +335,7 @@ pub(super) async fn machine(api: Arc<Api>, call: Call) -> Answer {
     let start = &execution.start;
     let known = api.catalogue.known().await?;
     let found = api.machine(&known, &start.saga_type).ok();
-    let (version, _) = origins(&start.saga_type, &start.attributes);
+    let (version, _) = origins(&start.saga_type, |name| attribute_of(start, name));
     let arn = version.unwrap_or_else(|| Arn::Machine(start.saga_type.clone()).to_string());
     let text = api
         .text(&known, &start.definition)
@@ -368,37 +370,30 @@ pub(super) async fn history(api: Arc<Api>, call: Call) -> Answer {
     };
     let (id, execution) = api.execution(fields.needed("executionArn")?).await?;
     let start = &execution.start;
-    let facts = api.engine.history(id).await;
-    let facts = facts.map_err(|refused| Fault::of(&refused))?;
+    let history = api.engine.history_from(id, Position::default()).await;
+    let mut history = history.map_err(|refused| Fault::of(&refused))?;
     let definition = api.engine.definition_by_hash(&start.definition);
     let machine = definition.as_ref().map(|definition| &definition.machine);
     let known = api.catalogue.known().await?;
     let record = known.machines.get(&start.saga_type);
-    let (version, alias) = origins(&start.saga_type, &start.attributes);
+    let (version, alias) = origins(&start.saga_type, |name| attribute_of(start, name));
     let about = About {
         role: record.map(|record| record.role.clone()).unwrap_or_default(),
         version,
         alias,
     };
-    let mut events = history::events(&facts, machine, &about);
-    if backwards {
-        events.reverse();
+    let mut events = Events::new(machine, &about, Window::new(size, from, backwards));
+    while !events.is_done()
+        && let Some(piece) = history
+            .next()
+            .await
+            .map_err(|refused| Fault::of(&refused))?
+    {
+        piece.facts.iter().for_each(|fact| events.take(fact));
     }
-    let behind = |id: u64| match from {
-        None => true,
-        Some(from) if backwards => id < from,
-        Some(from) => id > from,
-    };
-    events.retain(|event| behind(event.id));
-    let page: Vec<_> = events
-        .iter()
-        .take(size)
-        .map(|event| event.shown(with_data))
-        .collect();
-    let next = (events.len() > page.len())
-        .then(|| events.get(size - 1))
-        .flatten();
-    let next = next.map(|last| wire::token(&last.id.to_string()));
+    let (events, next) = events.page();
+    let page: Vec<_> = events.iter().map(|event| event.shown(with_data)).collect();
+    let next = next.map(|last| wire::token(&last.to_string()));
     Ok(paged(json!({ "events": page }), next))
 }
 
@@ -443,11 +438,11 @@ pub(super) async fn list(api: Arc<Api>, call: Call) -> Answer {
         }
     };
     let is = |row: &Row, attribute: &str, wanted: Option<&String>| {
-        wanted.is_none() || row.attributes.get(attribute) == wanted
+        wanted.is_none() || row.attribute(attribute) == wanted.map(String::as_str)
     };
     let meant = |row: &Row| {
-        row.saga_type == name
-            && status.is_none_or(|status| shown(row.status, row.error.as_deref()) == status)
+        *row.saga_type == *name
+            && status.is_none_or(|status| shown(row.status, row.error()) == status)
             && is(row, VERSION, number.as_ref())
             && is(row, ALIAS, alias.as_ref())
     };
@@ -463,12 +458,13 @@ pub(super) async fn list(api: Arc<Api>, call: Call) -> Answer {
 
 /// An execution in a list.
 fn item(row: &Row) -> Value {
-    let (version, alias) = origins(&row.saga_type, &row.attributes);
+    let (machine, name) = (row.saga_type.to_string(), row.key.to_string());
+    let (version, alias) = origins(&machine, |name| row.attribute(name));
     let mut item = json!({
-        "executionArn": Arn::Execution(row.saga_type.clone(), row.key.clone()).to_string(),
-        "stateMachineArn": Arn::Machine(row.saga_type.clone()).to_string(),
-        "name": row.key,
-        "status": shown(row.status, row.error.as_deref()),
+        "executionArn": Arn::Execution(machine.clone(), name.clone()).to_string(),
+        "stateMachineArn": Arn::Machine(machine).to_string(),
+        "name": name,
+        "status": shown(row.status, row.error()),
         "startDate": wire::time(row.started),
     });
     if let Some(ended) = row.ended {
@@ -522,13 +518,12 @@ pub(super) async fn redrive(api: Arc<Api>, call: Call) -> Answer {
     let (id, _) = api.execution(arn).await?;
     if has_token {
         // The same token again is the same redrive.
-        let facts = api.engine.history(id).await;
-        let facts = facts.map_err(|refused| Fault::of(&refused))?;
-        let again = |what: &What| match what {
+        let again = |fact: &Fact| match &fact.what {
             What::Acted(order) => order.action == Action::Redrive && order.reason == reason,
             _ => false,
         };
-        if let Some(fact) = facts.iter().find(|fact| again(&fact.what)) {
+        let found = api.engine.find_fact(id, false, again).await;
+        if let Some(fact) = found.map_err(|refused| Fault::of(&refused))? {
             return Ok(json!({ "redriveDate": wire::time(fact.at) }));
         }
     }

@@ -1,5 +1,6 @@
 //! Long histories, full queues and disks that fail: what stays, and what is said.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use wharf_server::saga::NewSaga;
 use wharf_server::{Config, Node};
 
 use super::kafka::{Worker, produce};
-use super::{ask, checkout, config, deploy, node, read, start, until};
+use super::{act, ask, checkout, config, deploy, node, read, start, until};
 use crate::client::{Kafka, PATIENCE, get};
 use crate::node::{fill, outside};
 
@@ -46,6 +47,65 @@ async fn signals(node: &Node, id: SagaId, numbers: std::ops::Range<usize>) {
     }
 }
 
+/// What a route tells, read in pages.
+fn in_pages(http: SocketAddr, path: &str, parts: &[&str], limit: usize) -> Value {
+    let mut whole = read(http, &format!("{path}?limit={limit}"));
+    while let Some(next) = whole.as_object_mut().unwrap().remove("next") {
+        let next = next.as_str().unwrap();
+        let mut page = read(http, &format!("{path}?limit={limit}&after={next}"));
+        for part in parts {
+            let more = page[part].as_array_mut().unwrap();
+            assert!(more.len() <= limit);
+            whole[part].as_array_mut().unwrap().append(more);
+        }
+        if let Some(next) = page.get("next") {
+            whole["next"] = next.clone();
+        }
+    }
+    whole
+}
+
+#[tokio::test]
+async fn a_saga_that_was_left_alone_takes_little_memory_and_goes_on_as_if_nothing_had_been() {
+    let data = tempfile::tempdir().unwrap();
+    let (node, http, _) = node(config(data.path())).await;
+    let ids = outside(move || {
+        deploy(http, "listener", &listener());
+        ["1", "2", "3"].map(|key| start(http, "listener", key, &json!({ "key": key })))
+    })
+    .await;
+    let engine = node.sagas().unwrap().clone();
+    let asleep = tokio::time::timeout(PATIENCE, async {
+        while engine.asleep() < ids.len() {
+            tokio::task::yield_now().await;
+        }
+    });
+    asleep.await.unwrap();
+    outside(move || {
+        // Looked at, started again with the same key and with another input, gone on with, aborted.
+        let path = |at: usize| format!("/api/v1/sagas/{}", ids[at]);
+        let told = read(http, &path(0));
+        assert_eq!(
+            (&told["input"]["key"], &told["steps"]),
+            (&json!("1"), &json!(["Listen"]))
+        );
+        assert_eq!(start(http, "listener", "1", &json!({ "key": "1" })), ids[0]);
+        let other = json!({ "type": "listener", "key": "1", "input": {} });
+        assert_eq!(ask(http, "POST", "/api/v1/sagas", &other).0, 409);
+        let last = json!({ "name": "Go", "payload": { "last": true } });
+        assert_eq!(
+            ask(http, "POST", &format!("{}/signals", path(1)), &last).0,
+            202
+        );
+        until(http, &ids[1], "COMPLETED");
+        assert_eq!(act(http, &ids[2], "abort", &json!({})).0, 200);
+        until(http, &ids[2], "ABORTED_BY_OPERATOR");
+        assert_eq!(read(http, &path(0))["status"], "RUNNING");
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_saga_of_many_commits_is_the_same_after_a_restart_from_its_snapshot() {
     let data = tempfile::tempdir().unwrap();
@@ -67,6 +127,24 @@ async fn a_saga_of_many_commits_is_the_same_after_a_restart_from_its_snapshot() 
         assert_eq!(before, after);
         // Every visit of Listen and of More, and the Listen that waits now.
         assert_eq!(after.1["steps"].as_array().unwrap().len(), 301);
+        let whole = read(http, &format!("{path}/facts"));
+        for (tail, parts, whole, limit) in [
+            ("timeline", &["steps", "events"][..], &after.1, 50),
+            ("timeline", &["steps", "events"][..], &after.1, 301),
+            ("facts", &["facts"][..], &whole, 7),
+        ] {
+            assert_eq!(
+                &in_pages(http, &format!("{path}/{tail}"), parts, limit),
+                whole
+            );
+        }
+        for wrong in ["limit=0", "limit=x", "after=x", "other=1"] {
+            for tail in ["timeline", "facts"] {
+                let (status, told) =
+                    ask(http, "GET", &format!("{path}/{tail}?{wrong}"), &Value::Null);
+                assert_eq!(status, 400, "{told}");
+            }
+        }
         let last = json!({ "name": "Go", "payload": { "last": true } });
         assert_eq!(ask(http, "POST", &format!("{path}/signals"), &last).0, 202);
         until(http, &id, "COMPLETED");

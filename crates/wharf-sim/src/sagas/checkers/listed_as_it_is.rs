@@ -24,7 +24,7 @@ pub(crate) fn list(
         if !watch.forgotten.contains(id)
             && let Some(row) = row(&seen.saga)
         {
-            let kind = (row.saga_type.clone(), row.status.as_str());
+            let kind = (row.saga_type.to_string(), row.status.as_str());
             *counted.entry(kind).or_default() += 1;
             expected.insert(*id, row);
         }

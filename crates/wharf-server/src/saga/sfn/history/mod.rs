@@ -5,6 +5,9 @@
 //! Amazon has no word for is said with those it has: an undo is a Task state `NAME (undo)`. Facts that
 //! tell of pauses, parking and answers nobody waited for make no event.
 
+mod event;
+mod window;
+
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
@@ -12,58 +15,8 @@ use wharf_message::Timestamp;
 use wharf_saga::definition::{Flow, Kind, Machine};
 use wharf_saga::machine::{Data, Dispatched, Fact, Failed, Left, Status, What};
 
-use super::wire;
-
-/// An event.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Event {
-    pub(super) id: u64,
-    previous: u64,
-    at: Timestamp,
-    kind: String,
-    details: Map<String, Value>,
-}
-
-impl Event {
-    /// As clients read it; without inputs and outputs where they were not asked for.
-    pub(super) fn shown(&self, with_data: bool) -> Value {
-        let mut event = Map::new();
-        event.insert("timestamp".to_owned(), wire::time(self.at));
-        event.insert("type".to_owned(), json!(self.kind));
-        event.insert("id".to_owned(), json!(self.id));
-        event.insert("previousEventId".to_owned(), json!(self.previous));
-        if !self.details.is_empty() {
-            let mut details = self.details.clone();
-            if !with_data {
-                details.retain(|name, _| !is_data(name));
-            }
-            event.insert(self.key(), Value::Object(details));
-        }
-        Value::Object(event)
-    }
-
-    /// The name of the field with the details.
-    fn key(&self) -> String {
-        if self.kind.ends_with("StateEntered") {
-            return "stateEnteredEventDetails".to_owned();
-        }
-        if self.kind.ends_with("StateExited") {
-            return "stateExitedEventDetails".to_owned();
-        }
-        let mut key = self.kind.clone();
-        if let Some(first) = key.get_mut(..1) {
-            first.make_ascii_lowercase();
-        }
-        key + "EventDetails"
-    }
-}
-
-fn is_data(name: &str) -> bool {
-    matches!(
-        name,
-        "input" | "output" | "parameters" | "cause" | "error" | "assignedVariables"
-    ) || name.ends_with("Details")
-}
+use event::Event;
+pub(super) use window::Window;
 
 /// What the beginning of an execution tells beside the facts.
 #[derive(Clone, Debug, Default)]
@@ -71,27 +24,6 @@ pub(super) struct About {
     pub(super) role: String,
     pub(super) version: Option<String>,
     pub(super) alias: Option<String>,
-}
-
-/// The events of these facts, oldest first.
-pub(super) fn events(facts: &[Fact], machine: Option<&Machine>, about: &About) -> Vec<Event> {
-    let mut history = History {
-        kinds: HashMap::new(),
-        about,
-        events: Vec::new(),
-        last: HashMap::new(),
-        inputs: HashMap::new(),
-        steps: HashMap::new(),
-        scopes: HashMap::new(),
-        redrives: 0,
-    };
-    if let Some(machine) = machine {
-        history.learn(&machine.flow);
-    }
-    for fact in facts {
-        history.take(fact);
-    }
-    history.events
 }
 
 /// A visit of a state.
@@ -115,10 +47,13 @@ struct Scope {
     index: u32,
 }
 
-struct History<'a> {
+/// The events of facts, oldest first, of which a page is kept.
+pub(super) struct Events<'a> {
     kinds: HashMap<String, &'static str>,
     about: &'a About,
-    events: Vec<Event>,
+    page: Window,
+    /// How many events there were.
+    count: u64,
     /// The last event of each branch.
     last: HashMap<u32, u64>,
     /// What the next state of each branch gets.
@@ -170,7 +105,35 @@ fn family(resource: &str) -> (&'static str, String, String) {
     ("Task", kind.to_owned(), call.to_owned())
 }
 
-impl History<'_> {
+impl<'a> Events<'a> {
+    pub(super) fn new(machine: Option<&Machine>, about: &'a About, page: Window) -> Self {
+        let mut events = Self {
+            kinds: HashMap::new(),
+            about,
+            page,
+            count: 0,
+            last: HashMap::new(),
+            inputs: HashMap::new(),
+            steps: HashMap::new(),
+            scopes: HashMap::new(),
+            redrives: 0,
+        };
+        if let Some(machine) = machine {
+            events.learn(&machine.flow);
+        }
+        events
+    }
+
+    /// Whether no later fact changes the page.
+    pub(super) fn is_done(&self) -> bool {
+        self.page.is_done()
+    }
+
+    /// The events of the page, and with what the next one begins.
+    pub(super) fn page(self) -> (Vec<Event>, Option<u64>) {
+        self.page.page()
+    }
+
     fn learn(&mut self, flow: &Flow) {
         for state in &flow.states {
             self.kinds.insert(state.name.clone(), state.kind.name());
@@ -188,11 +151,10 @@ impl History<'_> {
 
     /// Adds an event to a branch.
     fn add(&mut self, at: Timestamp, scope: u32, kind: String, details: Map<String, Value>) -> u64 {
-        let id = u64::try_from(self.events.len())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
+        self.count = self.count.saturating_add(1);
+        let id = self.count;
         let previous = self.last.insert(scope, id).unwrap_or(0);
-        self.events.push(Event {
+        self.page.take(Event {
             id,
             previous,
             at,
@@ -206,7 +168,8 @@ impl History<'_> {
         self.steps.get(&step).map_or(0, |step| step.scope)
     }
 
-    fn take(&mut self, fact: &Fact) {
+    /// Takes the next fact.
+    pub(super) fn take(&mut self, fact: &Fact) {
         let at = fact.at;
         match &fact.what {
             What::Started { start, .. } => self.started(at, &start.input),
@@ -468,7 +431,12 @@ impl History<'_> {
             ]);
             self.add(at, scope, format!("{kind}StateExited"), fields);
         }
+        // No branch of it begins any more.
+        if let Some(visit) = self.steps.get_mut(&left.step) {
+            visit.fork = None;
+        }
         if scope != 0 && left.next.is_none() {
+            self.inputs.remove(&scope);
             self.iteration(at, scope, "MapIterationSucceeded");
         }
     }
@@ -556,10 +524,8 @@ impl History<'_> {
             _ => ("ExecutionFailed", error_details(error, cause)),
         };
         // In a failure the last event of any branch is what led here.
-        if kind != "ExecutionSucceeded"
-            && let Some(last) = self.events.last()
-        {
-            self.last.insert(0, last.id);
+        if kind != "ExecutionSucceeded" && self.count > 0 {
+            self.last.insert(0, self.count);
         }
         self.add(at, 0, kind.to_owned(), fields);
     }

@@ -34,6 +34,65 @@ fn dispatched(step: u32, generation: u32, undo: bool, resource: &str) -> What {
     }))
 }
 
+fn page(facts: &[Fact], machine: Option<&Machine>, window: Window) -> (Vec<Event>, Option<u64>) {
+    let about = About::default();
+    let mut events = Events::new(machine, &about, window);
+    facts.iter().for_each(|fact| events.take(fact));
+    events.page()
+}
+
+fn events(facts: &[Fact], machine: Option<&Machine>) -> Vec<Event> {
+    page(facts, machine, Window::new(1_000, None, false)).0
+}
+
+#[test]
+fn pages_of_either_direction_add_up_to_the_whole_history() {
+    let facts: Vec<_> = (1..=20).map(|step| fact(0, entered(step, "Pay"))).collect();
+    let whole = events(&facts, None);
+    assert_eq!(whole.len(), 20);
+    for size in [1, 3, 7, 19, 20, 21] {
+        for is_backwards in [false, true] {
+            let (mut all, mut from) = (Vec::new(), None);
+            loop {
+                let window = Window::new(size, from, is_backwards);
+                let (events, next) = page(&facts, None, window);
+                assert!(events.len() <= size);
+                all.extend(events);
+                if next.is_none() {
+                    break;
+                }
+                from = next;
+            }
+            if is_backwards {
+                all.reverse();
+            }
+            assert_eq!(all, whole);
+        }
+    }
+}
+
+#[test]
+fn a_page_of_large_events_ends_before_its_limit() {
+    let started = |step| {
+        let what = What::Left(Box::new(Left {
+            step,
+            output: Data::from(json!("x".repeat(1 << 20))),
+            next: Some("Pay".to_owned()),
+            assign: std::collections::BTreeMap::new(),
+            caught: false,
+            node: false,
+            whole: false,
+            pivot: false,
+        }));
+        [fact(0, entered(step, "Pay")), fact(0, what)]
+    };
+    let facts: Vec<_> = (1..=30).flat_map(started).collect();
+    let (events, next) = page(&facts, None, Window::new(1_000, None, false));
+    assert!(events.len() < 20 && next.is_some(), "{}", events.len());
+    let (events, next) = page(&facts, None, Window::new(1_000, None, true));
+    assert!(events.len() < 20 && next.is_some(), "{}", events.len());
+}
+
 #[test]
 fn an_undo_is_shown_as_a_task_state_of_its_own() {
     let machine = json!({ "StartAt": "Pay", "States": { "Pay": {
@@ -55,7 +114,7 @@ fn an_undo_is_shown_as_a_task_state_of_its_own() {
         fact(2_000, dispatched(1, 2, true, "wharf:activity:refund")),
     ];
     let machine = Some(&accepted.definition.machine);
-    let events = events(&facts, machine, &About::default());
+    let events = events(&facts, machine);
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
     let wanted = [
         "TaskStateEntered",
