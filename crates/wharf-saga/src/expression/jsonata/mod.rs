@@ -13,7 +13,7 @@ use jsonata_core::evaluator::{Context, Evaluator, EvaluatorOptions};
 use jsonata_core::value::JValue;
 use serde_json::{Map, Value};
 
-use self::natives::Shared;
+use self::natives::{Natives, Shared};
 use super::meter::Meter;
 use super::{Budget, Failure, Scope, Syntax};
 
@@ -114,8 +114,14 @@ struct Run<'a> {
     scope: &'a Scope<'a>,
     shared: Shared,
     meter: Meter,
-    /// What is bound, made when it is first needed.
-    bound: Option<Vec<(String, JValue)>>,
+    /// Made when it is first needed.
+    ready: Option<Ready>,
+}
+
+/// An evaluator for the expressions of one scope, and which of our functions it has.
+struct Ready {
+    evaluator: Evaluator,
+    natives: Natives,
 }
 
 impl<'a> Run<'a> {
@@ -126,7 +132,7 @@ impl<'a> Run<'a> {
             scope,
             shared,
             meter,
-            bound: None,
+            ready: None,
         }
     }
 
@@ -165,21 +171,18 @@ impl<'a> Run<'a> {
         self.meter.step(text.len())?;
         let expression = parsed::guarded_at(text, self.scope.now.as_millis())
             .map_err(|wrong| fail(&format!("is not valid: {wrong}")))?;
-        let budget = self.meter.budget();
-        let mut context = Context::new();
-        for (name, value) in self.bound()? {
-            context.bind(name.clone(), value.clone());
-        }
-        let options = EvaluatorOptions {
-            timeout_ms: Some(TIME_MAX_MILLIS),
-            max_stack_depth: Some(budget.depth.saturating_mul(10)),
-            max_sequence_length: Some(budget.bytes / 2),
-            ..EvaluatorOptions::default()
+        // One that failed is not used again: the run ends with it.
+        let mut ready = match self.ready.take() {
+            Some(ready) => ready,
+            None => self.make_ready()?,
         };
-        let mut evaluator = Evaluator::with_options(context, options);
-        natives::register(&mut evaluator, &self.shared)
+        let new = expression.natives.without(ready.natives);
+        natives::register(&mut ready.evaluator, new, &self.shared)
             .map_err(|error| fail(&format!("cannot be evaluated: {error}")))?;
-        let outcome = evaluator.evaluate(&expression, &JValue::Undefined);
+        ready.natives = ready.natives.with(new);
+        let outcome = ready
+            .evaluator
+            .evaluate(&expression.node, &JValue::Undefined);
         let value = match (outcome, self.shared.failure()) {
             (_, Some(failure)) => return Err(failure),
             (Err(error), None) => {
@@ -187,6 +190,7 @@ impl<'a> Run<'a> {
             }
             (Ok(value), None) => value,
         };
+        self.ready = Some(ready);
         match value {
             JValue::Undefined => Err(fail("returned nothing (undefined)")),
             value => natives::to_json(&value, &mut self.meter, 0).and_then(|value| {
@@ -195,31 +199,39 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// `$states` and the variables.
-    fn bound(&mut self) -> Result<&[(String, JValue)], Failure> {
-        if self.bound.is_none() {
-            let scope = self.scope;
-            let mut bound = Vec::with_capacity(scope.variables.len() + 1);
-            for (name, value) in scope.variables {
-                bound.push((name.clone(), natives::from_json(value, &mut self.meter, 0)?));
-            }
-            let fields = [
-                ("input", Some(scope.input)),
-                ("result", scope.result),
-                ("errorOutput", scope.error_output),
-                ("context", Some(scope.context)),
-            ];
-            let mut states = Vec::new();
-            for (name, value) in fields {
-                if let Some(value) = value {
-                    let value = natives::from_json(value, &mut self.meter, 0)?;
-                    states.push((name.to_owned(), value));
-                }
-            }
-            let states = JValue::object(states.into_iter().collect());
-            bound.push(("states".to_owned(), states));
-            self.bound = Some(bound);
+    /// An evaluator that knows `$states` and the variables. What an expression binds is gone behind
+    /// it, so the next one of the same scope sees the same.
+    fn make_ready(&mut self) -> Result<Ready, Failure> {
+        let (scope, mut context) = (self.scope, Context::new());
+        for (name, value) in scope.variables {
+            let value = natives::from_json(value, &mut self.meter, 0)?;
+            context.bind(name.clone(), value);
         }
-        Ok(self.bound.as_deref().unwrap_or_default())
+        let fields = [
+            ("input", Some(scope.input)),
+            ("result", scope.result),
+            ("errorOutput", scope.error_output),
+            ("context", Some(scope.context)),
+        ];
+        let mut states = Vec::with_capacity(fields.len());
+        for (name, value) in fields {
+            if let Some(value) = value {
+                let value = natives::from_json(value, &mut self.meter, 0)?;
+                states.push((name.to_owned(), value));
+            }
+        }
+        let states = JValue::object(states.into_iter().collect());
+        context.bind("states".to_owned(), states);
+        let budget = self.meter.budget();
+        let options = EvaluatorOptions {
+            timeout_ms: Some(TIME_MAX_MILLIS),
+            max_stack_depth: Some(budget.depth.saturating_mul(10)),
+            max_sequence_length: Some(budget.bytes / 2),
+            ..EvaluatorOptions::default()
+        };
+        Ok(Ready {
+            evaluator: Evaluator::with_options(context, options),
+            natives: Natives::default(),
+        })
     }
 }

@@ -70,34 +70,75 @@ impl Shared {
     }
 }
 
-/// Gives an evaluator everything that is ours.
-pub(super) fn register(evaluator: &mut Evaluator, shared: &Shared) -> Result<(), EvaluatorError> {
-    let all: [(&str, Native); 14] = [
-        (guard::GUARD, measured),
-        (guard::STEP, |shared, _| {
-            shared.with(|state| state.meter.step(1))?;
-            Ok(JValue::Undefined)
-        }),
-        (guard::FIRST, first),
-        (guard::FACTOR, factor),
-        (guard::WIDTH, width),
-        (guard::PICTURE, picture),
-        ("partition", partition),
-        ("range", range),
-        ("hash", hash),
-        ("random", random),
-        ("shuffle", shuffle),
-        ("parse", parse),
-        ("uuid", |shared, _| {
-            Ok(JValue::from(uuid(shared.random(), shared.random())))
-        }),
-        ("eval", |_, _| wrong("there is no `$eval`")),
-    ];
-    for (name, function) in all {
-        let shared = shared.clone();
-        evaluator.register_fn_override(name, move |args: &[JValue]| function(&shared, args))?;
+/// Our functions: the name, what must stand in the text of an expression for it to be called, and
+/// what it does. The guards of other functions are called where those are.
+static ALL: [(&str, &[&str], Native); 14] = [
+    (guard::GUARD, &[""], measured),
+    (guard::STEP, &[""], step),
+    (guard::FIRST, &["join", "replace"], first),
+    (guard::FACTOR, &["join", "replace"], factor),
+    (guard::WIDTH, &["pad"], width),
+    (guard::PICTURE, &["toMillis"], picture),
+    ("partition", &["partition"], partition),
+    ("range", &["range"], range),
+    ("hash", &["hash"], hash),
+    ("random", &["random"], random),
+    ("shuffle", &["shuffle"], shuffle),
+    ("parse", &["parse"], parse),
+    ("uuid", &["uuid"], fresh_uuid),
+    ("eval", &["eval"], no_eval),
+];
+
+/// Some of our functions, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Natives(u16);
+
+impl Natives {
+    /// All that an expression may call. A function can only be named by its name as it is, and there
+    /// is no `$eval`; a name that stands there for something else does no harm.
+    pub(super) fn of(text: &str) -> Self {
+        let needed = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let bits = ALL.iter().enumerate();
+        let bits = bits.filter(|(_, (_, words, _))| needed(words));
+        Self(bits.fold(0, |all, (at, _)| all | 1 << at))
+    }
+
+    pub(super) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// Gives an evaluator functions of ours.
+pub(super) fn register(
+    evaluator: &mut Evaluator,
+    natives: Natives,
+    shared: &Shared,
+) -> Result<(), EvaluatorError> {
+    for (at, (name, _, function)) in ALL.iter().enumerate() {
+        if natives.0 & 1 << at != 0 {
+            let shared = shared.clone();
+            evaluator
+                .register_fn_override(*name, move |args: &[JValue]| function(&shared, args))?;
+        }
     }
     Ok(())
+}
+
+fn step(shared: &Shared, _: &[JValue]) -> Answer {
+    shared.with(|state| state.meter.step(1))?;
+    Ok(JValue::Undefined)
+}
+
+fn fresh_uuid(shared: &Shared, _: &[JValue]) -> Answer {
+    Ok(JValue::from(uuid(shared.random(), shared.random())))
+}
+
+fn no_eval(_: &Shared, _: &[JValue]) -> Answer {
+    wrong("there is no `$eval`")
 }
 
 fn wrong(what: &str) -> Answer {
@@ -385,4 +426,28 @@ fn json_number(number: f64) -> Result<Value, Failure> {
         let cause = "The JSONata expression gave a number that is not finite";
         Failure::new(Failure::QUERY, cause)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_gets_the_functions_that_it_names_and_the_guards_of_those_it_calls() {
+        let named = |text| {
+            let natives = Natives::of(text);
+            let named = ALL.iter().enumerate();
+            let named = named.filter(|(at, _)| natives.0 & 1 << at != 0);
+            named.map(|(_, (name, ..))| *name).collect::<Vec<_>>()
+        };
+        let always = [guard::GUARD, guard::STEP];
+        assert_eq!(named("{% $states.input.total %}"), always);
+        let joined = named("{% $map($states.input, $uuid) ~> $join(',') %}");
+        assert_eq!(joined[..2], always);
+        assert_eq!(joined[2..], [guard::FIRST, guard::FACTOR, "uuid"]);
+        assert!(named("{% $pad('a', 3) & $toMillis('2026', '[Y]') %}").contains(&guard::WIDTH));
+        // All at once: no other function of the language is left that needs a guard.
+        let all = "join pad toMillis partition range hash random shuffle parse uuid eval";
+        assert_eq!(named(all).len(), ALL.len());
+    }
 }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use jsonata_core::ast::AstNode;
 
 use super::guard::guarded;
+use super::natives::Natives;
 use super::{Syntax, parse};
 
 /// How many bytes of texts are kept at most.
@@ -19,20 +20,28 @@ thread_local! {
     static KEPT: RefCell<Kept> = RefCell::default();
 }
 
+/// An expression, guarded, and which of our functions it may call.
+#[derive(Debug, PartialEq)]
+pub(super) struct Parsed {
+    pub(super) node: AstNode,
+    pub(super) natives: Natives,
+}
+
 #[derive(Default)]
 struct Kept {
-    by_text: BTreeMap<Box<str>, Rc<AstNode>>,
+    by_text: BTreeMap<Box<str>, Rc<Parsed>>,
     bytes: usize,
 }
 
 /// The expression, guarded, for an evaluation at this moment. One that asks for the moment has it in
 /// it, so it is not kept.
-pub(super) fn guarded_at(text: &str, now: i64) -> Result<Rc<AstNode>, Syntax> {
+pub(super) fn guarded_at(text: &str, now: i64) -> Result<Rc<Parsed>, Syntax> {
     if let Some(known) = KEPT.with_borrow(|kept| kept.by_text.get(text).cloned()) {
         return Ok(known);
     }
-    let (expression, is_timed) = guarded(parse(text)?, now);
-    let expression = Rc::new(expression);
+    let (node, is_timed) = guarded(parse(text)?, now);
+    let natives = Natives::of(text);
+    let expression = Rc::new(Parsed { node, natives });
     if !is_timed {
         KEPT.with_borrow_mut(|kept| kept.keep(text, &expression));
     }
@@ -40,7 +49,7 @@ pub(super) fn guarded_at(text: &str, now: i64) -> Result<Rc<AstNode>, Syntax> {
 }
 
 impl Kept {
-    fn keep(&mut self, text: &str, expression: &Rc<AstNode>) {
+    fn keep(&mut self, text: &str, expression: &Rc<Parsed>) {
         if self.bytes + text.len() > KEPT_BYTES_MAX {
             *self = Self::default();
         }

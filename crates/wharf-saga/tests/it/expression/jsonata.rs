@@ -15,6 +15,23 @@ fn value(text: &str) -> Result<Value, Failure> {
 }
 
 #[test]
+fn expressions_of_one_template_know_nothing_of_each_other() {
+    let world = World::new(json!({"n": 3}));
+    let template = json!({
+        "a": "{% ($x := 7; $states := {'input': {'n': 9}}; $total := 1; $x + $states.input.n) %}",
+        "b": ["{% $exists($x) %}", "{% $states.input.n %}", "{% $total %}"],
+        "c": "{% $join($map([1, 2], function($n) { $string($n) }), '-') & $length($uuid()) %}",
+        "d": "{% $join(['a'], '-') %}",
+        "e": "{% $exists($uuid()) %}",
+    });
+    let told = jsonata::fill(&template, &world.scope(), Budget::default()).unwrap();
+    assert_eq!(
+        told,
+        json!({"a": 16, "b": [false, 3, 42], "c": "1-236", "d": "a", "e": true})
+    );
+}
+
+#[test]
 fn expressions_see_the_states_and_the_variables() {
     let cases = [
         ("$states.input.n + $total", json!(45)),
