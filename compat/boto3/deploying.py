@@ -183,6 +183,90 @@ def one_state_is_tested_alone(address):
     equal(test({"Type": "Fail", "Error": "Sold", "Cause": "out"})["error"], "Sold")
     refused("ValidationException", test, task)
     refused("InvalidDefinition", test, {"Type": "Nothing"})
+    refused("ValidationException", test, {"Type": "Pass", "End": True}, mock={"result": "{}"})
+
+
+@case("testing")
+def a_parallel_or_map_is_tested_with_mocks_of_its_branches(address):
+    client = states(address)
+
+    def test(state, **more):
+        more = {"inspectionLevel": "DEBUG"} | more
+        return client.test_state(definition=json.dumps(state), roleArn=ROLE, **more)
+
+    def branch(name):
+        return {"StartAt": name, "States": {name: {
+            "Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}}}
+    both = {"Type": "Parallel", "Branches": [branch("Fly"), branch("Stay")], "Next": "Pay",
+            "Parameters": {"trip.$": "$.id"}, "ResultPath": "$.booked",
+            "Catch": [{"ErrorEquals": ["Full"], "ResultPath": "$.error", "Next": "Cancel"}]}
+    found = test(both, input='{"id": 7}', mock={"result": '["f-1", {"room": 4}]'})
+    equal((found["status"], found["nextState"], json.loads(found["output"])),
+          ("SUCCEEDED", "Pay", {"id": 7, "booked": ["f-1", {"room": 4}]}))
+    equal(json.loads(found["inspectionData"]["afterParameters"]), {"trip": 7})
+    found = test(both, input='{"id": 7}', mock={"errorOutput": {"error": "Full", "cause": "all"}},
+                 stateConfiguration={"errorCausedByState": "Stay"})
+    equal((found["status"], found["nextState"], found["error"], json.loads(found["output"])["id"]),
+          ("CAUGHT_ERROR", "Cancel", "Full", 7))
+    equal(found["inspectionData"]["errorDetails"]["catchIndex"], 0)
+    refused("InvalidDefinition", test, both, input='{"id": 7}')
+    refused("ValidationException", test, both, input='{"id": 7}', mock={"result": '["one"]'})
+    refused("ValidationException", test, both, input='{"id": 7}', mock={"result": '{"a": 1}'})
+    refused("ValidationException", test, both, mock={"errorOutput": {"error": "Full"}},
+            stateConfiguration={"errorCausedByState": "Elsewhere"})
+
+    each = {"Type": "Map", "ItemsPath": "$.items", "MaxConcurrency": 2, "ToleratedFailureCount": 1,
+            "ItemSelector": {"at.$": "$$.Map.Item.Index", "of.$": "$$.Map.Item.Value",
+                             "by.$": "$$.Execution.Name"},
+            "ItemProcessor": branch("Do"), "End": True,
+            "Catch": [{"ErrorEquals": ["States.ExceedToleratedFailureThreshold"], "Next": "Few"}]}
+    items = '{"items": ["a", "b", "c"]}'
+    found = test(each, input=items, mock={"result": "[1, 2, 3]"},
+                 context='{"Execution": {"Name": "nightly"}}')
+    equal((found["status"], found["output"]), ("SUCCEEDED", "[1,2,3]"))
+    inspected = found["inspectionData"]
+    equal((inspected["maxConcurrency"], inspected["toleratedFailureCount"]), (2, 1))
+    equal(json.loads(inspected["afterItemsPath"]), ["a", "b", "c"])
+    equal(json.loads(inspected["afterItemSelector"])[1], {"at": 1, "of": "b", "by": "nightly"})
+    broken = {"errorOutput": {"error": "Broken", "cause": "because"}}
+    found = test(each, input=items, mock=broken, stateConfiguration={"mapIterationFailureCount": 1})
+    equal(found["status"], "SUCCEEDED", "one failure is tolerated")
+    found = test(each, input=items, mock=broken, stateConfiguration={"mapIterationFailureCount": 2})
+    equal((found["status"], found["error"], found["nextState"]),
+          ("CAUGHT_ERROR", "States.ExceedToleratedFailureThreshold", "Few"))
+    refused("ValidationException", test, each, input=items, mock=broken,
+            stateConfiguration={"mapIterationFailureCount": 4})
+    refused("ValidationException", test, each, mock=broken,
+            stateConfiguration={"mapItemReaderData": "[]"})
+
+
+@case("testing")
+def a_test_sees_the_context_and_the_retries_that_it_is_given(address):
+    client = states(address)
+    machine = {"StartAt": "Outer", "QueryLanguage": "JSONata", "States": {"Outer": {
+        "Type": "Map", "End": True, "ItemProcessor": {"StartAt": "Inner", "States": {"Inner": {
+            "Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Next": "After",
+            "Arguments": {"FunctionName": "f", "Payload": "{% $states.context.Map.Item.Value %}"},
+            "Retry": [{"ErrorEquals": ["Busy"], "IntervalSeconds": 3, "MaxAttempts": 2}],
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "After"}]},
+            "After": {"Type": "Succeed"}}}}}}
+
+    def test(**more):
+        return client.test_state(definition=json.dumps(machine), stateName="Inner", roleArn=ROLE,
+                                 inspectionLevel="DEBUG", **more)
+    found = test(context='{"Map": {"Item": {"Index": 3, "Value": "c"}}}', mock={"result": '{"a": 1}'})
+    equal((found["status"], found["nextState"]), ("SUCCEEDED", "After"))
+    equal(json.loads(found["inspectionData"]["afterArguments"])["Payload"], "c")
+    busy = {"errorOutput": {"error": "Busy", "cause": ""}}
+    for retries, status, wait in [(0, "RETRIABLE", 3), (1, "RETRIABLE", 6), (2, "CAUGHT_ERROR", None)]:
+        found = test(mock=busy, stateConfiguration={"retrierRetryCount": retries},
+                     context='{"Map": {"Item": {"Value": 1}}}')
+        details = found["inspectionData"]["errorDetails"]
+        equal((found["status"], details.get("retryBackoffIntervalSeconds")), (status, wait))
+    refused("ValidationException", test, context='{"Map": {"Item": {"Value": 1}}}')
+    refused("ValidationException", test, mock=busy, context='{"Weather": {}}')
+    refused("ValidationException", test, mock={"result": "{}"},
+            stateConfiguration={"retrierRetryCount": 1})
 
 
 @case("signatures")

@@ -171,6 +171,10 @@ def an_activity_worker_fails_and_a_redrive_goes_on_where_it_was(address):
     found = ended(client, execution)
     equal((found["status"], found["redriveCount"], json.loads(found["output"])),
           ("SUCCEEDED", 1, {"fixed": 7}))
+    for word, names in [("REDRIVEN", [execution]), ("NOT_REDRIVEN", [])]:
+        listed = client.list_executions(stateMachineArn=arn, redriveFilter=word)["executions"]
+        equal([one["executionArn"] for one in listed], names, word)
+    equal(client.list_executions(stateMachineArn=arn)["executions"][0]["redriveCount"], 1)
     equal(asked, [{"n": 7}, {"n": 7}], "what the worker was asked")
     again = client.redrive_execution(executionArn=execution, clientToken="once")
     assert abs((again["redriveDate"] - redriven["redriveDate"]).total_seconds()) < 5, again

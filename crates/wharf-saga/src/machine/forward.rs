@@ -238,6 +238,9 @@ impl<'a> Run<'a> {
                 context.insert("Map".to_owned(), item);
             }
         }
+        if let Some(given) = self.env.context {
+            lay_over(&mut context, given);
+        }
         context
     }
 
@@ -489,6 +492,24 @@ impl<'a> Run<'a> {
             .get(&scope)
             .map_or(0, |place| place.parent);
         self.todo.push_back(Todo::Step(parent));
+    }
+}
+
+/// What is given of a context object takes the place of what is so; an item of a Map stays.
+fn lay_over(context: &mut Value, given: &Value) {
+    let (Some(context), Some(given)) = (context.as_object_mut(), given.as_object()) else {
+        return;
+    };
+    for (name, section) in given {
+        let has_item = name == "Map" && context.contains_key(name);
+        let Some(section) = section.as_object().filter(|_| !has_item) else {
+            continue;
+        };
+        let place = context.entry(name.as_str()).or_insert_with(|| json!({}));
+        if let Some(place) = place.as_object_mut() {
+            let section = section.iter();
+            place.extend(section.map(|(name, value)| (name.clone(), value.clone())));
+        }
     }
 }
 

@@ -212,6 +212,8 @@ pub struct Env<'a> {
     /// What the tokens of tasks are sealed with where an expression asks for one; without it they
     /// are plain.
     pub tokens: Option<&'a TokenKey>,
+    /// What the context object has in place of what is so: for a state that is tested alone.
+    pub context: Option<&'a serde_json::Value>,
     /// Whether tasks of this resource wait for [`Input::Admit`] before they are dispatched.
     pub held: Option<&'a dyn Fn(&str) -> bool>,
 }
@@ -224,6 +226,7 @@ impl Env<'static> {
             seed,
             payload_max: 256 * 1024,
             tokens: None,
+            context: None,
             held: None,
         }
     }

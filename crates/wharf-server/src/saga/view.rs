@@ -68,6 +68,12 @@ struct More {
         skip_serializing_if = "Option::is_none"
     )]
     parent: Option<SagaId>,
+    #[serde(skip_serializing_if = "is_zero")]
+    redrives: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn optional_text<S: serde::Serializer>(value: &Option<SagaId>, to: S) -> Result<S::Ok, S::Error> {
@@ -132,6 +138,7 @@ impl Row {
                 .map(|(name, value)| (names.one(name), value.as_str().into()))
                 .collect(),
             parent: start.parent.as_ref().map(|parent| parent.saga),
+            redrives: saga.redrives(),
         };
         Some(Self {
             id: start.id,
@@ -156,6 +163,11 @@ impl Row {
     /// The error it ended with, or is undone for.
     pub fn error(&self) -> Option<&str> {
         self.more.as_ref()?.error.as_deref()
+    }
+
+    /// How often it was redriven.
+    pub fn redrives(&self) -> u32 {
+        self.more.as_ref().map_or(0, |more| more.redrives)
     }
 
     /// The business case.

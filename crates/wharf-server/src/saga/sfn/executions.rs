@@ -399,16 +399,12 @@ pub(super) async fn history(api: Arc<Api>, call: Call) -> Answer {
 
 pub(super) async fn list(api: Arc<Api>, call: Call) -> Answer {
     let fields = &call.fields;
-    for (name, why) in [
-        ("mapRunArn", "there are no runs of Maps here"),
-        ("redriveFilter", "executions are not filtered by redrives"),
-    ] {
-        if fields.value(name).is_some() {
-            return Err(Fault::validation(format!(
-                "'{name}' cannot be given: {why}"
-            )));
-        }
+    if fields.value("mapRunArn").is_some() {
+        let why = "'mapRunArn' cannot be given: there are no runs of Maps here";
+        return Err(Fault::validation(why));
     }
+    let redriven = fields.word("redriveFilter", &["REDRIVEN", "NOT_REDRIVEN"])?;
+    let redriven = redriven.map(|word| word == "REDRIVEN");
     let statuses = [
         "RUNNING",
         "SUCCEEDED",
@@ -443,6 +439,7 @@ pub(super) async fn list(api: Arc<Api>, call: Call) -> Answer {
     let meant = |row: &Row| {
         *row.saga_type == *name
             && status.is_none_or(|status| shown(row.status, row.error()) == status)
+            && redriven.is_none_or(|redriven| redriven == (row.redrives() > 0))
             && is(row, VERSION, number.as_ref())
             && is(row, ALIAS, alias.as_ref())
     };
@@ -469,6 +466,9 @@ fn item(row: &Row) -> Value {
     });
     if let Some(ended) = row.ended {
         item["stopDate"] = wire::time(ended);
+    }
+    if row.redrives() > 0 {
+        item["redriveCount"] = json!(row.redrives());
     }
     for (field, arn) in [
         ("stateMachineVersionArn", version),
