@@ -5,11 +5,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::Node;
+use harness::{Mount, Node};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::client::{self, Sender};
-use crate::mount::Mount;
 use crate::{Options, Score, say};
 
 /// The file system's size: the journal's files and some segments.

@@ -6,7 +6,6 @@
 mod client;
 mod failed_sync;
 mod full;
-mod mount;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@
 mod database;
 mod group;
 mod kafka;
+mod mount;
 mod node;
 mod port;
 mod proxy;
@@ -17,6 +18,7 @@ pub mod servers;
 pub use database::{Database, DatabaseKind};
 pub use group::{Group, interrupted, kill_groups_on_interrupt};
 pub use kafka::ApacheKafka;
+pub use mount::Mount;
 pub use node::{Launch, Node};
 pub use port::Port;
 pub use proxy::Proxy;

@@ -64,7 +64,7 @@ struct Options {
     /// Chooses the moments and the load; taken from the clock when absent
     #[arg(long)]
     seed: Option<u64>,
-    /// How often to kill: 50 times, with `--relays` 14 and with `--sagas` 18 times, when absent
+    /// How often to kill: 50 times, with `--relays` 14 and with `--sagas` 20 times, when absent
     #[arg(long)]
     kills: Option<u64>,
     /// Kill relays and their databases instead

@@ -16,9 +16,23 @@ pub(super) const OPENING: i64 = 5_000;
 pub(super) const FEES: &str = "fees";
 /// How long an attempt may take.
 const TIMEOUT_SECONDS: u64 = 7;
+/// How long a transfer with a deadline may take as a whole.
+const DEADLINE_SECONDS: u64 = 6;
+/// How long a transfer waits for its signature.
+const SIGNED_SECONDS: u64 = 5;
+/// The signal that it waits for.
+pub(super) const SIGNAL: &str = "signature";
 
 /// The names of the definitions.
-pub(super) const TYPES: [&str; 4] = ["north-south", "south-north", "long", "pair"];
+pub(super) const TYPES: [&str; 7] = [
+    "north-south",
+    "south-north",
+    "long",
+    "pair",
+    "dated",
+    "signed",
+    "double",
+];
 
 /// The accounts of a bank as they are opened.
 pub(super) fn accounts(bank: &str) -> Vec<(String, i64)> {
@@ -60,6 +74,14 @@ pub(super) fn definition(saga_type: &str, south: [&str; 2]) -> Value {
                 "Credit": last(sata_step(&north, "credit", "to")),
             }
         }),
+        "dated" | "signed" => later(saga_type, &north, &south),
+        "double" => json!({
+            "StartAt": "First",
+            "States": {
+                "First": then(transfer("dated", "first"), "Second"),
+                "Second": last(transfer("north-south", "second")),
+            }
+        }),
         "pair" => pair(&step(
             &other,
             &json!({ "op": "look", "verdict.$": "$.second" }),
@@ -96,6 +118,61 @@ pub(super) fn definition(saga_type: &str, south: [&str; 2]) -> Value {
             })
         }
     }
+}
+
+/// A transfer that waits in the middle: for a while, under a deadline, or for a signature.
+fn later(saga_type: &str, north: &str, south: &str) -> Value {
+    let money = |op: &str, account: &str| json!({ "op": op, "account.$": format!("$.{account}"), "amount.$": "$.amount" });
+    let mut debit = step(north, &money("debit", "from"), true);
+    debit["Next"] = "Between".into();
+    let mut credit = step(south, &money("credit", "to"), true);
+    credit["End"] = true.into();
+    let linger = json!({ "Type": "Wait", "SecondsPath": "$.linger", "Next": "Credit" });
+    let sign = json!({
+        "Type": "Task",
+        "Resource": format!("wharf:signal:{SIGNAL}"),
+        "TimeoutSeconds": SIGNED_SECONDS,
+        "ResultPath": "$.signed",
+        "Next": "Credit",
+    });
+    let mut machine = json!({ "StartAt": "Debit", "States": { "Debit": debit, "Credit": credit } });
+    if saga_type == "dated" {
+        machine["Saga"] = json!({ "DeadlineSeconds": DEADLINE_SECONDS });
+        machine["States"]["Between"] = linger;
+    } else {
+        machine["States"]["Between"] = sign;
+    }
+    machine
+}
+
+/// A transfer as a sub-saga, undone by a transfer back. Either may be given up.
+fn transfer(saga_type: &str, part: &str) -> Value {
+    let given = |field: &str| format!("$.{part}.{field}");
+    json!({
+        "Type": "Task",
+        "Resource": format!("wharf:saga:{saga_type}"),
+        "Parameters": {
+            "from.$": given("from"),
+            "to.$": given("to"),
+            "amount.$": given("amount"),
+            "linger.$": given("linger"),
+            "mood.$": given("mood"),
+        },
+        "ResultPath": null,
+        "TimeoutSeconds": TIMEOUT_SECONDS - 2,
+        "Retry": [{ "ErrorEquals": ["States.Timeout"], "IntervalSeconds": 1, "MaxAttempts": 1 }],
+        "Compensate": {
+            "Resource": "wharf:saga:south-north",
+            "Parameters": {
+                "from.$": format!("$.input.{part}.to"),
+                "to.$": format!("$.input.{part}.from"),
+                "amount.$": format!("$.input.{part}.amount"),
+                "mood": "fine",
+            },
+            "TimeoutSeconds": TIMEOUT_SECONDS,
+            "Retry": [{ "ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "MaxAttempts": 8 }],
+        },
+    })
 }
 
 /// A sub-saga, undone by a transfer back, and a step that may be declined.
@@ -237,11 +314,22 @@ pub(super) fn order(seed: u64, number: u64) -> (&'static str, Value) {
         "receipt": verdict(&mut random),
         "mood": mood,
     });
-    if saga_type == "pair" {
-        let second = verdict(&mut random);
-        return (saga_type, json!({ "first": input, "second": second }));
+    let mut input = input;
+    input["linger"] = (1 + random.below(2 * DEADLINE_SECONDS - 3)).into();
+    input["signed"] = (random.below(5) > 0).into();
+    match saga_type {
+        "pair" => {
+            let second = verdict(&mut random);
+            (saga_type, json!({ "first": input, "second": second }))
+        }
+        "double" => {
+            let mut second = input.clone();
+            second["from"] = format!("{from}-{}", random.below(ACCOUNTS)).into();
+            second["amount"] = (1 + random.below(400)).into();
+            (saga_type, json!({ "first": input, "second": second }))
+        }
+        _ => (saga_type, input),
     }
-    (saga_type, input)
 }
 
 /// What a step does to accounts once it is done.
@@ -261,7 +349,7 @@ pub(super) fn effect(step: &str, input: &Value) -> Option<(String, i64)> {
 pub(super) fn steps(saga_type: &str) -> &'static [&'static str] {
     match saga_type {
         "long" => &["Hold", "Fee", "Rate", "Vet", "Credit", "Capture", "Receipt"],
-        "pair" => &["First", "Second"],
+        "pair" | "double" => &["First", "Second"],
         _ => &["Debit", "Credit"],
     }
 }

@@ -16,6 +16,7 @@ mod http;
 mod machines;
 mod operators;
 mod read;
+mod signals;
 mod worker;
 mod world;
 
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use self::check::{Alarm, Evidence};
+use self::check::{Alarm, Evidence, moments};
 use self::clients::Shared;
 use self::world::{VICTIMS, World};
 use crate::random::{Deck, Random};
@@ -36,9 +37,9 @@ use crate::{Score, say};
 pub(crate) use self::worker::{WORKER, main as work};
 
 /// How often something is struck, unless it is said.
-pub(crate) const STRIKES: u64 = 18;
+pub(crate) const STRIKES: u64 = 20;
 /// After so many strikes everybody holds still.
-const STILL_AFTER: u64 = 9;
+const STILL_AFTER: u64 = 10;
 /// The banks, each a file.
 const BANKS: [&str; 2] = [machines::NORTH, "south"];
 /// Within this time every saga must have come to rest once nobody gets in its way.
@@ -64,6 +65,7 @@ pub(crate) fn run(
     let shared = Shared::new(world.api(), world.kafka(), seed);
     let mut people = clients::start(&shared, &mut random)?;
     people.extend(operators::start(&shared, &mut random));
+    people.push(signals::start(&shared, &mut random));
     let mut deck = Deck::of(&VICTIMS);
     for strike in 1..=strikes {
         world.pass(Duration::from_millis(300 + random.below(1_500)))?;
@@ -140,6 +142,7 @@ fn unrest(world: &mut World, shared: &Shared) -> Result<Option<String>> {
     }
     let api = world.api();
     operators::resume_all(shared)?;
+    signals::sign_all(shared)?;
     // A sub-saga that waits for a person holds up its parent.
     let parked = read::list(api, "&status=PARKED")?;
     let holds_up = |row: &&Value| parked.iter().any(|child| child["parent"] == row["id"]);
@@ -248,8 +251,20 @@ fn idle(evidence: &Evidence, world: &World) -> Vec<String> {
             found.push(format!("no saga is {status}"));
         }
     }
+    for (what, count) in [
+        ("no deadline turned a saga back", moments::overdue(evidence)),
+        ("no sub-saga was given up", moments::given_up(evidence)),
+        ("no signal was sent", evidence.known.signals.len()),
+    ] {
+        if count == 0 {
+            found.push(what.to_owned());
+        }
+    }
     if world.deaths == 0 {
         found.push("no worker died by itself".to_owned());
+    }
+    if world.has_disk() && world.fulls == 0 {
+        found.push("the disk was never full for anybody".to_owned());
     }
     let undone = evidence.books.iter().flat_map(|books| &books.ledger);
     if !undone.clone().any(|entry| entry.undo && !entry.nothing) {

@@ -5,13 +5,16 @@
 //!                          └───► HTTP ──────────► south-1, south-2 ─► south.db
 //! ```
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Group, Launch, Node, Port};
+use harness::{Group, Launch, Mount, Node, Port};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::json;
 
 use super::bank::Bank;
@@ -19,11 +22,20 @@ use super::machines::{self, NORTH, TYPES};
 use super::worker::WORKER;
 use super::{BANKS, http};
 use crate::random::Random;
+use crate::say;
 
 /// The budget of a start, for an unoptimised build on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(15);
 /// How long a worker may take until it answers after its start.
 const SERVES_WITHIN: Duration = Duration::from_secs(20);
+/// The size of the node's disk, where one may be mounted for it.
+const DISK_BYTES: u64 = 160 << 20;
+/// What fills it.
+const BALLAST: &str = "ballast";
+/// How many records the node gets meanwhile that nobody reads, and how large they are: more than its
+/// journal has room for.
+const PRESSED: usize = 24;
+const PRESSED_BYTES: usize = 900_000;
 /// While this file exists, no undo is declined out of a mood.
 const SWEET: &str = "sweet";
 
@@ -38,6 +50,8 @@ pub(super) enum Victim {
     /// One worker that is asked over HTTP.
     Server,
     NodeAndWorkers,
+    /// The disk of the node runs full, and has room again after a while; it may be killed meanwhile.
+    FullDisk,
     /// These are stopped for a while (SIGSTOP), long enough that others believe them dead.
     FrozenNode,
     FrozenReader,
@@ -45,13 +59,14 @@ pub(super) enum Victim {
 }
 
 /// What is struck in turn: each in any order, and then each again.
-pub(super) const VICTIMS: [Victim; 9] = [
+pub(super) const VICTIMS: [Victim; 10] = [
     Victim::Node,
     Victim::Node,
     Victim::NodeTwice,
     Victim::Reader,
     Victim::Server,
     Victim::NodeAndWorkers,
+    Victim::FullDisk,
     Victim::FrozenNode,
     Victim::FrozenReader,
     Victim::FrozenServer,
@@ -74,11 +89,15 @@ pub(super) struct World {
     node: Option<Node>,
     workers: Vec<Worker>,
     _ports: [Port; 2],
+    /// The node's disk.
+    disk: Option<Mount>,
     scratch: PathBuf,
     seed: u64,
     /// How often a process was killed, and how often a worker ended itself.
     pub(super) kills: u64,
     pub(super) deaths: u64,
+    /// How often somebody met a full disk.
+    pub(super) fulls: u64,
 }
 
 impl World {
@@ -88,11 +107,21 @@ impl World {
             let file = scratch.join(bank).with_extension("db");
             Bank::open(&file)?.found(&machines::accounts(bank))?;
         }
+        let disk = Mount::of(&scratch.join("disk"), DISK_BYTES);
+        if let Err(error) = &disk {
+            say(&format!(
+                "SKIP full disks: a file system cannot be mounted: {error:#}"
+            ));
+        }
         let ports = [Port::reserve()?, Port::reserve()?];
         let [kafka, api] = ports
             .each_ref()
             .map(|port| format!("127.0.0.1:{}", port.number()));
-        let mut launch = Launch::new(binary, &scratch.join("data"), &scratch.join("server.log"));
+        let mut launch = Launch::new(
+            binary,
+            &scratch.join("disk").join("data"),
+            &scratch.join("server.log"),
+        );
         let config = scratch.join("wharf.toml");
         let text = format!(
             "[groups]\ninitial-rebalance-delay = \"100ms\"\n[log]\njournal-file-size = \"8MiB\"\n\
@@ -122,10 +151,12 @@ impl World {
             node: Some(node),
             workers,
             _ports: ports,
+            disk: disk.ok(),
             scratch: scratch.to_owned(),
             seed,
             kills: 0,
             deaths: 0,
+            fulls: 0,
         };
         world.deploy()?;
         world.tend()?;
@@ -164,6 +195,11 @@ impl World {
             .iter()
             .filter_map(|worker| worker.address.as_ref());
         addresses.map(|(address, _)| address.as_str())
+    }
+
+    /// Whether the node has a disk of its own, which can be filled.
+    pub(super) fn has_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
     /// Whether undos are declined out of a mood.
@@ -255,6 +291,7 @@ impl World {
                     self.kill_node()?;
                 }
             }
+            Victim::FullDisk => self.fill_disk(random)?,
             Victim::FrozenNode => {
                 self.freeze(None);
                 self.pass(Duration::from_millis(300 + random.below(2_000)))?;
@@ -277,6 +314,58 @@ impl World {
         }
         self.pass(Duration::from_millis(random.below(400)))?;
         self.up()
+    }
+
+    /// Leaves no room on the node's disk for a while.
+    fn fill_disk(&mut self, random: &mut Random) -> Result<()> {
+        if self.disk.is_none() {
+            return Ok(());
+        }
+        let ballast = self.scratch.join("disk").join(BALLAST);
+        let until = Instant::now() + Duration::from_millis(2_000 + random.below(2_000));
+        let is_killed = random.below(2) == 0;
+        let producer = self.presser()?;
+        let mut file = File::create(&ballast)?;
+        take_all(&mut file);
+        let pressed = vec![7; PRESSED_BYTES];
+        for _ in 0..PRESSED {
+            // What is refused shows that there is no room.
+            let record = BaseRecord::<(), [u8]>::to(BALLAST).payload(&pressed);
+            producer.send(record).ok();
+        }
+        let mut is_full = false;
+        while Instant::now() < until {
+            producer.poll(Duration::ZERO);
+            is_full |= self.is_in_trouble();
+            // What the node gives free is taken, too.
+            take_all(&mut file);
+            self.pass(Duration::from_millis(20))?;
+        }
+        self.fulls += u64::from(is_full);
+        if is_killed {
+            self.kill_node()?;
+        }
+        drop(file);
+        Ok(std::fs::remove_file(ballast)?)
+    }
+
+    /// Hands the node more than its journal holds, which it cannot put anywhere else. The topic is
+    /// made while there is room.
+    fn presser(&self) -> Result<BaseProducer> {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", self.kafka())
+            .set("message.timeout.ms", "5000")
+            .create()?;
+        let record = BaseRecord::<(), str>::to(BALLAST).payload("first");
+        producer.send(record).map_err(|(error, _)| error)?;
+        producer.flush(Duration::from_secs(5))?;
+        Ok(producer)
+    }
+
+    /// Whether the node says that sagas cannot use their topics.
+    fn is_in_trouble(&self) -> bool {
+        let told = http::read(self.api(), "/api/v1/sagas/counts");
+        told.is_ok_and(|told| told["trouble"].is_string())
     }
 
     fn freeze(&mut self, worker: Option<usize>) {
@@ -348,8 +437,16 @@ impl World {
     /// Stops the node in an orderly way, and ends the workers.
     pub(super) fn stop(&mut self) -> Result<()> {
         self.workers.clear();
-        self.node.take().map_or(Ok(()), Node::stop)
+        let stopped = self.node.take().map_or(Ok(()), Node::stop);
+        self.disk = None;
+        stopped
     }
+}
+
+/// Writes until there is no room.
+fn take_all(file: &mut File) {
+    while file.write_all(&[7; 64 << 10]).is_ok() {}
+    while file.write_all(&[7; 512]).is_ok() {}
 }
 
 fn spawn(worker: &Worker, launch: &Launch, scratch: &Path, seed: u64) -> Result<Group> {

@@ -5,6 +5,7 @@
 //! it knows nothing of the orchestrator.
 
 mod effects;
+pub(super) mod moments;
 mod served;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,8 @@ pub(super) struct Known {
     pub(super) answered: BTreeMap<Name, String>,
     /// Sagas whose start is a record that was acknowledged.
     pub(super) recorded: BTreeSet<Name>,
+    /// By its number, the saga that a signal was sent to, and what became of it.
+    pub(super) signals: BTreeMap<u64, (String, Fate)>,
     /// By its reason, which is unique, what became of an operator's action.
     pub(super) acts: BTreeMap<String, Fate>,
     /// What was seen to be wrong meanwhile.
@@ -265,6 +268,11 @@ pub(super) fn all(evidence: &Evidence) -> Vec<(&'static str, Vec<String>)> {
         (
             "sub-sagas are as their parents say",
             served::children(evidence, &stories),
+        ),
+        ("every signal is there", moments::signals(evidence)),
+        (
+            "deadlines and ends are in time",
+            moments::deadlines(evidence),
         ),
         (
             "steps and undos are in order",

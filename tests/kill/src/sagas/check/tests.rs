@@ -325,7 +325,7 @@ fn a_saga_that_hangs_ends_twice_or_tells_nobody_is_found() {
         let last = facts.last().unwrap().clone();
         facts.push(last);
     });
-    assert_eq!(found, [ends]);
+    assert_eq!(found, [ends, "deadlines and ends are in time"]);
     let found = after(|evidence| evidence.alarms.clear());
     assert_eq!(found, [ends, "every parking is one alarm"]);
     let found = after(|evidence| evidence.parked = 0);
@@ -392,4 +392,59 @@ fn an_action_that_is_lost_doubled_or_refused_and_done_is_found() {
         evidence.known.acts.extend([refused]);
     });
     assert_eq!(found, [acts]);
+}
+
+#[test]
+fn a_signal_that_is_lost_or_that_nobody_sent_is_found() {
+    let kept = |number: u64| Fact {
+        at: Timestamp::from_millis(1_500),
+        what: What::SignalKept {
+            signal: machines::SIGNAL.to_owned(),
+            payload: Data::from(json!({ "signature": number })),
+        },
+    };
+    // Before its end, and as what was accepted.
+    let receive = |evidence: &mut Evidence, number: u64| {
+        saga(evidence, "a").facts.insert(1, kept(number));
+    };
+    let known = |evidence: &mut Evidence, number: u64, fate: Fate| {
+        let id = SagaId::of("north-south", "a").to_string();
+        evidence.known.signals.insert(number, (id, fate));
+    };
+    let found = after(|evidence| {
+        receive(evidence, 1);
+        known(evidence, 1, Fate::Accepted);
+        known(evidence, 2, Fate::Refused);
+        known(evidence, 3, Fate::Unknown);
+    });
+    assert!(found.is_empty(), "{found:?}");
+    let lost = after(|evidence| known(evidence, 1, Fate::Accepted));
+    assert_eq!(lost, ["every signal is there"]);
+    let strange = after(|evidence| receive(evidence, 7));
+    assert_eq!(strange, ["every signal is there"]);
+}
+
+#[test]
+fn a_deadline_before_its_time_and_what_follows_an_end_are_found() {
+    let passed = |at: i64| Fact {
+        at: Timestamp::from_millis(at),
+        what: What::DeadlinePassed,
+    };
+    let early = after(|evidence| {
+        let facts = &mut saga(evidence, "b").facts;
+        if let What::Started { deadline, .. } = &mut facts[0].what {
+            *deadline = Some(Timestamp::from_millis(2_000));
+        }
+        facts.insert(1, passed(1_999));
+    });
+    assert_eq!(early, ["deadlines and ends are in time"]);
+    let late = after(|evidence| {
+        let facts = &mut saga(evidence, "a").facts;
+        let at = facts.last().unwrap().at;
+        facts.push(Fact {
+            at,
+            what: What::Yielded,
+        });
+    });
+    assert_eq!(late, ["deadlines and ends are in time"]);
 }

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 
 /// A mounted file system.
 #[derive(Debug)]
-pub(crate) struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
     /// Mounts one of so many bytes at `folder`.
-    pub(crate) fn of(folder: &Path, bytes: u64) -> Result<Self> {
+    pub fn of(folder: &Path, bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let output = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
