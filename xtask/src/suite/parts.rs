@@ -209,7 +209,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "demo",
-        about: "the demo on SQLite, on Postgres with and without its log, partly in Python, and as sagas of the orchestrator, ends with numbers that add up and agree with what the node saw",
+        about: "the demo on SQLite, on Postgres with and without its log, partly in Python, and on each as sagas of the orchestrator, ends with numbers that add up and agree with what the node saw",
         run: demo,
     },
     Part {
@@ -403,14 +403,16 @@ fn demo(cx: &Context<'_>) -> Result<Outcome> {
         let database = Database::start(DatabaseKind::Postgres, &["-c", &setting])?;
         let (user, folder) = (database.user(), database.folder().display());
         let url = format!("postgres://{user}@localhost/postgres?host={folder}");
-        run_demo(
-            cx,
-            &format!("demo-postgres-{wal_level}"),
-            &mut outcome,
-            |command| {
-                command.args(["--postgres", &url]);
-            },
-        )?;
+        for (style, name) in [("choreography", ""), ("orchestration", "-orchestration")] {
+            run_demo(
+                cx,
+                &format!("demo-postgres-{wal_level}{name}"),
+                &mut outcome,
+                |command| {
+                    command.args(["--style", style, "--postgres", &url]);
+                },
+            )?;
+        }
     }
     match setup::python(cx.workspace) {
         Ok(interpreter) => run_demo(cx, "demo-python", &mut outcome, |command| {
