@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use serde_json::json;
+use wharf_broker::{Context, TopicRef};
 
 use super::kafka::{Worker, produce};
-use super::{config, deploy, node, read, start};
+use super::{act, ask, config, deploy, node, read, start, until};
 use crate::client::{Kafka, PATIENCE, get};
 use crate::node::outside;
 
@@ -92,6 +93,42 @@ async fn of_two_correlation_ids_of_a_start_the_plain_header_counts() {
         found.sort_unstable();
         let found: Vec<_> = found.iter().map(|(_, id)| id.as_str()).collect();
         assert_eq!(found, ["plain", "plain", "event"]);
+    })
+    .await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_task_whose_command_topic_was_deleted_fails_and_is_done_once_the_topic_is_there() {
+    let data = tempfile::tempdir().unwrap();
+    let (node, http, kafka) = node(config(data.path())).await;
+    let definition = super::http::one("wharf:topic:work");
+    let again = definition.clone();
+    outside(move || deploy(http, "work", &definition)).await;
+    let topic = TopicRef::Name("work".to_owned());
+    let cx = Context::internal("test");
+    node.broker().delete_topic(&cx, &topic).await.unwrap();
+    outside(move || {
+        let body = json!({ "type": "work", "key": "1", "input": {} });
+        let begun = Instant::now();
+        let id = loop {
+            let (status, told) = ask(http, "POST", "/api/v1/sagas", &body);
+            match told["id"].as_str() {
+                Some(id) => break id.to_owned(),
+                // It was there a moment ago.
+                None => assert_eq!(status, 503, "{told}"),
+            }
+            assert!(begun.elapsed() < PATIENCE, "{told}");
+        };
+        let told = until(http, &id, "COMPENSATED");
+        assert_eq!(told["error"], "Wharf.TopicUnknown", "{told}");
+        deploy(http, "work", &again);
+        let (status, told) = act(http, &id, "redrive", &json!({}));
+        assert_eq!(status, 200, "{told}");
+        let mut worker = Worker::new(kafka, "work");
+        let command = worker.take();
+        worker.answer(&command, "SUCCESS", &json!("done"));
+        assert_eq!(until(http, &id, "COMPLETED")["output"], "done");
     })
     .await;
     node.shutdown().await.unwrap();
