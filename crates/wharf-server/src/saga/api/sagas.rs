@@ -209,6 +209,42 @@ struct Callback {
     heartbeat: bool,
 }
 
+impl Callback {
+    /// What is answered: one thing, and nothing that would have to be left out.
+    fn outcome(self) -> Result<Outcome, Refused> {
+        let about_error = self.cause.is_some() || self.declared;
+        match self {
+            Self {
+                error: Some(error),
+                cause,
+                declared,
+                output: None,
+                heartbeat: false,
+            } => {
+                let cause = cause.unwrap_or_default();
+                let cause = json!({ "cause": cause });
+                Ok(Outcome::Failure(failed(&cause, Some(error), declared)))
+            }
+            Self {
+                error: None,
+                output: None,
+                heartbeat: true,
+                ..
+            } if !about_error => Ok(Outcome::Heartbeat),
+            Self {
+                error: None,
+                output,
+                heartbeat: false,
+                ..
+            } if !about_error => Ok(Outcome::Success(Data::from(output.unwrap_or_default()))),
+            _ => Err(read::wrong(
+                "the answer says several things: it is an `output`; or an `error` with its `cause` and \
+                 whether it is `declared`; or a `heartbeat`",
+            )),
+        }
+    }
+}
+
 pub(super) async fn callback(
     State(engine): State<Engine>,
     Path(token): Path<String>,
@@ -216,21 +252,8 @@ pub(super) async fn callback(
 ) -> Response {
     let told = async {
         let token = engine.task(&token).await?;
-        let Callback {
-            output,
-            error,
-            cause,
-            declared,
-            heartbeat,
-        } = read::body(&body)?;
-        let outcome = match (error, heartbeat) {
-            (Some(error), _) => {
-                let cause = cause.unwrap_or_default();
-                Outcome::Failure(failed(&json!({ "cause": cause }), Some(error), declared))
-            }
-            (None, true) => Outcome::Heartbeat,
-            (None, false) => Outcome::Success(Data::from(output.unwrap_or_default())),
-        };
+        let callback: Callback = read::body(&body)?;
+        let outcome = callback.outcome()?;
         engine.reply(token, outcome).await?;
         Ok::<_, Refused>(json!({ "saga": token.saga.to_string() }))
     };
@@ -244,5 +267,37 @@ pub(super) async fn claim(State(engine): State<Engine>, Path(digest): Path<Strin
             (kind, content).into_response()
         }
         Err(refused) => super::refusal(&refused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(body: Value) -> Result<Outcome, Refused> {
+        serde_json::from_value::<Callback>(body).unwrap().outcome()
+    }
+
+    #[test]
+    fn a_later_answer_says_one_thing_and_a_cause_without_its_error_is_no_success() {
+        for body in [
+            json!({ "cause": "no card" }),
+            json!({ "declared": true }),
+            json!({ "error": "Declined", "output": 1 }),
+            json!({ "error": "Declined", "heartbeat": true }),
+            json!({ "output": 1, "heartbeat": true }),
+        ] {
+            let refused = said(body.clone()).unwrap_err();
+            assert_eq!(refused.status().as_u16(), 400, "{body}");
+        }
+        assert_eq!(said(json!({})), Ok(Outcome::Success(Data::null())));
+        assert_eq!(said(json!({ "heartbeat": true })), Ok(Outcome::Heartbeat));
+        let refused = json!({ "error": "Declined", "cause": "no card", "declared": true });
+        let failure = failed(
+            &json!({ "cause": "no card" }),
+            Some("Declined".to_owned()),
+            true,
+        );
+        assert_eq!(said(refused), Ok(Outcome::Failure(failure)));
     }
 }
