@@ -13,7 +13,8 @@ Examples:
   cargo xtask sim --seeds 2000000           a night on every processor
   cargo xtask sim --seed 42                 replays one seed
   cargo xtask sim --sagas --seeds 2000000   the same of sagas
-  cargo xtask sim --sagas --seed 42         replays one of them, and tells what happened";
+  cargo xtask sim --sagas --seed 42         replays one of them, and tells what happened
+  cargo xtask sim --sagas --log             sagas on the node's own log and a disk that fails";
 
 /// What to hand to the simulator.
 #[derive(Debug, Args)]

@@ -20,6 +20,7 @@ Runs the simulator: a log on a disk that fails, checked against every answer it 
 Usage: cargo xtask sim [--seeds N] [--from S]   N seeds from S on (1000 from 1)
        cargo xtask sim --seed S                 one seed, and what happened in it
        cargo xtask sim --sagas ...              the same of sagas, which have seeds of their own
+       cargo xtask sim --sagas --log ...        sagas, with every seed on the node's own log
 ";
 
 /// How many seeds run when nobody says.
@@ -36,6 +37,8 @@ struct Seeds {
     count: u64,
     /// Whether they are those of sagas.
     sagas: bool,
+    /// Whether all of them stand on the node's own log; else each seed decides.
+    log: bool,
 }
 
 /// What one seed came to: its counts by name, or the promise it broke.
@@ -76,7 +79,12 @@ fn main() -> ExitCode {
         #[cfg(feature = "sagas")]
         Ok(seeds) if seeds.sagas => {
             let tells = seeds.count == 1;
-            run_all(seeds, &|seed| run_of_sagas(seed, tells), &mut output)
+            let plan = SagaPlan {
+                tells,
+                on_the_log: seeds.log.then_some(true),
+                ..SagaPlan::default()
+            };
+            run_all(seeds, &|seed| run_of_sagas(seed, &plan), &mut output)
         }
         #[cfg(not(feature = "sagas"))]
         Ok(seeds) if seeds.sagas => output
@@ -101,12 +109,8 @@ fn run_of_the_log(seed: u64) -> Outcome {
 }
 
 #[cfg(feature = "sagas")]
-fn run_of_sagas(seed: u64, tells: bool) -> Outcome {
-    let plan = SagaPlan {
-        tells,
-        ..SagaPlan::default()
-    };
-    let outcome = run_sagas(seed, &plan);
+fn run_of_sagas(seed: u64, plan: &SagaPlan) -> Outcome {
+    let outcome = run_sagas(seed, plan);
     let outcome = outcome.map(|report| report.counts());
     outcome.map_err(|violation| Failure {
         seed,
@@ -116,13 +120,18 @@ fn run_of_sagas(seed: u64, tells: bool) -> Outcome {
 }
 
 fn parse(arguments: &[String]) -> Result<Seeds, String> {
-    let sagas = arguments.iter().any(|argument| argument == "--sagas");
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
     let mut seeds = Seeds {
         from: 1,
         count: SEEDS,
-        sagas,
+        sagas: has("--sagas"),
+        log: has("--log"),
     };
-    let rest = arguments.iter().filter(|argument| *argument != "--sagas");
+    if seeds.log && !seeds.sagas {
+        return Err(format!("--log is for --sagas\n\n{USAGE}"));
+    }
+    let rest = arguments.iter();
+    let rest = rest.filter(|argument| !matches!(argument.as_str(), "--sagas" | "--log"));
     let rest: Vec<&String> = rest.collect();
     for pair in rest.chunks(2) {
         let [name, value] = pair else {
@@ -232,7 +241,8 @@ mod tests {
             Ok(Seeds {
                 from: 1,
                 count: SEEDS,
-                sagas: false
+                sagas: false,
+                log: false
             })
         );
         assert_eq!(
@@ -240,17 +250,20 @@ mod tests {
             Ok(Seeds {
                 from: 100,
                 count: 7,
-                sagas: false
+                sagas: false,
+                log: false
             })
         );
         assert_eq!(
-            seeds("--sagas --seed 42"),
+            seeds("--sagas --seed 42 --log"),
             Ok(Seeds {
                 from: 42,
                 count: 1,
-                sagas: true
+                sagas: true,
+                log: true
             })
         );
+        assert!(seeds("--log").unwrap_err().contains("is for --sagas"));
         assert!(seeds("--seed x").unwrap_err().contains("wants a number"));
         assert!(seeds("--sed 1").unwrap_err().contains("unknown"));
         assert!(seeds("--seed").is_err());

@@ -224,7 +224,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         name: "sim-sagas",
-        about: "ten thousand seeds of simulated sagas, their workers and people, over a ledger that breaks",
+        about: "ten thousand seeds of simulated sagas, their workers and people, over a ledger that breaks or the log on a disk that does",
         run: sim_sagas,
     },
     Part {

@@ -86,6 +86,10 @@ pub(super) struct Counts {
     pub(super) lost: u64,
     pub(super) kept: u64,
     pub(super) compacted: u64,
+    /// Only where the ledger is the log's.
+    pub(super) power_losses: u64,
+    pub(super) kills: u64,
+    pub(super) deaths_in_recovery: u64,
 }
 
 /// The ledger; clones are the same.

@@ -9,6 +9,7 @@
 mod checkers;
 mod clock;
 mod definitions;
+mod disk;
 mod ledger;
 mod node;
 mod participants;
@@ -16,6 +17,7 @@ mod people;
 mod plan;
 mod report;
 mod sabotage;
+mod store;
 mod watch;
 mod workers;
 
@@ -35,11 +37,13 @@ pub use sabotage::Sabotage as SagaSabotage;
 use checkers::{Broken, broken, every_saga_ends, money, timers};
 use clock::{Clock, Wrong};
 use definitions::{RANDOM, TRANSFER};
+use disk::{DiskLedger, draw_options};
 use ledger::{SimulatedLedger, Weather};
 use node::{Node, Outside, lock};
 use participants::Participants;
 use plan::Mix;
 use sabotage::{Sabotage, Tamper};
+use store::Store;
 use watch::Watch;
 use workers::Work;
 
@@ -61,6 +65,8 @@ pub struct SagaViolation {
     pub detail: String,
     /// When, in milliseconds of the simulation.
     pub passed: i64,
+    /// Whether the plan wanted the node's own log under it.
+    pub on_the_log: bool,
     /// What happened before, where the plan wants it told.
     pub story: Vec<String>,
 }
@@ -72,15 +78,17 @@ impl fmt::Display for SagaViolation {
             promise,
             detail,
             passed,
+            on_the_log,
             story,
         } = self;
+        let log = if *on_the_log { " --log" } else { "" };
         for line in story {
             writeln!(formatter, "{line}")?;
         }
         write!(
             formatter,
             "broken: {promise}\n  {detail}\n  after {passed}ms\n  \
-             replay it: cargo xtask sim --sagas --seed {seed}"
+             replay it: cargo xtask sim --sagas{log} --seed {seed}"
         )
     }
 }
@@ -112,6 +120,7 @@ pub fn run_sagas(seed: u64, plan: &SagaPlan) -> Result<SagaReport, Box<SagaViola
             promise,
             detail,
             passed,
+            on_the_log: plan.on_the_log == Some(true),
             story,
         })
     })
@@ -148,7 +157,7 @@ struct Simulation {
     clock: Clock,
     now: i64,
     config: Sagas,
-    ledger: SimulatedLedger,
+    ledger: Store,
     outside: Outside,
     workers: Participants,
     node: Option<Node>,
@@ -197,7 +206,14 @@ impl Simulation {
         };
         let clock = Clock::new(random.fork(), wrong);
         let tamper = sabotage.map(Tamper::new);
-        let ledger = SimulatedLedger::new(random.fork(), Arc::clone(&outside.watch), tamper);
+        let watch = Arc::clone(&outside.watch);
+        let ledger = match mix.on_the_log {
+            false => Store::Model(SimulatedLedger::new(random.fork(), watch, tamper)),
+            true => {
+                let options = draw_options(&mut random);
+                Store::Disk(DiskLedger::new(random.fork(), options, watch, tamper))
+            }
+        };
         ledger.set_weather(Weather::of(mix.sync_max));
         let config = Sagas {
             partitions: mix.partitions,
@@ -232,6 +248,9 @@ impl Simulation {
         self.begin()?;
         while self.node.as_ref().is_some_and(|node| !node.is_ready()) {
             self.pass(10)?;
+            if self.now > CALM {
+                return broken("a node starts", "it is never ready".to_owned());
+            }
         }
         for saga_type in self.mix.types.clone() {
             self.deploy(saga_type)?;
@@ -261,6 +280,12 @@ impl Simulation {
         }
         self.now = until;
         self.clock.note(until);
+        if let Some(is_off) = self.ledger.ends()
+            && (is_off || self.is_calm || self.random.percent(30))
+        {
+            let back_in = i64::try_from(self.random.below(3_000)).unwrap_or(0);
+            self.end(false, back_in);
+        }
         self.take_work();
         while let Some(entry) = self.events.first_entry()
             && entry.key().0 <= self.now
@@ -295,6 +320,9 @@ impl Simulation {
             Event::Order => self.order(),
             Event::Reply => self.reply_late(),
             Event::Look => self.look()?,
+            Event::End {
+                in_order: false, ..
+            } if self.random.coin() && self.ledger.dies_soon() => {}
             Event::End { in_order, back_in } => self.end(in_order, back_in),
             Event::Begin => self.begin()?,
             Event::Weather(weather) => {
@@ -335,7 +363,7 @@ impl Simulation {
             return;
         };
         self.now = node.end(self.now, in_order, &self.clock);
-        self.ledger.crash();
+        self.ledger.end(in_order);
         lock(&self.outside.calls).clear();
         self.desk.forget_calls();
         let name = if in_order {
@@ -378,6 +406,7 @@ impl Simulation {
     /// Everything is well from now on, and people repair what is parked, until all is over.
     fn calm(&mut self) -> Result<(), Broken> {
         self.is_calm = true;
+        self.ledger.lives_on();
         self.ledger.set_weather(Weather::of(5));
         self.events
             .retain(|_, event| matches!(event, Event::Work(_) | Event::Begin));
@@ -446,6 +475,10 @@ impl Simulation {
     fn count(&mut self) {
         let watch = lock(&self.outside.watch);
         let (ledger, workers, report) = (self.ledger.counts(), &self.workers, &mut self.report);
+        let lives_on_the_log = match self.mix.on_the_log {
+            true => ledger.power_losses + ledger.kills + 1,
+            false => 0,
+        };
         for (name, count) in [
             ("sagas", watch.sagas.len() as u64),
             ("facts", watch.facts),
@@ -458,6 +491,10 @@ impl Simulation {
             ("commits lost in a crash", ledger.lost),
             ("commits kept unanswered in a crash", ledger.kept),
             ("records compacted away", ledger.compacted),
+            ("lives on the node's own log", lives_on_the_log),
+            ("power losses", ledger.power_losses),
+            ("kills", ledger.kills),
+            ("deaths in recovery", ledger.deaths_in_recovery),
             ("effects", workers.done),
             ("effects undone", workers.undone),
             ("effects asked for again", workers.repeated),

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wharf_message::Code;
-use wharf_message::ledger::Ledger;
 use wharf_saga::machine::{Command, Order, Outcome, SagaId, TaskToken};
 use wharf_server::config::Sagas;
 use wharf_server::saga::{Filter, NewSaga};
@@ -21,8 +20,11 @@ use wharf_server::simulation::Orchestrator;
 use super::checkers::{Broken, broken, replay};
 use super::checkers::{durable_first, listed_as_it_is, one_saga_per_key, orders_are_records};
 use super::clock::Clock;
-use super::ledger::SimulatedLedger;
+use super::store::Store;
 use super::watch::{Sent, Watch};
+
+/// How long a person waits for an answer; a machine that dies gives none.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A handler in the process that was called, and waits for what to say.
 pub(super) struct Call {
@@ -70,7 +72,7 @@ impl Node {
     pub(super) fn start(
         config: &Sagas,
         partitions: u32,
-        ledger: &SimulatedLedger,
+        store: &Store,
         outside: &Outside,
         handlers: &[String],
         clock: &Clock,
@@ -82,14 +84,14 @@ impl Node {
         let (began, orchestrator) = runtime.block_on(async {
             let began = Instant::now();
             clock.begin(began);
-            let ledger: Arc<dyn Ledger> = Arc::new(ledger.clone());
+            let ledger = store.open(&Handle::current())?;
             let orchestrator = Orchestrator::new(config, partitions, ledger);
-            (began, orchestrator)
-        });
-        let orchestrator = match orchestrator {
-            Ok(orchestrator) => Arc::new(orchestrator),
-            Err(problem) => return broken("a node starts", problem.to_string()),
-        };
+            let orchestrator = orchestrator.map(Arc::new);
+            match orchestrator {
+                Ok(orchestrator) => Ok((began, orchestrator)),
+                Err(problem) => broken("a node starts", problem.to_string()),
+            }
+        })?;
         let node = Self {
             runtime,
             orchestrator,
@@ -180,10 +182,12 @@ impl Node {
             .orchestrator
             .engine()
             .deploy(name, text, "the simulator");
+        let deployed = async { timeout(PATIENCE, deployed).await };
         match self.runtime.block_on(deployed) {
-            Ok(_) => Ok(()),
-            Err(refused) if refused.is_unknown() => Ok(()),
-            Err(refused) => broken("definitions are deployed", refused.to_string()),
+            Err(_late) => Ok(()),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refused)) if refused.is_unknown() => Ok(()),
+            Ok(Err(refused)) => broken("definitions are deployed", refused.to_string()),
         }
     }
 

@@ -8,6 +8,9 @@ use super::definitions::{OUTER, RANDOM, TRANSFER};
 use super::sabotage::Sabotage;
 use crate::plan::pick;
 
+/// Of 100 seeds, so many stand on the node's own log.
+const ON_THE_LOG_PERCENT: u32 = 20;
+
 /// What a simulation of sagas does.
 #[derive(Clone, Debug, Default)]
 pub struct SagaPlan {
@@ -15,6 +18,9 @@ pub struct SagaPlan {
     pub sabotage: Option<Sabotage>,
     /// Whether a violation tells everything that happened before it.
     pub tells: bool,
+    /// Whether every seed, or none, stands on the node's own log instead of a model of it; else the
+    /// seed decides.
+    pub on_the_log: Option<bool>,
 }
 
 /// What one seed drew.
@@ -40,10 +46,12 @@ pub(super) struct Mix {
     pub(super) dead_percent: u32,
     /// How long an answer takes at most, in milliseconds.
     pub(super) slow: u64,
+    /// The ledger is the node's own, on the simulated disk.
+    pub(super) on_the_log: bool,
 }
 
 impl Mix {
-    pub(super) fn draw(_: &SagaPlan, random: &mut Random) -> Self {
+    pub(super) fn draw(plan: &SagaPlan, random: &mut Random) -> Self {
         let mut types = match random.below(4) {
             0 => vec![RANDOM],
             1 => vec![TRANSFER],
@@ -61,7 +69,7 @@ impl Mix {
         };
         let (crashes, weathers, jumps) = (some(4), some(4), some(3));
         let (orders, replies, deploys) = (some(8), some(6), some(2));
-        Self {
+        let mix = Self {
             rough: i64::try_from(random.between(5_000, 40_000)).unwrap_or(0),
             sync_max: *pick(&[0, 5, 20, 100], random),
             partitions: *pick(&[1, 1, 2, 3], random),
@@ -77,6 +85,13 @@ impl Mix {
             bad_percent: *pick(&[0, 10, 30, 60], random),
             dead_percent: *pick(&[0, 10, 30], random),
             slow: *pick(&[5, 200, 3_000, 12_000], random),
+            on_the_log: random.percent(ON_THE_LOG_PERCENT),
+        };
+        let needed = plan.sabotage.filter(|sabotage| sabotage.is_of_the_log());
+        let wanted = plan.on_the_log.or(needed.map(|_| true));
+        Self {
+            on_the_log: wanted.unwrap_or(mix.on_the_log),
+            ..mix
         }
     }
 }

@@ -8,7 +8,7 @@ pub struct SagaReport {
 }
 
 /// What is counted.
-pub(super) const NAMES: [&str; 34] = [
+pub(super) const NAMES: [&str; 38] = [
     "lives",
     "crashes",
     "stops in good order",
@@ -26,6 +26,10 @@ pub(super) const NAMES: [&str; 34] = [
     "commits lost in a crash",
     "commits kept unanswered in a crash",
     "records compacted away",
+    "lives on the node's own log",
+    "power losses",
+    "kills",
+    "deaths in recovery",
     "tasks handed out",
     "workers dead before the effect",
     "workers dead after the effect",

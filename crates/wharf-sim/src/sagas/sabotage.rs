@@ -42,6 +42,17 @@ pub enum Sabotage {
     OldLists,
     /// Orders leave no audit.
     NoAudit,
+    /// The disk under the log says that it synced, and did not.
+    LyingDisk,
+    /// The ledger writes a commit in two halves.
+    HalfCommits,
+}
+
+impl Sabotage {
+    /// Whether it needs the node's own log.
+    pub(super) fn is_of_the_log(self) -> bool {
+        matches!(self, Self::LyingDisk | Self::HalfCommits)
+    }
 }
 
 /// What the ledger does to what is written.
@@ -66,6 +77,14 @@ impl Tamper {
             .iter()
             .map(|(_, record)| record.key.as_deref());
         self.sabotage == Sabotage::EarlyAnswers && keys.all(|key| key != Some(b"start"))
+    }
+
+    pub(super) fn lies_about_syncs(&self) -> bool {
+        self.sabotage == Sabotage::LyingDisk
+    }
+
+    pub(super) fn writes_halves(&self) -> bool {
+        self.sabotage == Sabotage::HalfCommits
     }
 
     pub(super) fn commit(&mut self, commit: &mut Commit) {

@@ -21,14 +21,19 @@ fn every_promise_about_sagas_holds_on_every_seed_and_every_fault_occurs() {
 
 #[test]
 fn the_same_seed_does_the_same_to_the_same_sagas() {
-    let plan = SagaPlan::default();
-    for seed in 1..=20 {
-        assert_eq!(run_sagas(seed, &plan), run_sagas(seed, &plan));
+    for on_the_log in [Some(false), Some(true)] {
+        let plan = SagaPlan {
+            on_the_log,
+            ..SagaPlan::default()
+        };
+        for seed in 1..=20 {
+            assert_eq!(run_sagas(seed, &plan), run_sagas(seed, &plan));
+        }
     }
 }
 
 /// What is broken, and the promise that some seed must then find broken.
-const SABOTAGES: [(SagaSabotage, &str); 17] = [
+const SABOTAGES: [(SagaSabotage, &str); 19] = [
     (
         SagaSabotage::NoAlarms,
         "every saga ends, or is parked and somebody is alarmed",
@@ -82,6 +87,14 @@ const SABOTAGES: [(SagaSabotage, &str); 17] = [
     (SagaSabotage::AlwaysNew, "one key is one saga"),
     (SagaSabotage::OldLists, "what is listed is what happened"),
     (SagaSabotage::NoAudit, "every order of a person is a record"),
+    (
+        SagaSabotage::LyingDisk,
+        "what was committed is there after every restart, and nothing else",
+    ),
+    (
+        SagaSabotage::HalfCommits,
+        "a commit happens whole or not at all, and those of one owner in order",
+    ),
 ];
 
 #[test]
