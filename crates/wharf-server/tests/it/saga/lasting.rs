@@ -392,7 +392,7 @@ async fn a_full_disk_is_told_and_what_was_durable_goes_on_once_there_is_room() {
             assert!(begun.elapsed() < PATIENCE, "it should take starts again");
         }
         // A worker sends its answer again until it is taken.
-        while client.produce("ballast", "room").0 != 0 {
+        while get(http, "/readyz").0 != 200 || client.produce("ballast", "room").0 != 0 {
             assert!(begun.elapsed() < PATIENCE, "it should take records again");
         }
         // The first is where it was, and its worker's answer counts.
