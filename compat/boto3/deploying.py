@@ -13,7 +13,8 @@ from cases import case, equal, fresh
 @case("machines")
 def a_machine_is_made_described_changed_and_removed(address):
     client = states(address)
-    name, definition = fresh("machine"), json.dumps(passing(), indent=2)
+    name = fresh("machine")
+    definition = json.dumps(passing(Comment=name), indent=2)
     made = client.create_state_machine(name=name, definition=definition, roleArn=ROLE)
     again = client.create_state_machine(name=name, definition=definition, roleArn=ROLE)
     equal(again["stateMachineArn"], made["stateMachineArn"], "the ARN of the same again")

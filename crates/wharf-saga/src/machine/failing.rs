@@ -25,8 +25,12 @@ const IN_DOUBT: &str = "nobody knows whether the pivot was done, so nothing may 
 enum Handler<'a> {
     Retry(u32, usize, &'a Retrier),
     Catch(u32, &'a Catcher, Failure),
-    Tolerate { scope: u32, parent: u32 },
-    Nobody,
+    Tolerate {
+        scope: u32,
+        parent: u32,
+    },
+    /// The saga turns back with this failure, or parks.
+    Nobody(Failure),
 }
 
 impl<'a> Run<'a> {
@@ -134,7 +138,7 @@ impl<'a> Run<'a> {
                 }
             }
             Handler::Tolerate { scope, parent } => self.tolerate(scope, parent, failure),
-            Handler::Nobody => self.uncaught(number, failure),
+            Handler::Nobody(failure) => self.uncaught(number, failure),
         }
     }
 
@@ -153,7 +157,7 @@ impl<'a> Run<'a> {
     fn fail_past(&mut self, number: u32, failure: Failure) {
         self.failed(number, 0, failure.clone(), "");
         match self.handler_around(number, failure.clone()) {
-            Handler::Nobody => self.uncaught(number, failure),
+            Handler::Nobody(failure) => self.uncaught(number, failure),
             Handler::Tolerate { scope, parent } => self.tolerate(scope, parent, failure),
             Handler::Retry(at, ..) | Handler::Catch(at, ..) => {
                 // The state around takes it as its own failure.
@@ -175,11 +179,11 @@ impl<'a> Run<'a> {
         loop {
             let saga = &self.saga.state;
             let Some(scope) = saga.steps.get(&at).map(|step| step.scope) else {
-                return Handler::Nobody;
+                return Handler::Nobody(failure);
             };
             let parent = saga.scopes.get(&scope).map_or(0, |place| place.parent);
             if parent == 0 {
-                return Handler::Nobody;
+                return Handler::Nobody(failure);
             }
             let fork = saga.steps.get(&parent).and_then(|step| step.fork.as_ref());
             if let Some((tolerated, failed)) =

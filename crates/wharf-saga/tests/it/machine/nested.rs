@@ -248,3 +248,39 @@ fn a_sub_saga_whose_parent_was_told_of_its_end_is_not_redriven() {
         Err(Refusal::NotRedrivable(_))
     ));
 }
+
+#[test]
+fn a_map_of_which_more_items_fail_than_it_tolerates_fails_with_that_whoever_deals_with_it() {
+    let mut definition = json!({
+        "StartAt": "Each",
+        "States": {
+            "Each": {
+                "Type": "Map", "ItemsPath": "$.items", "MaxConcurrency": 1,
+                "ToleratedFailureCount": 1, "End": true,
+                "ItemProcessor": { "StartAt": "One", "States": { "One": task("one", None) } },
+            },
+            "Caught": task("caught", None),
+        },
+    });
+    let exceeded = "States.ExceedToleratedFailureThreshold";
+    let items = json!({ "items": [7, 8] });
+    let caught = json!([{ "ErrorEquals": [exceeded], "Next": "Caught" }]);
+    definition["States"]["Each"]["Catch"] = caught;
+    let mut kit = Kit::begin(&definition, items.clone());
+    kit.fail("One", "Bad", true);
+    kit.fail("One", "Worse", true);
+    assert_eq!(kit.command("Caught", false).arguments["Error"], exceeded);
+
+    definition["States"]["Each"]["Catch"] = json!([]);
+    definition["States"]
+        .as_object_mut()
+        .unwrap()
+        .remove("Caught");
+    let mut kit = Kit::begin(&definition, items);
+    kit.fail("One", "Bad", true);
+    kit.fail("One", "Worse", true);
+    assert_eq!(kit.status(), Status::Compensated);
+    let (error, cause) = kit.saga.error().unwrap();
+    assert_eq!(error, exceeded);
+    assert!(cause.contains("Worse"), "{cause}");
+}
