@@ -329,9 +329,9 @@ impl Engine {
         if let Some(reason) = self.trouble() {
             return Err(Refused::unavailable(reason));
         }
-        match self.0.topics.partitions(&self.0.names.sagas) {
-            Some(_) => Err(Refused::unavailable("its sagas are being read")),
-            None => Ok(()),
+        match self.0.had_sagas {
+            true => Err(Refused::unavailable("its sagas are being read")),
+            false => Ok(()),
         }
     }
 

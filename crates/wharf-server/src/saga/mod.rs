@@ -197,6 +197,7 @@ fn assemble(place: Place<'_>, metrics: &mut Metrics) -> Result<Assembled, Proble
         activities: workers::activity::Activities::default(),
         http: OnceLock::new(),
         callback: OnceLock::new(),
+        had_sagas: known.is_some(),
         claims: claims.map(Arc::new),
         bodies: Semaphore::new(api::LARGE_PERMITS),
         payload_max: config.payload_max.as_usize(),

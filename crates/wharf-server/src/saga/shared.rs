@@ -103,6 +103,8 @@ pub(super) struct Shared {
     pub(super) http: OnceLock<Arc<HttpWorkers>>,
     /// Where HTTP workers answer later.
     pub(super) callback: OnceLock<String>,
+    /// Whether there were sagas when the node started.
+    pub(super) had_sagas: bool,
     /// Where payloads go that are larger; nowhere, where it is switched off.
     pub(super) claims: Option<Arc<Claims>>,
     /// How much of large requests may be in memory.
