@@ -51,6 +51,7 @@ impl Inside {
         config.node.data = options.scratch.join(Who::WharfRust.key());
         // Nothing that ended is forgotten while it is counted.
         config.saga.keep_max = 100_000_000;
+        config.saga.open_max = 100_000_000;
         let start = EmbeddedNode::start(config, Listeners::default());
         let node = runtime
             .block_on(start)

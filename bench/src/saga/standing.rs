@@ -1,5 +1,6 @@
 //! Sagas that stand: over a restart with their tasks in flight, and waiting, for what they take in memory.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -24,6 +25,8 @@ const STARTERS: usize = 64;
 const STARTED_WITHIN: Duration = Duration::from_secs(300);
 /// How long a restarted node may take to have them all.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
+/// How long nothing happens to the waiting sagas before their memory is read.
+const QUIET: Duration = Duration::from_secs(20);
 const SAGA: &str = "standing";
 
 /// Starts sagas and answers how many there are.
@@ -108,6 +111,8 @@ fn memory(options: &Options) -> Result<Figure> {
     let wait = json!({ "Type": "Wait", "Seconds": 86_400, "End": true });
     deploy(&api(&node), SAGA, &standing(&wait))?;
     let there = fill(&node, options.waiting())?;
+    // A saga to which nothing happens is put away after a few seconds.
+    thread::sleep(QUIET);
     let value = resident(&mut node)?;
     node.stop()?;
     let each = (value - before) * f64::from(1 << 20) / there as f64;

@@ -37,7 +37,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(60);
 /// The saga of the five steps.
 const SAGA: &str = "bench";
 /// Nothing that ended is forgotten while it is counted.
-const SETTINGS: &str = "[saga]\nkeep-max = 100000000\n";
+const SETTINGS: &str = "[saga]\nkeep-max = 100000000\nopen-max = 100000000\n";
 
 /// A node's place, whether it runs or not.
 pub(super) struct Place {
