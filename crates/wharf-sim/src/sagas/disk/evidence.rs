@@ -2,7 +2,8 @@
 //!
 //! What was read from the log once must be there after every restart, except what compaction may take
 //! away. Of the commits without an answer, each is there whole or not at all, and those of one owner
-//! in their order: none is there after one that is not.
+//! in their order: none is there after one that is not. But a commit that only keeps how far was read
+//! stands on none before it, and finds room on a disk that is too full for records.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -89,10 +90,9 @@ impl Evidence {
     /// The log said that a commit happened, and where its records are.
     pub(super) fn happened(&mut self, asked: &Asked, offsets: &[i64]) -> Result<(), Broken> {
         let Asked { owner, records, .. } = asked;
-        if self
-            .failed
-            .contains(&(owner.partition.clone(), owner.epoch))
-        {
+        // One that only keeps how far was read stands on nothing: a full disk has room for it.
+        let of = (owner.partition.clone(), owner.epoch);
+        if !records.is_empty() && self.failed.contains(&of) {
             return broken(
                 WHOLE,
                 format!("{owner:?} commits after a commit that failed"),
