@@ -184,7 +184,7 @@ fn notes(page: &mut String, report: &Report) -> std::fmt::Result {
          - DBOS has no server: its steps and the client are one process, beside Postgres, on a socket without a network.\n\
          - `step-paced` is taken in the worker, from one effect to the next one, so it has the answer, the sync and the next command in it.\n\
          - `saga-paced` counts from when a saga was due until its client knew of its end; Wharf's client asks every millisecond.\n\
-         - The sagas of `restart` each have a command in a topic that nobody reads; those of `memory` are in a `Wait`, and have been for 20 seconds or more."
+         - The sagas of `restart` each have a command in a topic that nobody reads; those of `memory` are in a `Wait`, and the node has put them away, or had a minute to."
     )
 }
 

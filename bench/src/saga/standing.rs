@@ -1,6 +1,5 @@
 //! Sagas that stand: over a restart with their tasks in flight, and waiting, for what they take in memory.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -13,7 +12,7 @@ use super::load::STEPS;
 use super::wharf::{Place, api, count, deploy, start};
 use super::worker::topic;
 use crate::clients::{Kafka, Topic};
-use crate::http::{Load, Pace};
+use crate::http::{Call, Load, Pace};
 use crate::report::Unit;
 use crate::servers::Usage;
 
@@ -25,8 +24,8 @@ const STARTERS: usize = 64;
 const STARTED_WITHIN: Duration = Duration::from_secs(300);
 /// How long a restarted node may take to have them all.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
-/// How long nothing happens to the waiting sagas before their memory is read.
-const QUIET: Duration = Duration::from_secs(20);
+/// How long a node may take to put away the sagas to which nothing happens.
+const PUT_AWAY_WITHIN: Duration = Duration::from_secs(60);
 const SAGA: &str = "standing";
 
 /// Starts sagas and answers how many there are.
@@ -100,6 +99,29 @@ fn restart(options: &Options) -> Result<Figure> {
     Ok(Figure::new(millis, Unit::Millis).noting(format!("{there} in flight{few}")))
 }
 
+/// Waits until the node has put away what waits; one that does not is measured as it is.
+fn settle(node: &Node, there: u64) -> Result<()> {
+    let target = api(node);
+    Load::new(&target)?.on_one(|mut one| async move {
+        let began = Instant::now();
+        while asleep(&one.good(Call::get("/metrics")).await?) < there as f64
+            && began.elapsed() < PUT_AWAY_WITHIN
+        {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    })
+}
+
+/// How many sagas are put away, as the node's metrics say.
+fn asleep(metrics: &[u8]) -> f64 {
+    let text = String::from_utf8_lossy(metrics);
+    let mut lines = text.lines();
+    let said = lines.find_map(|line| line.strip_prefix("wharf_saga_asleep "));
+    said.and_then(|count| count.trim().parse().ok())
+        .unwrap_or(0.0)
+}
+
 /// What the process has resident with sagas that wait for a time far away.
 fn memory(options: &Options) -> Result<Figure> {
     let place = Place::new(options, "memory")?;
@@ -111,8 +133,7 @@ fn memory(options: &Options) -> Result<Figure> {
     let wait = json!({ "Type": "Wait", "Seconds": 86_400, "End": true });
     deploy(&api(&node), SAGA, &standing(&wait))?;
     let there = fill(&node, options.waiting())?;
-    // A saga to which nothing happens is put away after a few seconds.
-    thread::sleep(QUIET);
+    settle(&node, there)?;
     let value = resident(&mut node)?;
     node.stop()?;
     let each = (value - before) * f64::from(1 << 20) / there as f64;
