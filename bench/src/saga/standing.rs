@@ -12,7 +12,7 @@ use super::load::STEPS;
 use super::wharf::{Place, api, count, deploy, start};
 use super::worker::topic;
 use crate::clients::{Kafka, Topic};
-use crate::http::{Call, Load, Pace};
+use crate::http::{Call, Load, Pace, Target};
 use crate::report::Unit;
 use crate::servers::Usage;
 
@@ -101,7 +101,10 @@ fn restart(options: &Options) -> Result<Figure> {
 
 /// Waits until the node has put away what waits; one that does not is measured as it is.
 fn settle(node: &Node, there: u64) -> Result<()> {
-    let target = api(node);
+    let target = Target {
+        prefix: "",
+        ..api(node)
+    };
     Load::new(&target)?.on_one(|mut one| async move {
         let began = Instant::now();
         while asleep(&one.good(Call::get("/metrics")).await?) < there as f64
